@@ -1,0 +1,2 @@
+//! selfcls.
+fn main() {}

@@ -1,0 +1,186 @@
+//! The sections of the configuration, except the model's.
+//!
+//! "Paper" is arXiv 2103.10994v3; "authors' code" is their training script at its last commit.
+
+use super::section::section;
+use serde::{Deserialize, Serialize};
+
+section! {
+    /// Where the images come from and how they are read.
+    "data" => DataConfig {
+        /// Use only the first N images of each class folder, in sorted order; 0 uses all. For unlabelled folders: the first N images. Default 0.
+        limit_per_class: usize = 0,
+        /// Threads that decode images and make views; 0 uses all cores. The result does not depend on it. Default 0.
+        workers: usize = 0,
+        /// Keep decoded images in memory while they fit into this many MiB; 0 decodes anew each epoch. Default 1024.
+        cache_mib: usize = 1024,
+    }
+}
+
+/// How pixels are resampled. Both filters are antialiased, as Pillow's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// Triangle filter.
+    Bilinear,
+    /// Catmull-Rom-like cubic with a = -0.5.
+    Bicubic,
+}
+
+section! {
+    /// The random views of a training image: 2 global and any number of local crops (paper section 4.1; the recipe is DINO's).
+    "views" => ViewsConfig {
+        /// Side of a global view in pixels. Default 224 (authors' code).
+        global_size: usize = 224,
+        /// Area of a global crop relative to the image, [smallest, largest]. Default [0.4, 1.0] (authors' code).
+        global_scale: [f64; 2] = [0.4, 1.0],
+        /// Number of local views; 0 disables multi-crop. Default 6 (authors' code).
+        local_count: usize = 6,
+        /// Side of a local view in pixels. Default 96 (authors' code).
+        local_size: usize = 96,
+        /// Area of a local crop relative to the image, [smallest, largest]. Default [0.05, 0.4] (authors' code).
+        local_scale: [f64; 2] = [0.05, 0.4],
+        /// Aspect ratio (width / height) of a crop, [smallest, largest], drawn log-uniformly. Default [0.75, 1.3333333333333333] (torchvision).
+        ratio: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0],
+        /// Filter of the crop's resize: bilinear or bicubic. Default bicubic (authors' code).
+        interpolation: Interpolation = Interpolation::Bicubic,
+        /// Probability of a horizontal flip. Default 0.5 (authors' code).
+        flip: f64 = 0.5,
+        /// Probability of colour jitter. Default 0.8 (authors' code).
+        jitter: f64 = 0.8,
+        /// Brightness factor is drawn from [1 - x, 1 + x]. Default 0.4 (authors' code).
+        brightness: f64 = 0.4,
+        /// Contrast factor is drawn from [1 - x, 1 + x]. Default 0.4 (authors' code).
+        contrast: f64 = 0.4,
+        /// Saturation factor is drawn from [1 - x, 1 + x]. Default 0.2 (authors' code).
+        saturation: f64 = 0.2,
+        /// Hue shift is drawn from [-x, x], in turns of the colour circle; at most 0.5. Default 0.1 (authors' code).
+        hue: f64 = 0.1,
+        /// Probability of turning grey. Default 0.2 (authors' code).
+        grey: f64 = 0.2,
+        /// Probability of Gaussian blur in the first and the second global view. Default [0.1, 1.0] (authors' code).
+        global_blur: [f64; 2] = [0.1, 1.0],
+        /// Probability of Gaussian blur in a local view. Default 0.5 (authors' code).
+        local_blur: f64 = 0.5,
+        /// Standard deviation of the blur in pixels, [smallest, largest]. Default [0.1, 2.0] (authors' code).
+        blur_radius: [f64; 2] = [0.1, 2.0],
+        /// Probability of solarisation (values from 128 up are inverted) in the first and the second global view. Default [0.0, 0.2] (authors' code).
+        global_solarise: [f64; 2] = [0.0, 0.2],
+        /// Mean of the RGB channels in [0, 1], subtracted from the input. Default [0.485, 0.456, 0.406] (ImageNet).
+        mean: [f64; 3] = [0.485, 0.456, 0.406],
+        /// Standard deviation of the RGB channels in [0, 1], the input is divided by it. Default [0.229, 0.224, 0.225] (ImageNet).
+        std: [f64; 3] = [0.229, 0.224, 0.225],
+    }
+}
+
+section! {
+    /// The loss (paper section 3, equations 1 to 6).
+    "loss" => LossConfig {
+        /// Temperature of the softmax over classes (rows of the batch x class matrix). Default 0.1 (paper section 4.1).
+        row_temperature: f64 = 0.1,
+        /// Temperature of the softmax over the batch (columns). Default 0.05 (paper section 4.1).
+        col_temperature: f64 = 0.05,
+        /// Guards divisions and the logarithm. Default 1e-12 (authors' code).
+        eps: f64 = 1e-12,
+    }
+}
+
+section! {
+    /// The queue of past embeddings that gives view 0 its nearest neighbour (paper section 3.4).
+    "queue" => QueueConfig {
+        /// Number of embeddings kept; 0 disables the queue and the nearest-neighbour view. Default 262144 (authors' code).
+        length: usize = 262_144,
+        /// Replace view 0 by its neighbour; false keeps the queue for monitoring only. Default true (authors' code).
+        replace: bool = true,
+    }
+}
+
+/// The optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimKind {
+    /// PyTorch's SGD with momentum, without dampening.
+    Sgd,
+    /// SGD with layer-wise adaptive rate scaling (LARC with clip off, as NVIDIA apex).
+    Larc,
+    /// AdamW.
+    AdamW,
+}
+
+/// The learning rate over the steps after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Half a cosine from `lr` down to `final_lr`.
+    Cosine,
+    /// `lr` throughout.
+    Constant,
+}
+
+section! {
+    /// Optimiser and learning-rate schedule.
+    "optim" => OptimConfig {
+        /// sgd, larc or adamw. Default larc (authors' scripts: --sgd --lars).
+        kind: OptimKind = OptimKind::Larc,
+        /// Learning rate after the warm-up. Default 4.8 (authors' code, for a total batch of 4096).
+        lr: f64 = 4.8,
+        /// Learning rate at the first step of the warm-up. Default 0.3 (authors' code).
+        start_lr: f64 = 0.3,
+        /// Learning rate towards which the cosine falls. Default 0.0048 (authors' scripts).
+        final_lr: f64 = 0.0048,
+        /// cosine or constant. Default cosine (authors' scripts: --cos).
+        schedule: Schedule = Schedule::Cosine,
+        /// Epochs of linear warm-up. Default 10 (authors' code).
+        warmup_epochs: usize = 10,
+        /// Momentum of sgd and larc. Default 0.9 (authors' code).
+        momentum: f64 = 0.9,
+        /// Weight decay: added to the gradient by sgd and larc, decoupled in adamw. Default 1e-6 (authors' code).
+        weight_decay: f64 = 1e-6,
+        /// Exempt biases and all one-dimensional parameters from weight decay. Default false (authors' code).
+        no_bias_weight_decay: bool = false,
+        /// LARC's trust coefficient. Default 0.001 (authors' code).
+        trust: f64 = 0.001,
+        /// Largest gradient norm per parameter tensor; 0 disables clipping. Default 0 (authors' code).
+        clip_grad: f64 = 0.0,
+        /// AdamW's decay rates of the first and second moment. Default [0.9, 0.999] (PyTorch).
+        betas: [f64; 2] = [0.9, 0.999],
+    }
+}
+
+section! {
+    /// Epochs, batch size, seed.
+    "train" => TrainConfig {
+        /// Passes over the data. Default 100 (authors' train_100ep).
+        epochs: usize = 100,
+        /// Images per step, over all ranks. The last incomplete batch of an epoch is dropped. Default 256 (authors' code).
+        batch_size: usize = 256,
+        /// Seed of weights, shuffles and views. Default 0.
+        seed: u64 = 0,
+        /// Steps between two lines of metrics. Default 16 (authors' code).
+        log_every: usize = 16,
+    }
+}
+
+section! {
+    /// When checkpoints are written and which are kept.
+    "checkpoint" => CheckpointConfig {
+        /// Also write a checkpoint every N steps inside an epoch; 0 writes at the end of epochs only. Default 0.
+        every_steps: usize = 0,
+        /// Keep a milestone every N epochs; 0 keeps none. Default 25 (authors' code).
+        milestone_epochs: usize = 25,
+    }
+}
+
+section! {
+    /// Preprocessing outside training: evaluation and the exported file.
+    "eval" => EvalConfig {
+        /// Length in pixels to which the short side is resized before the crop. 0: 8/7 of the crop (256 for 224), the crop itself below 64 pixels. Default 0.
+        resize: usize = 0,
+        /// Side of the centre crop in pixels; 0: `views.global_size`. Default 0.
+        crop: usize = 0,
+        /// Filter of the resize. Default bilinear (torchvision's evaluation default).
+        interpolation: Interpolation = Interpolation::Bilinear,
+        /// Images per forward pass. Default 256.
+        batch_size: usize = 256,
+    }
+}

@@ -1,0 +1,293 @@
+//! What makes a configuration impossible, found before any data is touched.
+
+use super::{Config, EvalConfig};
+use crate::preprocess::Preprocess;
+use crate::{Error, Result};
+
+impl Config {
+    /// Checks every value on its own and against the others.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all problems at once, each with its key, its value and the fix.
+    pub fn validate(&self) -> Result<()> {
+        let mut problems = Problems::default();
+        self.check_views(&mut problems);
+        self.check_model(&mut problems);
+        self.check_loss_and_queue(&mut problems);
+        self.check_optim(&mut problems);
+        self.check_train(&mut problems);
+        self.check_eval(&mut problems);
+        problems.finish()
+    }
+
+    /// The preprocessing that evaluation and the exported file use.
+    pub fn preprocess(&self) -> Preprocess {
+        let (resize, crop) = self.eval.sizes(self.views.global_size);
+        Preprocess {
+            resize,
+            crop,
+            interpolation: self.eval.interpolation,
+            mean: self.views.mean.map(|x| x as f32),
+            std: self.views.std.map(|x| x as f32),
+        }
+    }
+
+    fn check_views(&self, problems: &mut Problems) {
+        let v = &self.views;
+        problems.when(v.global_size < 8 || v.global_size > 4096, || {
+            format!(
+                "views.global_size = {} must be from 8 to 4096 pixels",
+                v.global_size
+            )
+        });
+        problems.when(v.local_count > 64, || {
+            format!("views.local_count = {} must be at most 64", v.local_count)
+        });
+        if v.local_count > 0 {
+            problems.when(v.local_size < 8, || {
+                format!(
+                    "views.local_size = {} must be at least 8 pixels",
+                    v.local_size
+                )
+            });
+            problems.when(v.local_size > v.global_size, || {
+                format!(
+                    "views.local_size = {} is larger than views.global_size = {}; local views are the small ones",
+                    v.local_size, v.global_size
+                )
+            });
+            problems.range("views.local_scale", v.local_scale, 0.0, 1.0);
+        }
+        problems.range("views.global_scale", v.global_scale, 0.0, 1.0);
+        problems.range("views.ratio", v.ratio, 0.0, 100.0);
+        problems.range("views.blur_radius", v.blur_radius, 0.0, 100.0);
+        for (name, p) in [
+            ("views.flip", v.flip),
+            ("views.jitter", v.jitter),
+            ("views.grey", v.grey),
+            ("views.global_blur", v.global_blur[0]),
+            ("views.global_blur", v.global_blur[1]),
+            ("views.local_blur", v.local_blur),
+            ("views.global_solarise", v.global_solarise[0]),
+            ("views.global_solarise", v.global_solarise[1]),
+        ] {
+            problems.when(!(0.0..=1.0).contains(&p), || {
+                format!("{name} = {p} is a probability: it must be from 0 to 1")
+            });
+        }
+        for (name, x) in [
+            ("views.brightness", v.brightness),
+            ("views.contrast", v.contrast),
+            ("views.saturation", v.saturation),
+        ] {
+            problems.when(!(0.0..=1.0).contains(&x), || {
+                format!("{name} = {x} must be from 0 to 1")
+            });
+        }
+        problems.when(!(0.0..=0.5).contains(&v.hue), || {
+            format!("views.hue = {} must be from 0 to 0.5", v.hue)
+        });
+        problems.when(v.std.iter().any(|&s| !(s > 0.0 && s.is_finite())), || {
+            format!("views.std = {:?} must be positive", v.std)
+        });
+        problems.when(v.mean.iter().any(|m| !m.is_finite()), || {
+            format!("views.mean = {:?} must be finite", v.mean)
+        });
+    }
+
+    fn check_model(&self, problems: &mut Problems) {
+        let m = &self.model;
+        problems.when(m.width == 0 || m.width > 1024, || {
+            format!("model.width = {} must be from 1 to 1024", m.width)
+        });
+        problems.when(m.dim == 0, || "model.dim = 0 must be at least 1".into());
+        problems.when(m.head_layers > 1 && m.hidden_dim == 0, || {
+            "model.hidden_dim = 0 must be at least 1".into()
+        });
+        problems.when(m.head_layers > 16, || {
+            format!("model.head_layers = {} must be at most 16", m.head_layers)
+        });
+        problems.when(m.head_layers == 0 && m.dim != m.backbone_dim(), || {
+            format!(
+                "model.head_layers = 0 leaves the backbone's {} features as they are, but model.dim = {}; set model.dim = {} or model.head_layers = 1",
+                m.backbone_dim(), m.dim, m.backbone_dim()
+            )
+        });
+        problems.when(m.heads.is_empty(), || {
+            "model.heads is empty; give at least one number of classes, e.g. [10]".into()
+        });
+        for &classes in &m.heads {
+            problems.when(!(2..=1_000_000).contains(&classes), || {
+                format!("model.heads has {classes}; a classifier needs from 2 to 1000000 classes")
+            });
+        }
+    }
+
+    fn check_loss_and_queue(&self, problems: &mut Problems) {
+        let l = &self.loss;
+        for (name, t) in [
+            ("loss.row_temperature", l.row_temperature),
+            ("loss.col_temperature", l.col_temperature),
+        ] {
+            problems.when(!(t > 0.0 && t.is_finite()), || {
+                format!("{name} = {t} must be positive")
+            });
+        }
+        problems.when(!(l.eps > 0.0 && l.eps < 1.0), || {
+            format!("loss.eps = {} must be between 0 and 1", l.eps)
+        });
+        let length = self.queue.length;
+        problems.when(length == 1, || {
+            "queue.length = 1 holds no second neighbour; use at least 2, or 0 to disable the queue".into()
+        });
+        problems.when(length > 0 && length < self.train.batch_size, || {
+            format!(
+                "queue.length = {length} cannot hold one batch of train.batch_size = {}; make it at least as long, or 0 to disable it",
+                self.train.batch_size
+            )
+        });
+    }
+
+    fn check_optim(&self, problems: &mut Problems) {
+        let o = &self.optim;
+        for (name, x) in [
+            ("optim.lr", o.lr),
+            ("optim.start_lr", o.start_lr),
+            ("optim.final_lr", o.final_lr),
+            ("optim.weight_decay", o.weight_decay),
+            ("optim.trust", o.trust),
+            ("optim.clip_grad", o.clip_grad),
+        ] {
+            problems.when(!(x >= 0.0 && x.is_finite()), || {
+                format!("{name} = {x} must be a number from 0 up")
+            });
+        }
+        for (name, x) in [
+            ("optim.momentum", o.momentum),
+            ("optim.betas", o.betas[0]),
+            ("optim.betas", o.betas[1]),
+        ] {
+            problems.when(!(0.0..1.0).contains(&x), || {
+                format!("{name} = {x} must be from 0 to below 1")
+            });
+        }
+        problems.when(o.warmup_epochs > self.train.epochs, || {
+            format!(
+                "optim.warmup_epochs = {} is longer than train.epochs = {}; shorten the warm-up",
+                o.warmup_epochs, self.train.epochs
+            )
+        });
+    }
+
+    fn check_train(&self, problems: &mut Problems) {
+        let t = &self.train;
+        problems.when(t.epochs == 0, || {
+            "train.epochs = 0 must be at least 1".into()
+        });
+        problems.when(t.batch_size < 2, || {
+            format!(
+                "train.batch_size = {} must be at least 2: the loss normalises over the batch",
+                t.batch_size
+            )
+        });
+        problems.when(t.log_every == 0, || {
+            "train.log_every = 0 must be at least 1".into()
+        });
+    }
+
+    fn check_eval(&self, problems: &mut Problems) {
+        let (resize, crop) = self.eval.sizes(self.views.global_size);
+        problems.when(crop > resize, || {
+            format!("eval.crop = {crop} is larger than eval.resize = {resize}; the crop is cut from the resized image")
+        });
+        problems.when(crop < 8, || {
+            format!("eval.crop = {crop} must be at least 8 pixels")
+        });
+        problems.when(resize > 8192, || {
+            format!("eval.resize = {resize} must be at most 8192 pixels")
+        });
+        problems.when(self.eval.batch_size == 0, || {
+            "eval.batch_size = 0 must be at least 1".into()
+        });
+    }
+}
+
+impl EvalConfig {
+    /// `resize` and `crop` with the automatic values filled in.
+    fn sizes(&self, global_size: usize) -> (usize, usize) {
+        let crop = if self.crop == 0 {
+            global_size
+        } else {
+            self.crop
+        };
+        let resize = match self.resize {
+            // Below 64 pixels a margin would cost more than it shows: 32-pixel images stay whole.
+            0 if crop < 64 => crop,
+            0 => (crop * 8 + 3) / 7,
+            given => given,
+        };
+        (resize, crop)
+    }
+}
+
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn when(&mut self, wrong: bool, message: impl FnOnce() -> String) {
+        if wrong {
+            self.0.push(message());
+        }
+    }
+
+    fn range(&mut self, name: &str, [low, high]: [f64; 2], above: f64, up_to: f64) {
+        self.when(!(low > above && low <= high && high <= up_to), || {
+            format!(
+                "{name} = [{low}, {high}] must be two rising numbers above {above}, up to {up_to}"
+            )
+        });
+    }
+
+    fn finish(self) -> Result<()> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Config(self.0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_problems_are_listed_at_once() {
+        let mut config = Config::default();
+        config.loss.row_temperature = 0.0;
+        config.model.heads = vec![10, 1];
+        config.model.head_layers = 0;
+        config.optim.warmup_epochs = 101;
+        config.train.batch_size = 1;
+        config.views.local_size = 256;
+        config.views.global_scale = [0.5, 0.4];
+        let Err(Error::Config(problems)) = config.validate() else {
+            panic!("accepted");
+        };
+        assert_eq!(problems.len(), 7, "{problems:#?}");
+        assert!(Error::Config(problems).to_string().contains("7 problems"));
+        Config::default()
+            .validate()
+            .expect("the defaults are possible");
+    }
+
+    #[test]
+    fn automatic_preprocessing_sizes() {
+        let mut config = Config::default();
+        let p = config.preprocess();
+        assert_eq!((p.resize, p.crop), (256, 224));
+        config.views.global_size = 32;
+        let p = config.preprocess();
+        assert_eq!((p.resize, p.crop), (32, 32));
+    }
+}
