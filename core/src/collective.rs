@@ -1,9 +1,9 @@
 //! What the processes of a run say to each other.
 //!
-//! The trait holds what single-process training needs already: who we are, and the one gathering
-//! operation of the loss. [`SingleProcess`] is the world of one.
+//! The trait holds what the training step asks of its peers: who we are, and the gathering of logits,
+//! embeddings and indices. [`SingleProcess`] is the world of one.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use std::fmt::Debug;
 
 /// The processes of a run, seen from one of them.
@@ -17,6 +17,9 @@ pub trait Collective: Send + Sync + Debug {
     /// Concatenates the ranks' tensors along axis 0, in rank order. Gradients flow back summed over
     /// the ranks, each rank keeping its own slice (the authors' `AllGather`).
     fn all_gather(&self, tensor: Tensor<2>) -> Tensor<2>;
+
+    /// Concatenates the ranks' integers, in rank order.
+    fn all_gather_int(&self, tensor: Tensor<1, Int>) -> Tensor<1, Int>;
 }
 
 /// A run of one process.
@@ -33,6 +36,10 @@ impl Collective for SingleProcess {
     }
 
     fn all_gather(&self, tensor: Tensor<2>) -> Tensor<2> {
+        tensor
+    }
+
+    fn all_gather_int(&self, tensor: Tensor<1, Int>) -> Tensor<1, Int> {
         tensor
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 section! {
     /// Where the images come from and how they are read.
     "data" => DataConfig {
+        /// The training images: a folder, or `shapes[:COUNT]` for the built-in procedural set. The command line's --data sets it. Default "" (must be given).
+        source: String = String::new(),
         /// Use only the first N images of each class folder, in sorted order; 0 uses all. For unlabelled folders: the first N images. Default 0.
         limit_per_class: usize = 0,
         /// Threads that decode images and make views; 0 uses all cores. The result does not depend on it. Default 0.
