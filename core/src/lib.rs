@@ -15,12 +15,14 @@
 //! | [`preprocess`], [`metadata`] | what a deployed classifier needs to know |
 //! | [`metrics`] | NMI, AMI, ARI, clustering accuracy, nearest-neighbour accuracy |
 //! | [`checkpoint`], [`weights`] | what a run leaves on disk |
-//! | `model`, `loss`, `queue`, `optim`, `train`, `eval` | the method (feature `train`) |
+//! | [`eval`] | one pass of a network over a data set |
+//! | `model`, `loss`, `queue`, `optim`, `train` | the method (feature `train`) |
 
 pub mod checkpoint;
 pub mod config;
 pub mod data;
 mod error;
+pub mod eval;
 pub mod metadata;
 pub mod metrics;
 pub mod pixels;
@@ -31,8 +33,6 @@ pub mod weights;
 
 #[cfg(feature = "train")]
 pub mod collective;
-#[cfg(feature = "train")]
-pub mod eval;
 #[cfg(feature = "train")]
 pub mod kernels;
 #[cfg(feature = "train")]
