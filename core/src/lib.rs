@@ -16,8 +16,10 @@
 //! | [`metrics`] | NMI, AMI, ARI, clustering accuracy, nearest-neighbour accuracy |
 //! | [`checkpoint`], [`weights`] | what a run leaves on disk |
 //! | [`eval`] | one pass of a network over a data set |
+//! | [`picture`], [`atomic`] | a PNG of the discovered classes; files that appear whole or not at all |
 //! | `model`, `loss`, `queue`, `optim`, `train` | the method (feature `train`) |
 
+pub mod atomic;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
@@ -25,6 +27,7 @@ mod error;
 pub mod eval;
 pub mod metadata;
 pub mod metrics;
+pub mod picture;
 pub mod pixels;
 pub mod preprocess;
 pub mod random;
