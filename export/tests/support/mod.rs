@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::print_stdout)]
 
 pub(crate) mod model;
+pub(crate) mod protobuf;
 pub(crate) mod reference;
 
 use model::{Example, hashed_images};

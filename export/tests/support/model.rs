@@ -17,8 +17,10 @@ pub(crate) struct Example {
 impl Example {
     /// The model for square images of `side` pixels.
     pub(crate) fn new(model: ModelConfig, side: usize) -> Self {
-        let mut config = Config::default();
-        config.model = model.clone();
+        let mut config = Config {
+            model: model.clone(),
+            ..Config::default()
+        };
         config.eval.resize = side;
         config.eval.crop = side;
         let training = TrainingSummary {
