@@ -55,7 +55,7 @@ pub fn extract(
     let mut all = Extracted::default();
     let mut labels = Vec::new();
     let mut done = 0;
-    for batch in EvalLoader::new(source, preprocess.clone(), batch_size, workers) {
+    for batch in EvalLoader::new(source, preprocess.clone(), batch_size, workers)? {
         let batch = batch?;
         let count = batch.count;
         let output = network.forward(batch.images, count)?;
@@ -90,7 +90,10 @@ fn strongest(logits: &[f32], temperature: f32) -> (usize, f32) {
             best = class;
         }
     }
-    let sum: f32 = logits.iter().map(|&logit| ((logit - logits[best]) / temperature).exp()).sum();
+    let sum: f32 = logits
+        .iter()
+        .map(|&logit| ((logit - logits[best]) / temperature).exp())
+        .sum();
     (best, 1.0 / sum)
 }
 

@@ -51,7 +51,10 @@ impl Network for ModelNetwork {
         };
         let logits = self.model.logits(embeddings);
         Ok(Forward {
-            logits: logits.into_iter().map(|logits| to_array(logits).data).collect(),
+            logits: logits
+                .into_iter()
+                .map(|logits| to_array(logits).data)
+                .collect(),
             features: to_array(kept).data,
         })
     }

@@ -2,10 +2,10 @@
 
 mod font;
 
+use crate::config::Interpolation;
 use crate::pixels::Rgb8;
+use crate::views::{CropBox, resized_crop};
 use crate::{Error, Result, atomic};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::path::Path;
 
@@ -265,36 +265,24 @@ impl Canvas {
     }
 }
 
-/// The pixels of `image` at another size, `[height, width, 3]`. Enlarging repeats pixels, so that small images are seen as
-/// they are; shrinking is antialiased.
+/// The pixels of `image` at another size, `[height, width, 3]`. Enlarging repeats pixels, so that small
+/// images are seen as they are; shrinking is antialiased.
 fn resize(image: &Rgb8, width: usize, height: usize) -> Result<Vec<u8>> {
-    let fail = |error: &dyn std::fmt::Display| {
-        Error::Invalid(format!(
-            "cannot resize {image:?} to {width} x {height}: {error}"
-        ))
-    };
-    let algorithm = if width > image.width() {
-        ResizeAlg::Nearest
-    } else {
-        ResizeAlg::Convolution(FilterType::Bilinear)
-    };
-    let side = |length: usize| u32::try_from(length).map_err(|error| fail(&error));
-    let source = ImageRef::new(
-        side(image.width())?,
-        side(image.height())?,
-        image.data(),
-        PixelType::U8x3,
-    )
-    .map_err(|error| fail(&error))?;
-    let mut target = Image::new(side(width)?, side(height)?, PixelType::U8x3);
-    Resizer::new()
-        .resize(
-            &source,
-            &mut target,
-            &ResizeOptions::new().resize_alg(algorithm),
-        )
-        .map_err(|error| fail(&error))?;
-    Ok(target.into_vec())
+    let (old_width, old_height) = (image.width(), image.height());
+    if width < old_width {
+        let whole = CropBox::whole(old_width, old_height);
+        let planes = resized_crop(image, whole, (width, height), Interpolation::Bilinear);
+        return Ok(planes.to_rgb()?.into_data());
+    }
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        let row = y * old_height / height * old_width;
+        for x in 0..width {
+            let start = (row + x * old_width / width) * 3;
+            pixels.extend_from_slice(&image.data()[start..start + 3]);
+        }
+    }
+    Ok(pixels)
 }
 
 #[cfg(test)]

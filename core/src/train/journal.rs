@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one JSON object per logged step and per epoch.
 
 use super::event::Event;
-use crate::{Error, Result};
+use crate::{Error, Result, atomic};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -39,7 +39,7 @@ impl Journal {
                 })
                 .collect();
             if kept.len() != text.len() {
-                replace(&path, kept.as_bytes())?;
+                atomic::write(&path, kept.as_bytes())?;
             }
         }
         let file = OpenOptions::new()
@@ -71,16 +71,4 @@ impl Journal {
             .write_all(format!("{line}\n").as_bytes())
             .map_err(Error::io("write", &self.path))
     }
-}
-
-/// Puts `contents` in the place of the file at `path`, in one step.
-pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("partial");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(Error::io("write", path))
 }

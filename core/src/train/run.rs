@@ -2,14 +2,14 @@
 
 use super::compatibility;
 use super::event::Event;
-use super::journal::{Journal, replace};
+use super::journal::Journal;
 use super::trainer::Trainer;
 use crate::checkpoint::{self, RunLock};
 use crate::config::Config;
 use crate::data::Source;
 use crate::model::SelfClassifier;
 use crate::runtime::Runtime;
-use crate::{Error, Result};
+use crate::{Error, Result, atomic};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub fn run(
         compatibility::check(dir, &snapshot.manifest.config, &config)?;
         trainer.resume(snapshot)?;
     }
-    replace(&dir.join("config.toml"), config.to_toml().as_bytes())?;
+    atomic::write(&dir.join("config.toml"), config.to_toml().as_bytes())?;
     let mut journal = Journal::open(dir, trainer.position().step, config.train.log_every)?;
     for warning in trainer.warnings() {
         listen(&Event::Warning(warning));
