@@ -1,0 +1,29 @@
+//! One module per command: its arguments, and what it does with them.
+
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod devices;
+pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod metrics;
+pub(crate) mod predict;
+pub(crate) mod presets;
+pub(crate) mod train;
+
+use crate::args::{Cli, Command};
+use crate::error::Result;
+
+/// Runs the command that was typed.
+pub(crate) fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Metrics(args) => metrics::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Devices => devices::run(),
+        Command::Presets(args) => presets::run(args),
+        Command::Completions(args) => completions::run(args),
+    }
+}
