@@ -1,6 +1,6 @@
 //! The error type of the crate.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What can go wrong, each with the thing it concerns and, where there is one, the fix.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +53,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An [`Error::Io`] maker for `map_err`.
+    #[cfg(any(feature = "writer", feature = "inference"))]
     pub(crate) fn io(
         action: &'static str,
-        path: impl AsRef<Path>,
+        path: impl AsRef<std::path::Path>,
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io {
