@@ -1,1 +1,1 @@
-//! selfcls.
+//! The suites are under `tests/`.
