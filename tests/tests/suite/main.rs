@@ -6,7 +6,9 @@
 
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod agreement;
 mod classifier;
+mod devices;
 mod fixture;
 mod loss;
 mod model;
@@ -20,6 +22,7 @@ use runner::on_backends;
 
 on_backends! {
     every {
+        agreement::product_exponential_sum,
         loss::equals_the_authors,
         loss::several_heads_are_averaged,
         queue::equals_the_authors,

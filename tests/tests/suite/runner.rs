@@ -2,9 +2,19 @@
 
 use selfcls_backends::{Selection, open};
 use selfcls_core::runtime::Runtime;
+use selfcls_tests::not_run;
+use std::sync::{Mutex, PoisonError};
+
+/// A graphics driver in software compiles kernels on all cores and in much memory.
+static ONE_AT_A_TIME_ON_WGPU: Mutex<()> = Mutex::new(());
 
 /// Runs `case` on the device that `backend` names.
 pub fn run(backend: &str, name: &str, case: fn(&Case)) {
+    let _one_at_a_time = (backend == "wgpu").then(|| {
+        ONE_AT_A_TIME_ON_WGPU
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    });
     let selection: Selection = backend.parse().expect("a backend name");
     match open(&selection) {
         Ok(opened) => case(&Case {
@@ -12,7 +22,7 @@ pub fn run(backend: &str, name: &str, case: fn(&Case)) {
             name: name.to_string(),
             runtime: Runtime::new(opened.device),
         }),
-        Err(error) => println!("NOT RUN: {backend}::{name}: {error}"),
+        Err(error) => not_run(&format!("{backend}::{name}"), error),
     }
 }
 
