@@ -40,6 +40,7 @@ mod adapters;
 #[cfg(feature = "tch")]
 mod libtorch;
 
+pub use burn::tensor::Device;
 pub use error::BackendError;
 pub use open::{Opened, open};
 pub use selection::{Backend, ParseSelectionError, Selection, TchDevice, WgpuAdapter};

@@ -5,6 +5,7 @@ use crate::commands::{
     metrics::MetricsArgs, predict::PredictArgs, presets::PresetsArgs, train::TrainArgs,
 };
 use clap::{Args, Parser, Subcommand};
+use selfcls_export::{EngineChoice, Options};
 use std::path::PathBuf;
 
 /// Self-supervised image classification: train on unlabelled images, look at the classes found, export, classify.
@@ -14,7 +15,7 @@ use std::path::PathBuf;
     version,
     after_help = "\
 Results go to standard output, everything else to standard error (coloured unless NO_COLOR is set).
-Exit codes: 0 success, 1 failure, 2 usage.",
+Exit codes: 0 success, 1 failure, 2 usage, 130 interrupted (the same train command continues).",
     arg_required_else_help = true,
     subcommand_required = true
 )]
@@ -57,4 +58,17 @@ pub(crate) struct EngineArgs {
     /// searched, and the built-in engine runs where there is none
     #[arg(long, value_name = "PATH")]
     pub(crate) onnxruntime: Option<PathBuf>,
+}
+
+impl EngineArgs {
+    /// How exported files are to be opened.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            engine: match &self.onnxruntime {
+                Some(path) => EngineChoice::OnnxRuntimeAt(path.clone()),
+                None => EngineChoice::Auto,
+            },
+            ..Options::default()
+        }
+    }
 }

@@ -55,6 +55,19 @@ impl ConfigArgs {
         }
         Ok(layers.resolve()?)
     }
+
+    /// Where the settings come from, in one line.
+    pub(crate) fn summary(&self) -> String {
+        let mut parts = vec![format!("preset {}", self.preset)];
+        parts.extend(self.config.as_ref().map(|path| path.display().to_string()));
+        parts.extend(
+            self.keys
+                .values
+                .iter()
+                .map(|(key, value)| format!("{} = {value}", key.path())),
+        );
+        format!("settings: {}", parts.join(", "))
+    }
 }
 
 /// The keys given as flags. Flags, values and help come from [`Config::keys`]: there is no second list to forget.

@@ -21,6 +21,8 @@ enum Kind {
     Usage,
     /// It could work, but files, data or devices are not as needed: exit code 1.
     Failure,
+    /// The user stopped it, and it can go on: exit code 130, as a shell gives for SIGINT.
+    Interrupted,
 }
 
 impl CliError {
@@ -32,6 +34,11 @@ impl CliError {
     /// Something failed.
     pub(crate) fn failure(message: impl fmt::Display) -> Self {
         Self::new(Kind::Failure, message)
+    }
+
+    /// The user stopped it.
+    pub(crate) fn interrupted(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Interrupted, message)
     }
 
     fn new(kind: Kind, message: impl fmt::Display) -> Self {
@@ -48,11 +55,12 @@ impl CliError {
         self
     }
 
-    /// 2 for usage, 1 for failure.
+    /// 2 for usage, 1 for failure, 130 when interrupted.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
             Kind::Usage => ExitCode::from(2),
             Kind::Failure => ExitCode::FAILURE,
+            Kind::Interrupted => ExitCode::from(130),
         }
     }
 
@@ -74,6 +82,17 @@ impl From<selfcls_core::Error> for CliError {
                 Self::usage(&error).hint("`selfcls-cli train --help` says what each key means")
             }
             _ => Self::failure(&error),
+        }
+    }
+}
+
+impl From<selfcls_export::Error> for CliError {
+    fn from(error: selfcls_export::Error) -> Self {
+        match error {
+            selfcls_export::Error::Core(error) => Self::from(error),
+            // A head or an image that was asked for and cannot be.
+            selfcls_export::Error::Request(_) => Self::usage(error),
+            error => Self::failure(error),
         }
     }
 }

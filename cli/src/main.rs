@@ -1,7 +1,7 @@
 //! `selfcls-cli`: self-supervised image classification from the command line.
 //!
 //! Every command parses its arguments, resolves them, calls the library and reports. Results go to standard output and
-//! nothing else does; messages and progress go to standard error. Exit codes: 0 success, 1 failure, 2 usage.
+//! nothing else does; messages and progress go to standard error. Exit codes: 0 success, 1 failure, 2 usage, 130 interrupted.
 
 mod args;
 mod commands;

@@ -2,9 +2,22 @@
 
 use crate::args::{BackendArgs, EngineArgs};
 use crate::error::{CliError, Result};
+use crate::output;
+use crate::progress::Progress;
+use crate::subject::Subject;
 use clap::{Args, Subcommand};
+use selfcls_core::config::DataConfig;
+use selfcls_core::data::{self, Source};
+use selfcls_core::eval::{Extracted, Features, cluster_rows};
+use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
+use selfcls_core::metrics::{ClusterReport, SuperclassMap};
+use selfcls_core::picture::{GridStyle, cluster_grid, write_png};
+use serde::Serialize;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::metrics::ClusterSummary;
 
 /// Evaluate a run, a checkpoint or an exported model on labelled images
 #[derive(Debug, Args)]
@@ -55,7 +68,8 @@ pub(crate) struct ClustersArgs {
     pub(crate) picture: Option<PathBuf>,
 }
 
-/// Classify each image by the images most similar in embedding: top-1 and top-5 accuracy
+/// Classify each image by the most similar ones: top-1 and top-5 accuracy. Similar in the backbone's features, or in the
+/// embedding for an ONNX file
 #[derive(Debug, Args)]
 pub(crate) struct KnnArgs {
     #[command(flatten)]
@@ -71,8 +85,134 @@ pub(crate) struct KnnArgs {
     pub(crate) temperature: f64,
 }
 
-pub(crate) fn run(args: &EvalArgs) -> Result<()> {
-    Err(CliError::failure(format!(
-        "eval is not wired yet: {args:?}"
-    )))
+pub(crate) fn run(args: &EvalArgs, progress: Progress) -> Result<()> {
+    match &args.measure {
+        Measure::Clusters(args) => clusters(args, progress),
+        Measure::Knn(args) => knn(args, progress),
+    }
+}
+
+fn clusters(args: &ClustersArgs, progress: Progress) -> Result<()> {
+    let target = &args.target;
+    let superclasses = args
+        .superclasses
+        .as_deref()
+        .map(SuperclassMap::read)
+        .transpose()?;
+    let mut subject = target.open(Features::Embedding)?;
+    let (head, classes) = subject.head(args.head)?;
+    let source = labelled(&target.data)?;
+    let extracted = subject.extract(&source, "classifying", progress)?;
+    let labels = extracted.labels.as_deref().unwrap_or_default();
+    let assigned = &extracted.assignments[head];
+    let report = match &superclasses {
+        Some(map) => ClusterReport::with_superclasses(labels, assigned, map)?,
+        None => ClusterReport::new(labels, assigned)?,
+    };
+    if let Some(path) = &args.picture {
+        draw(path, &*source, &extracted, head)?;
+        progress.note(&format!("wrote {}", path.display()));
+    }
+    progress.note(&format!("head {} ({classes} classes)", args.head));
+    ClusterSummary::from(&report).print(target.json)
+}
+
+/// Writes the picture of a head's clusters.
+pub(crate) fn draw(
+    path: &Path,
+    source: &dyn Source,
+    extracted: &Extracted,
+    head: usize,
+) -> Result<()> {
+    let style = GridStyle::default();
+    let rows = cluster_rows(source, extracted, head, style.columns)?;
+    Ok(write_png(path, &cluster_grid(&rows, &style)?)?)
+}
+
+#[derive(Debug, Serialize)]
+struct KnnSummary {
+    k: usize,
+    temperature: f64,
+    top1: f64,
+    top5: f64,
+    samples: usize,
+    references: usize,
+}
+
+fn knn(args: &KnnArgs, progress: Progress) -> Result<()> {
+    if !(args.temperature > 0.0 && args.temperature.is_finite()) {
+        return Err(CliError::usage(format!(
+            "--temperature {}: it must be a positive number",
+            args.temperature
+        )));
+    }
+    let target = &args.target;
+    let mut subject = target.open(Features::Backbone)?;
+    let source = labelled(&target.data)?;
+    let references = args.references.as_deref().map(labelled).transpose()?;
+    let most = args.k.iter().map(|k| k.get()).max().unwrap_or(1);
+    let queries = subject.extract(&source, "features", progress)?;
+    let width = queries.width;
+    let targets = queries.labels.unwrap_or_default();
+    let queries = UnitEmbeddings::new(queries.features, width)?;
+    let (neighbours, labels, count) = match references {
+        None => (
+            Neighbours::search_others(&queries, most)?,
+            targets.clone(),
+            queries.len() - 1,
+        ),
+        Some(references) => {
+            if references.classes() != source.classes() {
+                return Err(CliError::failure(format!(
+                    "the classes of --references ({}) are not those of --data ({})",
+                    references.classes().join(", "),
+                    source.classes().join(", ")
+                ))
+                .hint("labels are the names of the sub-folders: both need the same ones"));
+            }
+            let found = subject.extract(&references, "reference features", progress)?;
+            let units = UnitEmbeddings::new(found.features, found.width)?;
+            let neighbours = Neighbours::search(&queries, &units, most)?;
+            (neighbours, found.labels.unwrap_or_default(), units.len())
+        }
+    };
+    let mut summaries = Vec::new();
+    for k in &args.k {
+        let score = neighbours.score(&labels, &targets, k.get(), args.temperature)?;
+        summaries.push(KnnSummary {
+            k: k.get(),
+            temperature: args.temperature,
+            top1: score.top1,
+            top5: score.top5,
+            samples: score.samples,
+            references: count,
+        });
+    }
+    if target.json {
+        return output::json(&summaries);
+    }
+    let mut text = String::from("k       top1      top5\n");
+    for row in &summaries {
+        text.push_str(&format!("{:<6}  {:.6}  {:.6}\n", row.k, row.top1, row.top5));
+    }
+    output::text(&text)
+}
+
+impl EvalTarget {
+    fn open(&self, features: Features) -> Result<Subject> {
+        Subject::open(&self.model, &self.backend, &self.engine, features)
+    }
+}
+
+/// Opens images that must have labels.
+fn labelled(source: &Path) -> Result<Arc<dyn Source>> {
+    let opened = data::open(&source.display().to_string(), &DataConfig::default())?;
+    if opened.classes().is_empty() {
+        return Err(CliError::failure(format!(
+            "{} has no labels to compare with",
+            source.display()
+        ))
+        .hint("put the images of each class into a sub-folder of its own, at least two"));
+    }
+    Ok(opened)
 }

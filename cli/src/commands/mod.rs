@@ -12,16 +12,18 @@ pub(crate) mod train;
 
 use crate::args::{Cli, Command};
 use crate::error::Result;
+use crate::progress::Progress;
 
 /// Runs the command that was typed.
 pub(crate) fn run(cli: &Cli) -> Result<()> {
+    let progress = Progress::new(cli.quiet);
     match &cli.command {
-        Command::Train(args) => train::run(args),
-        Command::Eval(args) => eval::run(args),
+        Command::Train(args) => train::run(args, progress),
+        Command::Eval(args) => eval::run(args, progress),
         Command::Metrics(args) => metrics::run(args),
-        Command::Export(args) => export::run(args),
-        Command::Predict(args) => predict::run(args),
-        Command::Demo(args) => demo::run(args),
+        Command::Export(args) => export::run(args, progress),
+        Command::Predict(args) => predict::run(args, progress),
+        Command::Demo(args) => demo::run(args, progress),
         Command::Devices => devices::run(),
         Command::Presets(args) => presets::run(args),
         Command::Completions(args) => completions::run(args),

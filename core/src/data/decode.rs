@@ -4,9 +4,10 @@ use crate::pixels::Rgb8;
 use crate::{Error, Result};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use rayon::prelude::*;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Endings of file names that are taken for images, in any case.
 const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "gif", "webp"];
@@ -34,6 +35,11 @@ pub fn is_image_name(path: &Path) -> bool {
 pub fn read(path: &Path) -> Result<Rgb8> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     decode(&bytes, path)
+}
+
+/// Reads many files at once, on all threads of the current rayon pool; see [`read`].
+pub fn read_all(paths: &[PathBuf]) -> Vec<Result<Rgb8>> {
+    paths.par_iter().map(|path| read(path)).collect()
 }
 
 /// Decodes an image. The contents decide the format, not the name, which is used in messages only.

@@ -1,6 +1,7 @@
 //! A folder of image files, with or without one sub-folder per class.
 
 use super::Source;
+use super::cache::Cache;
 use super::decode::{is_image_name, probe, read};
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;
@@ -8,8 +9,7 @@ use crate::{Error, Result};
 use rayon::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use walkdir::{DirEntry, WalkDir};
 
 /// Names of folders that hold parts of a data set rather than classes.
@@ -31,12 +31,6 @@ pub struct ImageFolder {
     labels: Option<Vec<usize>>,
     classes: Vec<String>,
     cache: Cache,
-}
-
-/// Decoded images, kept while there is room.
-struct Cache {
-    images: Vec<OnceLock<Arc<Rgb8>>>,
-    room: AtomicUsize,
 }
 
 impl ImageFolder {
@@ -68,10 +62,7 @@ impl ImageFolder {
         let mut folder = Self::labelled(root, files)?;
         folder.limit(config.limit_per_class);
         folder.check_headers()?;
-        folder.cache = Cache {
-            images: folder.files.iter().map(|_| OnceLock::new()).collect(),
-            room: AtomicUsize::new(config.cache_mib.saturating_mul(1 << 20)),
-        };
+        folder.cache = Cache::new(folder.files.len(), config.cache_mib.saturating_mul(1 << 20));
         Ok(folder)
     }
 
@@ -135,10 +126,7 @@ impl ImageFolder {
             files,
             labels,
             classes,
-            cache: Cache {
-                images: Vec::new(),
-                room: AtomicUsize::new(0),
-            },
+            cache: Cache::new(0, 0),
         })
     }
 
@@ -199,21 +187,8 @@ impl Source for ImageFolder {
     }
 
     fn image(&self, index: usize) -> Result<Arc<Rgb8>> {
-        let slot = &self.cache.images[index];
-        if let Some(image) = slot.get() {
-            return Ok(Arc::clone(image));
-        }
-        let image = Arc::new(read(&self.root.join(&self.files[index]))?);
-        let bytes = image.data().len();
-        let room = &self.cache.room;
-        let taken = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
-            room.checked_sub(bytes)
-        });
-        if taken.is_ok() && slot.set(Arc::clone(&image)).is_err() {
-            // Another thread was faster; its copy stays, and this one's room is free again.
-            room.fetch_add(bytes, Ordering::Relaxed);
-        }
-        Ok(image)
+        self.cache
+            .get(index, || read(&self.root.join(&self.files[index])))
     }
 
     fn label(&self, index: usize) -> Option<usize> {
@@ -390,6 +365,5 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(source.image(1).expect("reads").data()[0], 1);
         }
-        assert!(source.cache.images[1].get().is_none());
     }
 }

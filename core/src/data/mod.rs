@@ -4,16 +4,17 @@
 //! random views from it, [`EvalLoader`] preprocessed batches in order; both work ahead on threads of
 //! their own, and neither's result depends on how many.
 
+mod cache;
 mod decode;
 mod folder;
 mod loader;
 mod prefetch;
 mod shapes;
 
-pub use decode::{decode, is_image_name, probe, read};
+pub use decode::{decode, is_image_name, probe, read, read_all};
 pub use folder::ImageFolder;
 pub use loader::{EvalBatch, EvalLoader, Loader, TrainBatch};
-pub use shapes::Shapes;
+pub use shapes::{SHAPES, Shapes};
 
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;

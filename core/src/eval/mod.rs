@@ -5,9 +5,11 @@
 //! is another. [`extract`] goes over a source once and keeps what every evaluation needs.
 
 mod extract;
+mod gallery;
 #[cfg(feature = "train")]
 mod network;
 
 pub use extract::{Extracted, Forward, Network, extract};
+pub use gallery::cluster_rows;
 #[cfg(feature = "train")]
 pub use network::{Features, ModelNetwork};
