@@ -1,8 +1,9 @@
 //! Procedural images of ten shapes: a data set that needs no download.
 //!
-//! What is in a picture apart from its shape is drawn from the same distribution for all shapes: colours
-//! of shape and background, size, position, rotation, the background's gradient and waves, and noise. So
-//! nothing but the shape tells the class.
+//! What is in a picture apart from its shape is drawn from the same distribution for all shapes: the
+//! colours of shape and background (the shape's is the lighter one), size, position, rotation of up to 30
+//! degrees to either side, the background's gradient and waves, and noise. So nothing but the shape tells
+//! the class.
 
 use super::Source;
 use super::cache::Cache;
@@ -23,6 +24,8 @@ const COUNT: usize = 10_000;
 const SIDE: usize = 32;
 /// Points per pixel and axis that are asked whether they lie inside the shape.
 const SAMPLES: usize = 4;
+/// Largest rotation to either side, in radians: about 30 degrees.
+const TILT: f64 = PI / 6.0;
 /// Smallest difference in brightness between shape and background, of 255.
 const CONTRAST: f64 = 70.0;
 
@@ -98,11 +101,11 @@ impl Source for Shapes {
 fn draw(shape: usize, side: usize, random: &mut Stream) -> Result<Rgb8> {
     let background = Background::random(random);
     let ink = contrasting(&background, random);
-    let radius = random.uniform(0.29, 0.42);
+    let radius = random.uniform(0.32, 0.44);
     // The whole shape stays inside.
     let centre = [0, 1].map(|_| random.uniform(radius, 1.0 - radius));
-    let (sin, cos) = random.uniform(0.0, TAU).sin_cos();
-    let noise = random.uniform(2.0, 12.0);
+    let (sin, cos) = random.uniform(-TILT, TILT).sin_cos();
+    let noise = random.uniform(2.0, 8.0);
 
     let pixel = 1.0 / side as f64;
     let mut data = Vec::with_capacity(side * side * 3);
@@ -176,8 +179,8 @@ struct Background {
 
 impl Background {
     fn random(random: &mut Stream) -> Self {
-        let from = colour(random);
-        let to = from.map(|channel| (channel + random.uniform(-50.0, 50.0)).clamp(0.0, 255.0));
+        let from = colour(random, 150.0);
+        let to = from.map(|channel| (channel + random.uniform(-30.0, 30.0)).clamp(0.0, 255.0));
         let (dy, dx) = random.uniform(0.0, TAU).sin_cos();
         let (wy, wx) = random.uniform(0.0, TAU).sin_cos();
         let frequency = random.uniform(1.0, 4.0) * TAU;
@@ -187,7 +190,7 @@ impl Background {
             direction: [dx, dy],
             wave: [wx * frequency, wy * frequency],
             phase: random.uniform(-PI, PI),
-            amplitude: random.uniform(0.0, 14.0),
+            amplitude: random.uniform(0.0, 8.0),
         }
     }
 
@@ -199,18 +202,18 @@ impl Background {
     }
 }
 
-fn colour(random: &mut Stream) -> [f64; 3] {
-    [0, 1, 2].map(|_| random.uniform(0.0, 255.0))
+fn colour(random: &mut Stream, most: f64) -> [f64; 3] {
+    [0, 1, 2].map(|_| random.uniform(0.0, most))
 }
 
-/// A colour that is clearly lighter or darker than the background.
+/// A colour that is clearly lighter than the background.
 fn contrasting(background: &Background, random: &mut Stream) -> [f64; 3] {
     let brightness = |c: [f64; 3]| 0.299 * c[0] + 0.587 * c[1] + 0.114 * c[2];
     let behind = brightness(background.at(0.5, 0.5));
     loop {
-        // At least one end of the scale is far enough from any background, so this ends.
-        let ink = colour(random);
-        if (brightness(ink) - behind).abs() >= CONTRAST {
+        // White is far enough from any background (see `Background::random`), so this ends.
+        let ink = colour(random, 255.0);
+        if brightness(ink) - behind >= CONTRAST {
             return ink;
         }
     }

@@ -42,7 +42,7 @@ fn models() -> Vec<Config> {
 }
 
 /// Exports each model and compares logits and embeddings with burn's at batch 1, 2 and 7.
-pub fn agrees_with_burn(options: &Options, engine: &str) {
+pub(crate) fn agrees_with_burn(options: &Options, engine: &str) {
     let selection: Selection = "flex".parse().expect("a backend");
     let runtime = Runtime::new(open(&selection).expect("opens").device);
     let images = Shapes::new(7, 3, 40);

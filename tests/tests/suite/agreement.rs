@@ -9,7 +9,7 @@ const INNER: usize = 4;
 const COLUMNS: usize = 2;
 
 /// `sum(exp(x . w))` and its gradients.
-pub fn product_exponential_sum(case: &Case) {
+pub(crate) fn product_exponential_sum(case: &Case) {
     let (x, w) = (values(ROWS * INNER, 0.2), values(INNER * COLUMNS, 1.9));
     let (sum, dx, dw) = reference(&x, &w);
 

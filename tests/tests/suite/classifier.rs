@@ -6,7 +6,7 @@ use selfcls_core::model::{state_dict, with_state_dict};
 
 /// The CIFAR network of the presets: 307,536 parameters in its backbone, equal from equal seeds, and
 /// refused by name when the weights are another model's.
-pub fn weights_survive_a_round_trip(case: &Case) {
+pub(crate) fn weights_survive_a_round_trip(case: &Case) {
     let device = &case.runtime.device;
     let config = ModelConfig {
         backbone: Arch::ResNet10,

@@ -14,13 +14,13 @@ fn path(file: &str) -> PathBuf {
 }
 
 /// The arrays of a fixture.
-pub struct Arrays {
+pub(crate) struct Arrays {
     floats: StateDict,
     ints: BTreeMap<String, Vec<i64>>,
 }
 
 /// Reads `<name>.safetensors`.
-pub fn arrays(name: &str) -> Arrays {
+pub(crate) fn arrays(name: &str) -> Arrays {
     let bytes = std::fs::read(path(&format!("{name}.safetensors"))).expect("a fixture");
     let file = SafeTensors::deserialize(&bytes).expect("safetensors");
     let (mut floats, mut ints) = (StateDict::new(), BTreeMap::new());
@@ -52,44 +52,44 @@ pub fn arrays(name: &str) -> Arrays {
 }
 
 /// Reads `<name>.json`.
-pub fn json<T: DeserializeOwned>(name: &str) -> T {
+pub(crate) fn json<T: DeserializeOwned>(name: &str) -> T {
     let text = std::fs::read_to_string(path(&format!("{name}.json"))).expect("a fixture");
     serde_json::from_str(&text).expect("JSON of the expected form")
 }
 
 impl Arrays {
     /// The float array `name`.
-    pub fn float(&self, name: &str) -> &Array {
+    pub(crate) fn float(&self, name: &str) -> &Array {
         self.floats
             .get(name)
             .unwrap_or_else(|| panic!("no array {name}"))
     }
 
     /// The names of the float arrays.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.floats.keys().map(String::as_str)
     }
 
     /// The integer array `name`.
-    pub fn int(&self, name: &str) -> &[i64] {
+    pub(crate) fn int(&self, name: &str) -> &[i64] {
         self.ints
             .get(name)
             .unwrap_or_else(|| panic!("no integers {name}"))
     }
 
     /// The float array `name` on a device.
-    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+    pub(crate) fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         tensor(self.float(name), device)
     }
 
     /// The integers `name` on a device.
-    pub fn int_tensor(&self, name: &str, device: &Device) -> Tensor<1, Int> {
+    pub(crate) fn int_tensor(&self, name: &str, device: &Device) -> Tensor<1, Int> {
         int_tensor(self.int(name), device)
     }
 }
 
 /// An array on a device.
-pub fn tensor<const D: usize>(array: &Array, device: &Device) -> Tensor<D> {
+pub(crate) fn tensor<const D: usize>(array: &Array, device: &Device) -> Tensor<D> {
     Tensor::from_data(
         TensorData::new(array.data.clone(), array.shape.clone()),
         device,
@@ -97,12 +97,12 @@ pub fn tensor<const D: usize>(array: &Array, device: &Device) -> Tensor<D> {
 }
 
 /// Integers on a device.
-pub fn int_tensor(values: &[i64], device: &Device) -> Tensor<1, Int> {
+pub(crate) fn int_tensor(values: &[i64], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
 /// A tensor's values.
-pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor
         .into_data()
         .convert::<f32>()
@@ -111,7 +111,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// A tensor's integers.
-pub fn int_values(tensor: Tensor<1, Int>) -> Vec<i64> {
+pub(crate) fn int_values(tensor: Tensor<1, Int>) -> Vec<i64> {
     tensor
         .into_data()
         .convert::<i64>()
@@ -132,7 +132,7 @@ fn hash_uniform(k: u64, i: u64) -> f32 {
 
 /// The weights that the fixtures of whole models were computed with: a function of each tensor's
 /// position in the state dict, its name and its shape.
-pub fn hash_weights(keys: &[(String, Vec<usize>)]) -> StateDict {
+pub(crate) fn hash_weights(keys: &[(String, Vec<usize>)]) -> StateDict {
     keys.iter()
         .enumerate()
         .filter(|(_, (name, _))| !name.ends_with("num_batches_tracked"))
@@ -163,7 +163,7 @@ pub fn hash_weights(keys: &[(String, Vec<usize>)]) -> StateDict {
 }
 
 /// The input images of view `view`, `[batch, 3, size, size]`.
-pub fn hash_images(view: u64, batch: usize, size: usize, device: &Device) -> Tensor<4> {
+pub(crate) fn hash_images(view: u64, batch: usize, size: usize, device: &Device) -> Tensor<4> {
     let count = (batch * 3 * size * size) as u64;
     let data = (0..count)
         .map(|i| 4.0 * hash_uniform(1_000_000 + view, i))

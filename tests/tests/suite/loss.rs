@@ -19,7 +19,7 @@ struct Expected {
 
 /// Loss and gradients with respect to the logits, for random, extreme, equal and collapsed logits.
 /// The expected values are computed in f64; the tolerance is f32's.
-pub fn loss_and_gradients(case: &Case) {
+pub(crate) fn loss_and_gradients(case: &Case) {
     let device = case.runtime.device.clone().autodiff();
     let fixture = arrays("loss");
     for (name, expected) in json::<BTreeMap<String, Expected>>("loss") {
@@ -49,7 +49,7 @@ pub fn loss_and_gradients(case: &Case) {
 }
 
 /// Two equal heads give the loss of one, each with half its gradient; a single view is refused.
-pub fn several_heads_are_averaged(case: &Case) {
+pub(crate) fn several_heads_are_averaged(case: &Case) {
     let device = case.runtime.device.clone().autodiff();
     let fixture = arrays("loss");
     let loss = LossConfig::default().init();

@@ -169,7 +169,10 @@ fn l2(values: &[f32]) -> f32 {
 }
 
 /// The gradients of a model's parameters under their checkpoint names.
-pub fn gradients_by_name(model: &SelfClassifier, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
+pub(crate) fn gradients_by_name(
+    model: &SelfClassifier,
+    grads: &Gradients,
+) -> BTreeMap<String, Vec<f32>> {
     use burn::module::{ModuleVisitor, Param};
     use selfcls_core::model::NamePath;
     struct Collector<'a> {
@@ -219,26 +222,26 @@ fn resnet18() -> ModelConfig {
 }
 
 /// Features, embeddings and logits with running statistics.
-pub fn tiny_resnet_in_evaluation(case: &Case) {
+pub(crate) fn tiny_resnet_in_evaluation(case: &Case) {
     Golden::new(case, "tiny_rn18w4", &tiny()).evaluation();
 }
 
 /// Embeddings with the batch's statistics, and the running statistics afterwards.
-pub fn tiny_resnet_in_training(case: &Case) {
+pub(crate) fn tiny_resnet_in_training(case: &Case) {
     Golden::new(case, "tiny_rn18w4", &tiny()).training(2e-5);
 }
 
 /// A multi-crop step with all its gradients.
-pub fn tiny_resnet_multi_view_step(case: &Case) {
+pub(crate) fn tiny_resnet_multi_view_step(case: &Case) {
     Golden::new(case, "tiny_rn18w4", &tiny()).multi_view(5e-5, 2e-4);
 }
 
 /// As the tiny one.
-pub fn resnet18_in_evaluation(case: &Case) {
+pub(crate) fn resnet18_in_evaluation(case: &Case) {
     Golden::new(case, "resnet18", &resnet18()).evaluation();
 }
 
 /// As the tiny one.
-pub fn resnet18_multi_view_step(case: &Case) {
+pub(crate) fn resnet18_multi_view_step(case: &Case) {
     Golden::new(case, "resnet18", &resnet18()).multi_view(2e-5, 1e-2);
 }

@@ -106,7 +106,7 @@ fn config(kind: OptimKind, weight_decay: f64) -> OptimConfig {
 }
 
 /// PyTorch's SGD with momentum.
-pub fn sgd(case: &Case) {
+pub(crate) fn sgd(case: &Case) {
     check(
         case,
         "sgd_wd1e-6",
@@ -122,7 +122,7 @@ pub fn sgd(case: &Case) {
 }
 
 /// LARC around SGD, a parameter with an all-zero gradient included.
-pub fn larc(case: &Case) {
+pub(crate) fn larc(case: &Case) {
     check(
         case,
         "larc_sgd_wd1e-6",
@@ -138,7 +138,7 @@ pub fn larc(case: &Case) {
 }
 
 /// LARC that may only lower the learning rate.
-pub fn larc_with_clip(case: &Case) {
+pub(crate) fn larc_with_clip(case: &Case) {
     let config = OptimConfig {
         larc_clip: true,
         ..config(OptimKind::Larc, 0.1)
@@ -147,7 +147,7 @@ pub fn larc_with_clip(case: &Case) {
 }
 
 /// Biases in a group of their own, without weight decay.
-pub fn larc_without_bias_decay(case: &Case) {
+pub(crate) fn larc_without_bias_decay(case: &Case) {
     let config = OptimConfig {
         no_bias_weight_decay: true,
         ..config(OptimKind::Larc, 0.1)
@@ -156,7 +156,7 @@ pub fn larc_without_bias_decay(case: &Case) {
 }
 
 /// PyTorch's AdamW.
-pub fn adamw(case: &Case) {
+pub(crate) fn adamw(case: &Case) {
     check(
         case,
         "adamw_wd1e-6",
@@ -172,7 +172,7 @@ pub fn adamw(case: &Case) {
 }
 
 /// Per-parameter norm clipping: plain SGD at rate 1 moves each parameter by minus its clipped gradient.
-pub fn gradient_clipping(case: &Case) {
+pub(crate) fn gradient_clipping(case: &Case) {
     let device = case.runtime.device.clone().autodiff();
     let fixture = arrays("optim");
     for limit in ["0.3", "1.0", "3.0"] {

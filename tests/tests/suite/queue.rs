@@ -25,7 +25,7 @@ struct Entry {
 }
 
 /// Contents after every push and neighbours before it, over wrapping and exactly filling batches.
-pub fn contents_and_neighbours(case: &Case) {
+pub(crate) fn contents_and_neighbours(case: &Case) {
     let fixture = arrays("queue");
     let histories: BTreeMap<String, History> = json("queue");
     for name in ["wrap", "exact"] {
@@ -95,7 +95,7 @@ fn replay(case: &Case, name: &str, history: &History, fixture: &Arrays) {
 }
 
 /// Of a batch longer than the queue the last rows stay, at the places a row-by-row push would use.
-pub fn a_batch_longer_than_the_queue(case: &Case) {
+pub(crate) fn a_batch_longer_than_the_queue(case: &Case) {
     let device = &case.runtime.device;
     let history: BTreeMap<String, History> = json("queue");
     let history = &history["batch_gt_queue"];

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 static ONE_AT_A_TIME_ON_WGPU: Mutex<()> = Mutex::new(());
 
 /// Runs `case` on the device that `backend` names.
-pub fn run(backend: &str, name: &str, case: fn(&Case)) {
+pub(crate) fn run(backend: &str, name: &str, case: fn(&Case)) {
     let _one_at_a_time = (backend == "wgpu").then(|| {
         ONE_AT_A_TIME_ON_WGPU
             .lock()
@@ -27,7 +27,7 @@ pub fn run(backend: &str, name: &str, case: fn(&Case)) {
 }
 
 /// A case on a device.
-pub struct Case {
+pub(crate) struct Case {
     /// The backend's name.
     pub backend: String,
     /// The case's name.
@@ -40,7 +40,7 @@ impl Case {
     /// Checks that `actual` is `expected` within `tolerance` times the largest expected magnitude
     /// (at least 1), and reports the error for the parity table.
     #[track_caller]
-    pub fn close(&self, what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
+    pub(crate) fn close(&self, what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
         assert_eq!(
             actual.len(),
             expected.len(),
@@ -72,7 +72,7 @@ impl Case {
 
     /// [`close`](Self::close) for one number.
     #[track_caller]
-    pub fn close_scalar(&self, what: &str, actual: f32, expected: f64, tolerance: f32) {
+    pub(crate) fn close_scalar(&self, what: &str, actual: f32, expected: f64, tolerance: f32) {
         self.close(what, &[actual], &[expected as f32], tolerance);
     }
 }

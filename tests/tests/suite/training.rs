@@ -12,7 +12,7 @@ const BATCH: usize = 4;
 
 /// Three steps with a queue that fills after the second: finite losses, neighbours from then on, and
 /// every parameter and running statistic changed.
-pub fn a_step_moves_every_parameter(case: &Case) {
+pub(crate) fn a_step_moves_every_parameter(case: &Case) {
     let mut config = Config::default();
     config.model.backbone = Arch::ResNet10;
     config.model.stem = Stem::CifarStride2;
