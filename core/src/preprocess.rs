@@ -1,7 +1,12 @@
 //! From a decoded image to the network's input outside training: resize the short side, centre crop, normalise.
 
 use crate::config::Interpolation;
+use crate::pixels::Rgb8;
+use crate::views::resample::{Resize, ResizeScratch};
+use crate::views::{CropBox, Planes};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 
 /// The evaluation preprocessing; stored in every exported file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,4 +22,83 @@ pub struct Preprocess {
     pub mean: [f32; 3],
     /// Channel standard deviations in [0, 1].
     pub std: [f32; 3],
+}
+
+impl Preprocess {
+    /// Checks values that come from outside, such as the metadata of a file.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first value with which [`Preprocess::apply`] could not work.
+    pub fn validate(&self) -> Result<()> {
+        const LARGEST: usize = 8192;
+        let problem = if self.crop == 0 || self.resize > LARGEST {
+            format!("sizes must be from 1 to {LARGEST} pixels")
+        } else if self.crop > self.resize {
+            "the crop must not be larger than the resized image".into()
+        } else if !self.mean.iter().all(|x| x.is_finite()) {
+            format!("the means {:?} must be finite", self.mean)
+        } else if !self.std.iter().all(|x| x.is_finite() && *x > 0.0) {
+            format!("the deviations {:?} must be positive", self.std)
+        } else {
+            return Ok(());
+        };
+        Err(Error::Invalid(format!(
+            "preprocessing with resize {} and crop {} is impossible: {problem}",
+            self.resize, self.crop
+        )))
+    }
+
+    /// Floats of one preprocessed image: `3 * crop * crop`.
+    pub fn input_len(&self) -> usize {
+        3 * self.crop * self.crop
+    }
+
+    /// Writes the network's input for `image`, `[3, crop, crop]`.
+    ///
+    /// Both sides are rounded to the nearest pixel, halves to even, and the crop starts at the rounded
+    /// down half of the margin. (torchvision's `Resize` rounds the long side down instead, which moves
+    /// some images by a pixel.) Only what the crop shows is resized; it equals the crop of the whole.
+    ///
+    /// # Panics
+    /// If `out` is not [`Preprocess::input_len`] long or `crop` is larger than `resize`, which
+    /// [`Preprocess::validate`] and [`Config::validate`](crate::Config::validate) exclude.
+    pub fn apply(&self, image: &Rgb8, out: &mut [f32]) {
+        thread_local! {
+            static SCRATCH: RefCell<(ResizeScratch, Planes)> = RefCell::default();
+        }
+        SCRATCH.with_borrow_mut(|(scratch, planes)| {
+            self.resize(image).apply(image, scratch, planes);
+            planes.normalise(self.mean, self.std, out);
+        });
+    }
+
+    /// The network's input for `image`, `[3, crop, crop]`.
+    ///
+    /// # Panics
+    /// As [`Preprocess::apply`].
+    pub fn input(&self, image: &Rgb8) -> Vec<f32> {
+        let mut out = vec![0.0; self.input_len()];
+        self.apply(image, &mut out);
+        out
+    }
+
+    fn resize(&self, image: &Rgb8) -> Resize {
+        assert!(self.crop <= self.resize, "crop larger than the image");
+        let short = image.width().min(image.height()) as f64;
+        let scale = self.resize as f64 / short;
+        let scaled = |side: usize| (side as f64 * scale).round_ties_even() as usize;
+        let (width, height) = (scaled(image.width()), scaled(image.height()));
+        Resize {
+            source: CropBox::whole(image.width(), image.height()),
+            size: (width, height),
+            window: CropBox {
+                left: (width - self.crop) / 2,
+                top: (height - self.crop) / 2,
+                width: self.crop,
+                height: self.crop,
+            },
+            flip: false,
+            filter: self.interpolation,
+        }
+    }
 }

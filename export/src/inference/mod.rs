@@ -4,6 +4,7 @@
 //! metadata) before an engine sees it; see [`Classifier::open`].
 
 mod engine;
+mod evaluation;
 mod library;
 mod network;
 mod outputs;
