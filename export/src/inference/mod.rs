@@ -11,7 +11,6 @@ mod outputs;
 mod prediction;
 mod sessions;
 mod shapes;
-mod standin;
 mod wire;
 
 pub use engine::{Engine, EngineChoice, in_use};
@@ -25,7 +24,6 @@ use rayon::prelude::*;
 use selfcls_core::metadata::Metadata;
 use selfcls_core::pixels::Rgb8;
 use sessions::Sessions;
-use standin::Apply;
 use std::borrow::Borrow;
 use std::fs::File;
 use std::io::Read;
