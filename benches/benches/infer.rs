@@ -14,7 +14,7 @@
 #![allow(clippy::print_stdout)]
 
 use clap::Parser;
-use rayon::prelude::*;
+use selfcls_core::data::read_all;
 use selfcls_core::pixels::Rgb8;
 use selfcls_export::{Classifier, EngineChoice, Options};
 use serde_json::{Value, json};
@@ -34,8 +34,7 @@ struct Args {
     /// A folder of images, searched recursively.
     #[arg(long)]
     data: PathBuf,
-    /// ONNX Runtime's library for both engines to be measured; without it (and without ORT_DYLIB_PATH) the
-    /// well-known places are searched.
+    /// ONNX Runtime's library; without it, ORT_DYLIB_PATH or a well-known place must have it.
     #[arg(long)]
     onnxruntime: Option<PathBuf>,
     /// The peer's interpreter.
@@ -173,7 +172,7 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.get(figures.len() / 2).copied()
 }
 
-/// Our side: classifies the files once to warm up one batch, then all of them against the clock.
+/// Our side: classifies one batch to warm up, then all files against the clock.
 fn measure(args: &Args, engine: &str) -> Outcome<Value> {
     let choice = match (engine, &args.onnxruntime) {
         ("tract", _) => EngineChoice::Tract,
@@ -221,16 +220,7 @@ fn measure(args: &Args, engine: &str) -> Outcome<Value> {
 }
 
 fn decode(files: &[PathBuf]) -> Outcome<Vec<Rgb8>> {
-    let images: Result<Vec<Rgb8>, String> = files
-        .par_iter()
-        .map(|file| {
-            let image = image::open(file)
-                .map_err(|error| format!("{}: {error}", file.display()))?
-                .into_rgb8();
-            let (width, height) = (image.width() as usize, image.height() as usize);
-            Rgb8::new(width, height, image.into_raw()).map_err(|error| error.to_string())
-        })
-        .collect();
+    let images: Result<Vec<Rgb8>, _> = read_all(files).into_iter().collect();
     Ok(images?)
 }
 
