@@ -103,7 +103,7 @@ fn adapters_of(api: wgpu::Backends) -> Vec<Adapter> {
 /// burn counts the adapters of every kind from zero on their own.
 fn address(infos: Vec<AdapterInfo>) -> Vec<Adapter> {
     let (mut discrete, mut integrated, mut virtual_, mut software) = (0, 0, 0, 0);
-    let mut next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
+    let next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
     infos
         .into_iter()
         .map(|info| {

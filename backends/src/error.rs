@@ -8,7 +8,7 @@ use crate::{Backend, Selection};
 #[non_exhaustive]
 pub enum BackendError {
     /// The backend was left out when this binary was built.
-    #[error("this build does not contain the backend {0}: {}", how_to_add(*.0))]
+    #[error("this build does not contain the backend {name}: {fix}", name = .0, fix = how_to_add(*.0))]
     NotCompiledIn(Backend),
     /// The backend is there, but not the device.
     #[error("{selection} cannot be used on this machine: {reason}; {fix}")]

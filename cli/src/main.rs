@@ -8,9 +8,8 @@ mod commands;
 mod config_args;
 mod error;
 mod output;
-// Training, evaluation, export and the demo report through it once they are wired.
-#[expect(dead_code)]
 mod progress;
+mod subject;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -52,7 +52,9 @@ impl Subject {
         engine: &EngineArgs,
         features: Features,
     ) -> Result<Self> {
-        let onnx = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
+        let onnx = path
+            .extension()
+            .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
         if onnx {
             Ok(Self::exported(Classifier::open(path, &engine.options())?))
         } else {
@@ -67,7 +69,11 @@ impl Subject {
             preprocess: metadata.preprocess.clone(),
             temperature: metadata.row_temperature,
             batch_size: 64,
-            heads: metadata.heads.iter().map(|head| (head.index, head.classes)).collect(),
+            heads: metadata
+                .heads
+                .iter()
+                .map(|head| (head.index, head.classes))
+                .collect(),
             engine: classifier.engine().to_string(),
             network: Box::new(classifier),
         }
@@ -91,13 +97,19 @@ impl Subject {
     /// Where head `index` stands among the network's logits, and its number of classes.
     pub(crate) fn head(&self, index: usize) -> Result<(usize, usize)> {
         let found = self.heads.iter().position(|&(known, _)| known == index);
-        found.map(|position| (position, self.heads[position].1)).ok_or_else(|| {
-            let known: Vec<String> = self.heads.iter().map(|(index, _)| index.to_string()).collect();
-            CliError::usage(format!(
-                "--head {index}: the model has no such head; it has {}",
-                known.join(", ")
-            ))
-        })
+        found
+            .map(|position| (position, self.heads[position].1))
+            .ok_or_else(|| {
+                let known: Vec<String> = self
+                    .heads
+                    .iter()
+                    .map(|(index, _)| index.to_string())
+                    .collect();
+                CliError::usage(format!(
+                    "--head {index}: the model has no such head; it has {}",
+                    known.join(", ")
+                ))
+            })
     }
 
     /// Runs the network over `source`.

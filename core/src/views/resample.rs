@@ -1,9 +1,10 @@
 //! Antialiased resizing, equal to Pillow's to the bit.
 //!
-//! Pillow resizes in two passes, rows first, each rounding to 8 bits, with weights in fixed point of 22
-//! fractional bits. The same numbers are computed here in another order: the source is transposed
-//! first, so that in both passes a weight multiplies whole runs of neighbouring bytes. Only the part of
-//! the source that the wanted part of the result depends on is touched.
+//! Pillow resizes in two passes, one along each axis, each rounding to 8 bits, with weights in fixed
+//! point of 22 fractional bits. The same numbers are computed here in another order: the pixels are
+//! transposed before the pass along the rows, so that in both passes a weight multiplies whole runs of
+//! neighbouring bytes. Only the part of the source that the wanted part of the result depends on is
+//! touched.
 
 use super::crop::CropBox;
 use super::planes::{BLOCK, Planes, deinterleave, transpose};
@@ -27,6 +28,8 @@ struct Axis {
     /// `taps` weights for each result pixel.
     weights: Vec<i32>,
     taps: usize,
+    /// First source pixel that any result pixel needs.
+    first: usize,
 }
 
 impl Axis {
@@ -42,6 +45,7 @@ impl Axis {
             counts: Vec::with_capacity(window.len()),
             weights: vec![0; window.len() * taps],
             taps,
+            first: 0,
         };
         let mut real = vec![0.0; taps];
         // Pillow multiplies by the reciprocal; a division would round differently now and then.
@@ -62,14 +66,33 @@ impl Axis {
             axis.starts.push(start);
             axis.counts.push(end - start);
         }
+        axis.first = axis.starts.first().copied().unwrap_or(0);
         axis
     }
 
     /// The source pixels that any result pixel needs.
     fn extent(&self) -> Range<usize> {
         let ends = self.starts.iter().zip(&self.counts).map(|(s, n)| s + n);
-        let start = self.starts.iter().copied().min().unwrap_or(0);
-        start..ends.max().unwrap_or(start)
+        self.first..ends.max().unwrap_or(self.first)
+    }
+
+    /// Result line `k`: the weighted sum of `source`'s lines of `stride` bytes, the first of which is
+    /// the first of [`Axis::extent`].
+    #[inline(always)]
+    fn weigh(&self, k: usize, source: &[u8], stride: usize, out: &mut [u8]) {
+        let weights = &self.weights[k * self.taps..][..self.counts[k]];
+        let lines = &source[(self.starts[k] - self.first) * stride..];
+        for (block, out) in out.chunks_mut(LANES).enumerate() {
+            let mut sums = [1i32 << (PRECISION - 1); LANES];
+            for (line, &weight) in lines.chunks_exact(stride).zip(weights) {
+                let values = &line[block * LANES..][..LANES];
+                for (sum, &value) in sums.iter_mut().zip(values) {
+                    *sum += weight * i32::from(value);
+                }
+            }
+            let bytes = sums.map(|sum| (sum >> PRECISION).clamp(0, 255) as u8);
+            out.copy_from_slice(&bytes[..out.len()]);
+        }
     }
 }
 
@@ -108,17 +131,41 @@ pub(crate) struct Resize {
     pub(crate) filter: Interpolation,
 }
 
-/// Buffers that a [`Resize`] uses, kept between calls.
+/// Buffers that a [`Resize`] uses, kept between calls; each holds three planes.
 #[derive(Default)]
 pub(crate) struct ResizeScratch {
-    /// Some rows of the source as planes, `[3, BLOCK, width]`.
+    /// Some rows of the source, not yet transposed.
     strip: Vec<u8>,
-    /// The source, transposed, `[3, width, height]`.
+    /// The source, in the orientation of the first pass.
+    source: Vec<u8>,
+    /// After the first pass.
+    halfway: Vec<u8>,
+    /// The same, in the orientation of the second pass.
+    turned: Vec<u8>,
+    /// After the second pass, where that leaves columns.
     columns: Vec<u8>,
-    /// After the first pass, `[3, new width, height]`.
-    narrowed: Vec<u8>,
-    /// The same, rows first again, `[3, height, new width]`.
-    rows: Vec<u8>,
+}
+
+/// Rows and columns of one plane in a buffer; both are padded so that whole blocks can be worked on.
+#[derive(Clone, Copy)]
+struct Grid {
+    /// Padded length of a line.
+    stride: usize,
+    /// Padded number of lines.
+    lines: usize,
+}
+
+impl Grid {
+    fn new(length: usize, lines: usize) -> Self {
+        Self {
+            stride: length.next_multiple_of(LANES),
+            lines: lines.next_multiple_of(BLOCK),
+        }
+    }
+
+    fn area(self) -> usize {
+        self.stride * self.lines
+    }
 }
 
 impl Resize {
@@ -151,93 +198,178 @@ impl Resize {
             width: xs.len(),
             height: ys.len(),
         };
-        let stride = ys.len().next_multiple_of(LANES);
-        let row_stride = width.next_multiple_of(LANES);
-        let ResizeScratch {
-            strip,
-            columns,
-            narrowed,
-            rows,
-        } = scratch;
-        strip.resize(3 * BLOCK * xs.len().next_multiple_of(BLOCK), 0);
-        columns.resize(3 * xs.len().next_multiple_of(BLOCK) * stride, 0);
-        narrowed.resize(3 * row_stride * stride, 0);
-        rows.resize(3 * stride * row_stride, 0);
         result.reset(width, height);
         dispatch(
             #[inline(always)]
             || {
-                to_columns(image, &region, strip, columns, stride);
-                let columns = columns.chunks_exact(xs.len().next_multiple_of(BLOCK) * stride);
-                let narrowed = narrowed.chunks_exact_mut(row_stride * stride);
-                let rows = rows.chunks_exact_mut(stride * row_stride);
-                let planes = result.channels_mut().into_iter();
-                for (((columns, narrowed), rows), plane) in
-                    columns.zip(narrowed).zip(rows).zip(planes)
-                {
-                    for k in 0..width {
-                        let at = if self.flip { width - 1 - k } else { k };
-                        let out = &mut narrowed[at * stride..][..stride];
-                        weigh(&x, k, xs.start, columns, stride, out);
-                    }
-                    transpose(narrowed, stride, (ys.len(), width), rows, row_stride);
-                    for (k, out) in plane.chunks_exact_mut(width).enumerate() {
-                        weigh(&y, k, ys.start, rows, row_stride, out);
-                    }
+                if self.height_first() {
+                    height_first(image, &region, [&x, &y], self.flip, scratch, result);
+                } else {
+                    width_first(image, &region, [&x, &y], self.flip, scratch, result);
                 }
             },
         );
     }
+
+    /// Which pass comes first shows in the last bit. Since version 13, Pillow begins with the height if
+    /// it loses more than twice the pixels that the width loses.
+    fn height_first(&self) -> bool {
+        let loss = |from: usize, to: usize| from as i64 - to as i64;
+        let height = loss(self.source.height, self.size.1);
+        height > 0 && height > 2 * loss(self.source.width, self.size.0)
+    }
 }
 
-/// Copies `region` of `image` to planes of columns: `columns` is `[3, width, stride]`, of each column the
-/// first `region.height` bytes matter.
 #[inline(always)]
-fn to_columns(image: &Rgb8, region: &CropBox, strip: &mut [u8], columns: &mut [u8], stride: usize) {
-    let padded = region.width.next_multiple_of(BLOCK);
-    for y in (0..region.height).step_by(BLOCK) {
-        let (red, rest) = strip.split_at_mut(BLOCK * padded);
-        let (green, blue) = rest.split_at_mut(BLOCK * padded);
-        for k in 0..BLOCK.min(region.height - y) {
-            let start = 3 * ((region.top + y + k) * image.width() + region.left);
-            deinterleave(
-                &image.data()[start..start + 3 * region.width],
-                &mut red[k * padded..],
-                &mut green[k * padded..],
-                &mut blue[k * padded..],
-            );
+fn width_first(
+    image: &Rgb8,
+    region: &CropBox,
+    [x, y]: [&Axis; 2],
+    flip: bool,
+    scratch: &mut ResizeScratch,
+    result: &mut Planes,
+) {
+    let width = result.width();
+    let columns = Grid::new(region.height, region.width);
+    let narrowed = Grid::new(region.height, width);
+    let rows = Grid::new(width, region.height);
+    let ResizeScratch {
+        strip,
+        source,
+        halfway,
+        turned,
+        ..
+    } = scratch;
+    source.resize(3 * columns.area(), 0);
+    halfway.resize(narrowed.area(), 0);
+    turned.resize(rows.stride * narrowed.stride, 0);
+    to_columns(image, region, strip, source, columns);
+    for (source, plane) in source
+        .chunks_exact(columns.area())
+        .zip(result.channels_mut())
+    {
+        for k in 0..width {
+            let at = if flip { width - 1 - k } else { k };
+            let out = &mut halfway[at * narrowed.stride..][..narrowed.stride];
+            x.weigh(k, source, columns.stride, out);
         }
-        for (strip, columns) in strip
-            .chunks_exact(BLOCK * padded)
-            .zip(columns.chunks_exact_mut(padded * stride))
-        {
-            transpose(
-                strip,
-                padded,
-                (region.width, BLOCK),
-                &mut columns[y..],
-                stride,
-            );
+        transpose(
+            halfway,
+            narrowed.stride,
+            (region.height, width),
+            turned,
+            rows.stride,
+        );
+        for (k, out) in plane.chunks_exact_mut(width).enumerate() {
+            y.weigh(k, turned, rows.stride, out);
         }
     }
 }
 
-/// One result line of a pass: the weighted sum of `from`'s lines (each `stride` bytes, the first of them
-/// being source line `first`), for result position `k` of `axis`.
 #[inline(always)]
-fn weigh(axis: &Axis, k: usize, first: usize, from: &[u8], stride: usize, out: &mut [u8]) {
-    let weights = &axis.weights[k * axis.taps..][..axis.counts[k]];
-    let lines = &from[(axis.starts[k] - first) * stride..];
-    for (block, out) in out.chunks_mut(LANES).enumerate() {
-        let mut sums = [1i32 << (PRECISION - 1); LANES];
-        for (line, &weight) in lines.chunks_exact(stride).zip(weights) {
-            let (values, _) = line[block * LANES..].as_chunks::<LANES>();
-            let values = &values[0];
-            for (sum, &value) in sums.iter_mut().zip(values) {
-                *sum += weight * i32::from(value);
-            }
+fn height_first(
+    image: &Rgb8,
+    region: &CropBox,
+    [x, y]: [&Axis; 2],
+    flip: bool,
+    scratch: &mut ResizeScratch,
+    result: &mut Planes,
+) {
+    let (width, height) = (result.width(), result.height());
+    let rows = Grid::new(region.width, region.height);
+    let lowered = Grid::new(region.width, height);
+    let narrowed = Grid::new(height, width);
+    let finished = Grid::new(width, height);
+    let ResizeScratch {
+        source,
+        halfway,
+        turned,
+        columns,
+        strip,
+    } = scratch;
+    source.resize(3 * rows.area(), 0);
+    halfway.resize(lowered.area(), 0);
+    turned.resize(lowered.stride * narrowed.stride, 0);
+    columns.resize(narrowed.area(), 0);
+    strip.resize(finished.stride * narrowed.stride, 0);
+    to_rows(image, region, source, rows);
+    for (source, plane) in source.chunks_exact(rows.area()).zip(result.channels_mut()) {
+        for (k, out) in halfway
+            .chunks_exact_mut(lowered.stride)
+            .take(height)
+            .enumerate()
+        {
+            y.weigh(k, source, rows.stride, out);
         }
-        let bytes = sums.map(|sum| (sum >> PRECISION).clamp(0, 255) as u8);
-        out.copy_from_slice(&bytes[..out.len()]);
+        transpose(
+            halfway,
+            lowered.stride,
+            (region.width, height),
+            turned,
+            narrowed.stride,
+        );
+        for k in 0..width {
+            let at = if flip { width - 1 - k } else { k };
+            let out = &mut columns[at * narrowed.stride..][..narrowed.stride];
+            x.weigh(k, turned, narrowed.stride, out);
+        }
+        transpose(
+            columns,
+            narrowed.stride,
+            (height, width),
+            strip,
+            finished.stride,
+        );
+        for (to, from) in plane
+            .chunks_exact_mut(width)
+            .zip(strip.chunks_exact(finished.stride))
+        {
+            to.copy_from_slice(&from[..width]);
+        }
+    }
+}
+
+/// One row of `region`, interleaved.
+#[inline(always)]
+fn source_row<'a>(image: &'a Rgb8, region: &CropBox, y: usize) -> &'a [u8] {
+    let start = 3 * ((region.top + y) * image.width() + region.left);
+    &image.data()[start..start + 3 * region.width]
+}
+
+/// Copies `region` of `image` to three planes of rows.
+#[inline(always)]
+fn to_rows(image: &Rgb8, region: &CropBox, planes: &mut [u8], grid: Grid) {
+    let (red, rest) = planes.split_at_mut(grid.area());
+    let (green, blue) = rest.split_at_mut(grid.area());
+    for y in 0..region.height {
+        let at = y * grid.stride;
+        let row = source_row(image, region, y);
+        deinterleave(row, &mut red[at..], &mut green[at..], &mut blue[at..]);
+    }
+}
+
+/// Copies `region` of `image` to three planes of columns.
+#[inline(always)]
+fn to_columns(image: &Rgb8, region: &CropBox, strip: &mut Vec<u8>, planes: &mut [u8], grid: Grid) {
+    let padded = grid.lines;
+    strip.resize(3 * BLOCK * padded, 0);
+    for y in (0..region.height).step_by(BLOCK) {
+        let (red, rest) = strip.split_at_mut(BLOCK * padded);
+        let (green, blue) = rest.split_at_mut(BLOCK * padded);
+        for k in 0..BLOCK.min(region.height - y) {
+            let row = source_row(image, region, y + k);
+            let at = k * padded;
+            deinterleave(row, &mut red[at..], &mut green[at..], &mut blue[at..]);
+        }
+        let strips = strip.chunks_exact(BLOCK * padded);
+        for (strip, plane) in strips.zip(planes.chunks_exact_mut(grid.area())) {
+            transpose(
+                strip,
+                padded,
+                (region.width, BLOCK),
+                &mut plane[y..],
+                grid.stride,
+            );
+        }
     }
 }
