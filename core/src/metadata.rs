@@ -35,8 +35,6 @@ const BACKBONE: &str = "selfcls.backbone";
 const TRAINING: &str = "selfcls.training";
 const TOOL: &str = "selfcls.tool";
 
-/// Largest crop that a file may ask for, in pixels: what the configuration allows for a view.
-const MAX_CROP: usize = 4096;
 /// Largest number of classes of one head and largest embedding: what the configuration allows.
 const MAX_WIDTH: usize = 1_000_000;
 
@@ -169,33 +167,14 @@ impl Metadata {
     /// Refuses values that would make an application fail later or misclassify silently.
     fn check(&self) -> Result<()> {
         let mut problems = Vec::new();
+        if let Err(error) = self.preprocess.validate() {
+            problems.push(error.to_string());
+        }
         let mut expect = |holds: bool, problem: String| {
             if !holds {
                 problems.push(problem);
             }
         };
-        let p = &self.preprocess;
-        expect(
-            (1..=MAX_CROP).contains(&p.crop),
-            format!("crop = {} is not from 1 to {MAX_CROP} pixels", p.crop),
-        );
-        expect(
-            (p.crop..=4 * MAX_CROP).contains(&p.resize),
-            format!(
-                "resize = {} is not from the crop ({}) to {} pixels",
-                p.resize,
-                p.crop,
-                4 * MAX_CROP
-            ),
-        );
-        expect(
-            p.mean.iter().all(|m| m.is_finite()),
-            format!("mean = {:?} is not finite", p.mean),
-        );
-        expect(
-            p.std.iter().all(|s| s.is_finite() && *s > 0.0),
-            format!("std = {:?} is not positive", p.std),
-        );
         expect(!self.heads.is_empty(), "heads is empty".to_owned());
         expect(
             self.heads.is_sorted_by(|a, b| a.index < b.index),
@@ -385,7 +364,7 @@ mod tests {
             (
                 PREPROCESS,
                 r#"{"resize":8,"crop":9,"interpolation":"bilinear","mean":[0,0,0],"std":[1,0,1]}"#,
-                "resize = 8",
+                "resize 8 and crop 9",
             ),
             (PREPROCESS, "{}", "selfcls.preprocess"),
         ] {
