@@ -59,5 +59,5 @@ fn reference(x: &[f32], w: &[f32]) -> (f64, Vec<f32>, Vec<f32>) {
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let data = tensor.into_data().convert::<f32>();
-    data.to_vec().expect("just converted to f32")
+    data.try_into_vec().expect("just converted to f32")
 }

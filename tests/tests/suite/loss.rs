@@ -19,7 +19,7 @@ struct Expected {
 
 /// Loss and gradients with respect to the logits, for random, extreme, equal and collapsed logits.
 /// The expected values are computed in f64; the tolerance is f32's.
-pub fn equals_the_authors(case: &Case) {
+pub fn loss_and_gradients(case: &Case) {
     let device = case.runtime.device.clone().autodiff();
     let fixture = arrays("loss");
     for (name, expected) in json::<BTreeMap<String, Expected>>("loss") {

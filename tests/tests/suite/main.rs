@@ -23,9 +23,9 @@ use runner::on_backends;
 on_backends! {
     every {
         agreement::product_exponential_sum,
-        loss::equals_the_authors,
+        loss::loss_and_gradients,
         loss::several_heads_are_averaged,
-        queue::equals_the_authors,
+        queue::contents_and_neighbours,
         queue::a_batch_longer_than_the_queue,
         optimizer::sgd,
         optimizer::larc,

@@ -25,7 +25,7 @@ struct Entry {
 }
 
 /// Contents after every push and neighbours before it, over wrapping and exactly filling batches.
-pub fn equals_the_authors(case: &Case) {
+pub fn contents_and_neighbours(case: &Case) {
     let fixture = arrays("queue");
     let histories: BTreeMap<String, History> = json("queue");
     for name in ["wrap", "exact"] {

@@ -1,0 +1,17 @@
+//! Exported files in tract, the built-in engine.
+
+#![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+#![cfg(feature = "flex")]
+
+mod deploy;
+
+use selfcls_export::{EngineChoice, Options};
+
+#[test]
+fn exports_agree_with_burn() {
+    let options = Options {
+        engine: EngineChoice::Tract,
+        ..Options::default()
+    };
+    deploy::agrees_with_burn(&options, "tract");
+}
