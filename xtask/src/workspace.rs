@@ -45,10 +45,49 @@ impl Workspace {
             .join(format!("selfcls-cli{}", std::env::consts::EXE_SUFFIX))
     }
 
-    /// `cargo`, in the root, the one that started this program.
+    /// `cargo`, in the root, the one that started this program, in the environment that started it.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         command.current_dir(&self.root);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(describes_this_package) {
+                command.env_remove(name);
+            }
+        }
         command
+    }
+}
+
+/// Whether `cargo run` has set the variable to describe this package. Build scripts of some
+/// dependencies (ring) ask to be run again when such a variable changes, and passing them on would
+/// build half the tree anew with every change between `cargo xtask` and plain `cargo`.
+fn describes_this_package(variable: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["CARGO_PKG_", "CARGO_BIN_", "CARGO_MANIFEST_"];
+    const NAMES: [&str; 3] = ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR"];
+    NAMES.contains(&variable) || PREFIXES.iter().any(|prefix| variable.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_describes_this_package_is_kept_from_cargo() {
+        for inherited in [
+            "CARGO_MANIFEST_DIR",
+            "CARGO_PKG_NAME",
+            "CARGO_MANIFEST_LINKS",
+        ] {
+            assert!(describes_this_package(inherited), "{inherited}");
+        }
+        for settings in [
+            "CARGO",
+            "CARGO_HOME",
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_JOBS",
+            "PATH",
+        ] {
+            assert!(!describes_this_package(settings), "{settings}");
+        }
     }
 }
