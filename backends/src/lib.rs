@@ -1,1 +1,48 @@
-//! selfcls.
+//! The devices selfcls runs on, behind one pair of names: a [`Selection`] says which backend and
+//! which device of it (`flex`, `wgpu:gpu`, `tch:cuda:1`), [`open`] turns it into a burn
+//! [`Device`](burn::tensor::Device). This is the only crate that knows backends by name.
+//!
+//! | backend | runs on | cargo feature |
+//! |---|---|---|
+//! | flex | CPU; pure Rust with SIMD and threads | `flex` (default) |
+//! | ndarray | CPU; pure Rust, slower, a second opinion | `ndarray` |
+//! | wgpu | GPUs through Vulkan, Metal or DirectX 12; CPUs through a software driver | `wgpu`, `wgpu-tuned` |
+//! | tch | CPU and CUDA through libtorch | `tch` |
+//!
+//! Every backend can be named in every build. One that is not compiled in, or whose device this
+//! machine lacks, gives a [`BackendError`] with the fix; nothing here panics. [`list`] reports what
+//! the build and the machine have.
+//!
+//! ```no_run
+//! use selfcls_backends::{Selection, open};
+//!
+//! let selection: Selection = "tch:cuda:1".parse()?;
+//! let opened = open(&selection)?;
+//! eprintln!("training on {}", opened.name);
+//! let device = opened.device.autodiff();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Threads
+//!
+//! flex and ndarray compute on rayon's global pool, as does the data pipeline of `selfcls-core`;
+//! libtorch has a pool of its own. [`set_threads`] sets both. Without it rayon reads
+//! `RAYON_NUM_THREADS` and libtorch `OMP_NUM_THREADS`, and both default to the number of cores.
+
+mod error;
+mod open;
+mod selection;
+mod status;
+mod threads;
+
+#[cfg(feature = "wgpu")]
+mod adapters;
+#[cfg(feature = "tch")]
+mod libtorch;
+
+pub use burn::tensor::Device;
+pub use error::BackendError;
+pub use open::{Opened, open};
+pub use selection::{Backend, ParseSelectionError, Selection, TchDevice, WgpuAdapter};
+pub use status::{BackendStatus, FoundDevice, list};
+pub use threads::{set_threads, threads};

@@ -1,2 +1,27 @@
-//! selfcls.
-fn main() {}
+//! `selfcls-cli`: self-supervised image classification from the command line.
+//!
+//! Every command parses its arguments, resolves them, calls the library and reports. Results go to standard output and
+//! nothing else does; messages and progress go to standard error. Exit codes: 0 success, 1 failure, 2 usage, 130 interrupted.
+
+mod args;
+mod commands;
+mod config_args;
+mod error;
+mod output;
+mod progress;
+mod subject;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Prints help to standard output (exit code 0) or a usage error to standard error (exit code 2).
+    let cli = args::Cli::parse();
+    match commands::run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print();
+            error.exit_code()
+        }
+    }
+}

@@ -36,6 +36,9 @@ pub enum Error {
     /// An argument of a function is outside its domain.
     #[error("{0}")]
     Invalid(String),
+    /// An inference engine failed.
+    #[error(transparent)]
+    Network(Box<dyn std::error::Error + Send + Sync>),
     /// Training left the domain of finite numbers.
     #[error("{0}")]
     Diverged(String),

@@ -15,14 +15,19 @@
 //! | [`preprocess`], [`metadata`] | what a deployed classifier needs to know |
 //! | [`metrics`] | NMI, AMI, ARI, clustering accuracy, nearest-neighbour accuracy |
 //! | [`checkpoint`], [`weights`] | what a run leaves on disk |
-//! | `model`, `loss`, `queue`, `optim`, `train`, `eval` | the method (feature `train`) |
+//! | [`eval`] | one pass of a network over a data set |
+//! | [`picture`], [`atomic`] | a PNG of the discovered classes; files that appear whole or not at all |
+//! | `model`, `loss`, `queue`, `optim`, `train` | the method (feature `train`) |
 
+pub mod atomic;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
 mod error;
+pub mod eval;
 pub mod metadata;
 pub mod metrics;
+pub mod picture;
 pub mod pixels;
 pub mod preprocess;
 pub mod random;
@@ -31,8 +36,6 @@ pub mod weights;
 
 #[cfg(feature = "train")]
 pub mod collective;
-#[cfg(feature = "train")]
-pub mod eval;
 #[cfg(feature = "train")]
 pub mod kernels;
 #[cfg(feature = "train")]

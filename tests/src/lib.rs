@@ -1,1 +1,11 @@
-//! selfcls.
+//! What the suites need to meet the binary, and to say what they could not do. The suites
+//! themselves are under `tests/`.
+//!
+//! A test that a machine cannot run is never silent about it: [`not_run`] prints a line
+//! `NOT RUN: <test>: <reason>`, and `cargo xtask test` repeats all of them at its end.
+
+mod binary;
+mod report;
+
+pub use binary::binary;
+pub use report::not_run;

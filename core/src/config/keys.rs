@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 section! {
     /// Where the images come from and how they are read.
     "data" => DataConfig {
+        /// The training images: a folder, or `shapes[:COUNT]` for the built-in procedural set. The command line's --data sets it. Default "" (must be given).
+        source: String = String::new(),
         /// Use only the first N images of each class folder, in sorted order; 0 uses all. For unlabelled folders: the first N images. Default 0.
         limit_per_class: usize = 0,
         /// Threads that decode images and make views; 0 uses all cores. The result does not depend on it. Default 0.
@@ -28,7 +30,7 @@ pub enum Interpolation {
 }
 
 section! {
-    /// The random views of a training image: 2 global and any number of local crops (paper section 4.1; the recipe is DINO's).
+    /// The random views of a training image: 2 global and any number of local crops (the recipe is DINO's multi-crop, as in the authors' code).
     "views" => ViewsConfig {
         /// Side of a global view in pixels. Default 224 (authors' code).
         global_size: usize = 224,
@@ -74,11 +76,11 @@ section! {
 }
 
 section! {
-    /// The loss (paper section 3, equations 1 to 6).
+    /// The loss (arXiv 2103.10994v3, section 3).
     "loss" => LossConfig {
-        /// Temperature of the softmax over classes (rows of the batch x class matrix). Default 0.1 (paper section 4.1).
+        /// Temperature of the softmax over classes (rows of the batch x class matrix). Default 0.1 (authors' scripts).
         row_temperature: f64 = 0.1,
-        /// Temperature of the softmax over the batch (columns). Default 0.05 (paper section 4.1).
+        /// Temperature of the softmax over the batch (columns). Default 0.05 (authors' scripts).
         col_temperature: f64 = 0.05,
         /// Guards divisions and the logarithm. Default 1e-12 (authors' code).
         eps: f64 = 1e-12,
@@ -86,7 +88,7 @@ section! {
 }
 
 section! {
-    /// The queue of past embeddings that gives view 0 its nearest neighbour (paper section 3.4).
+    /// The queue of past embeddings that gives view 0 its nearest neighbour.
     "queue" => QueueConfig {
         /// Number of embeddings kept; 0 disables the queue and the nearest-neighbour view. Default 262144 (authors' code).
         length: usize = 262_144,
@@ -140,6 +142,8 @@ section! {
         no_bias_weight_decay: bool = false,
         /// LARC's trust coefficient. Default 0.001 (authors' code).
         trust: f64 = 0.001,
+        /// Let LARC only ever lower the learning rate (clip mode of NVIDIA apex). Default false (authors' code).
+        larc_clip: bool = false,
         /// Largest gradient norm per parameter tensor; 0 disables clipping. Default 0 (authors' code).
         clip_grad: f64 = 0.0,
         /// AdamW's decay rates of the first and second moment. Default [0.9, 0.999] (PyTorch).

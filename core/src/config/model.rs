@@ -36,7 +36,7 @@ pub enum Stem {
 }
 
 section! {
-    /// Backbone, head and classifiers (paper section 3.4 and 4.1).
+    /// Backbone, head and classifiers.
     "model" => ModelConfig {
         /// Backbone: resnet10 or resnet18. Default resnet18.
         backbone: Arch = Arch::ResNet18,

@@ -1,1 +1,28 @@
-//! Being written.
+//! Backbone, head and classifiers.
+//!
+//! Every part is a burn `Module` that a section of the configuration initialises. Weights are drawn on
+//! the host from the run's seed, so a model starts equal on every backend; in and out they travel as a
+//! [`StateDict`](crate::weights::StateDict) under torchvision's and the authors' names.
+
+mod batch_norm;
+mod classifier;
+mod conv;
+mod head;
+mod init;
+mod linear;
+mod normalize;
+mod resnet;
+mod self_classifier;
+mod state;
+
+pub use batch_norm::BatchNorm;
+pub use classifier::Classifier;
+pub use conv::Conv2d;
+pub use head::{Activation, HeadLayer, MlpHead};
+pub use init::Init;
+pub use linear::Linear;
+pub use normalize::{l2_norm_rows, normalize_rows};
+pub use resnet::{BasicBlock, ResNet};
+pub use self_classifier::{Context, SelfClassifier, ViewBatch};
+pub(crate) use state::to_array;
+pub use state::{NamePath, is_buffer, state_dict, with_state_dict};

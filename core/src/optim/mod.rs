@@ -1,1 +1,8 @@
-//! Being written.
+//! Optimisers and the learning-rate schedule.
+
+mod optimizer;
+mod rule;
+mod schedule;
+
+pub use optimizer::Optimizer;
+pub use schedule::LrSchedule;

@@ -1,0 +1,112 @@
+//! Errors of the binary: what is printed, and the exit code.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// The result of a command.
+pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
+
+/// A message for the user, one paragraph, with hints on what to do.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    kind: Kind,
+    message: String,
+    hints: Vec<String>,
+}
+
+/// Whose turn it is to change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What was typed cannot work on any machine: exit code 2.
+    Usage,
+    /// It could work, but files, data or devices are not as needed: exit code 1.
+    Failure,
+    /// The user stopped it, and it can go on: exit code 130, as a shell gives for SIGINT.
+    Interrupted,
+}
+
+impl CliError {
+    /// Something typed is wrong.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Something failed.
+    pub(crate) fn failure(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Failure, message)
+    }
+
+    /// The user stopped it.
+    pub(crate) fn interrupted(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Interrupted, message)
+    }
+
+    fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            message: message.to_string().trim_end().to_string(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// Adds a line on what to do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// 2 for usage, 1 for failure, 130 when interrupted.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.kind {
+            Kind::Usage => ExitCode::from(2),
+            Kind::Failure => ExitCode::FAILURE,
+            Kind::Interrupted => ExitCode::from(130),
+        }
+    }
+
+    /// Prints `error: ...` and the `hint: ...` lines to standard error, in colour where wanted.
+    pub(crate) fn print(&self) {
+        let error = anstyle::AnsiColor::Red.on_default().bold();
+        let hint = anstyle::AnsiColor::Cyan.on_default().bold();
+        anstream::eprintln!("{error}error{error:#}: {}", self.message);
+        for text in &self.hints {
+            anstream::eprintln!("{hint}hint{hint:#}: {text}");
+        }
+    }
+}
+
+impl From<selfcls_core::Error> for CliError {
+    fn from(error: selfcls_core::Error) -> Self {
+        match &error {
+            selfcls_core::Error::Config(_) => {
+                Self::usage(&error).hint("`selfcls-cli train --help` says what each key means")
+            }
+            _ => Self::failure(&error),
+        }
+    }
+}
+
+impl From<selfcls_export::Error> for CliError {
+    fn from(error: selfcls_export::Error) -> Self {
+        match error {
+            selfcls_export::Error::Core(error) => Self::from(error),
+            // A head or an image that was asked for and cannot be.
+            selfcls_export::Error::Request(_) => Self::usage(error),
+            error => Self::failure(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_settings_are_usage_errors_and_missing_files_are_not() {
+        let config = selfcls_core::Error::Config(vec!["optim.lr = -1 must be positive".into()]);
+        assert_eq!(CliError::from(config).kind, Kind::Usage);
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let missing = selfcls_core::Error::io("read", "a.txt")(missing);
+        assert_eq!(CliError::from(missing).kind, Kind::Failure);
+    }
+}

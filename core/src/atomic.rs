@@ -1,0 +1,93 @@
+//! Files that appear whole or not at all.
+
+use crate::{Error, Result};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Writes `bytes` to a new file beside `path`, syncs it and renames it to `path`. Whatever was at `path` stays until
+/// the rename, which replaces it in one step; after an error it is untouched and nothing else is left behind.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be created, written, synced or renamed.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = Temporary::beside(path)?;
+    let mut file = File::create_new(&temporary.path).map_err(Error::io("create", path))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(Error::io("write", path))?;
+    fs::rename(&temporary.path, path).map_err(Error::io("write", path))?;
+    sync_folder(path);
+    Ok(())
+}
+
+/// A name beside the final one, unique among processes and threads; removed when dropped, if it still exists.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    fn beside(path: &Path) -> Result<Self> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let Some(name) = path.file_name() else {
+            return Err(Error::Invalid(format!(
+                "{} is not the name of a file",
+                path.display()
+            )));
+        };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        hidden.push(format!(".{}-{count}.partial", std::process::id()));
+        Ok(Self {
+            path: path.with_file_name(hidden),
+        })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a successful rename there is nothing to remove, and after a failure nothing better to do.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Makes the rename durable where a folder can be opened and synced; elsewhere the file system decides.
+fn sync_folder(path: &Path) {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if let Ok(folder) = File::open(parent) {
+        let _ = folder.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_whole_files_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.txt");
+        for text in ["one", "two"] {
+            write(&path, text.as_bytes()).expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("read"), text);
+        }
+        // A folder cannot be replaced by a file.
+        let taken = folder.path().join("taken");
+        fs::create_dir(&taken).expect("created");
+        let error = write(&taken, b"x").expect_err("refused").to_string();
+        assert!(error.contains("taken"), "{error}");
+        let missing = folder.path().join("no/such/folder.txt");
+        let error = write(&missing, b"x").expect_err("refused").to_string();
+        assert!(error.contains("folder.txt"), "{error}");
+        let names: Vec<_> = fs::read_dir(folder.path())
+            .expect("listed")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+}

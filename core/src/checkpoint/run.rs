@@ -1,0 +1,128 @@
+//! The run directory: finding, keeping and locking its checkpoints.
+
+use super::{MANIFEST, load_manifest};
+use crate::{Error, Result};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// How many of the newest checkpoints stay.
+const NEWEST: usize = 2;
+
+/// The checkpoints of a run directory, oldest first.
+///
+/// # Errors
+/// If the folder cannot be read. A run without checkpoints has none: no error.
+pub fn list(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join("checkpoints");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", &folder)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("read", &folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let step = name
+            .and_then(|name| name.strip_prefix("step-"))
+            .and_then(|step| step.parse::<u64>().ok());
+        if let Some(step) = step {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The checkpoint that `path` means: itself, or the newest of a run directory.
+///
+/// # Errors
+/// If `path` is neither, saying what it is.
+pub fn find(path: &Path) -> Result<PathBuf> {
+    if path.join(MANIFEST).is_file() {
+        return Ok(path.to_path_buf());
+    }
+    if !path.exists() {
+        return Err(Error::Checkpoint(format!(
+            "{} does not exist; give a run directory, one of its checkpoints, or a .onnx file",
+            path.display()
+        )));
+    }
+    if path.is_file() {
+        return Err(Error::Checkpoint(format!(
+            "{} is a file; give a run directory or one of its checkpoints",
+            path.display()
+        )));
+    }
+    list(path)?.pop().ok_or_else(|| {
+        Error::Checkpoint(format!(
+            "{} holds no checkpoint; a run directory has them under checkpoints/, written at the end of each epoch",
+            path.display()
+        ))
+    })
+}
+
+/// The run directory that a checkpoint lies in.
+pub fn run_dir_of(checkpoint: &Path) -> Option<&Path> {
+    let folder = checkpoint.parent()?;
+    (folder.file_name()? == "checkpoints").then(|| folder.parent())?
+}
+
+/// Removes the checkpoints that need not be kept.
+pub(super) fn prune(run: &Path) -> Result<()> {
+    let all = list(run)?;
+    let older = &all[..all.len().saturating_sub(NEWEST)];
+    let mut losses = Vec::new();
+    for path in &all {
+        losses.push(load_manifest(path)?);
+    }
+    let best = losses
+        .iter()
+        .zip(&all)
+        .filter(|(manifest, _)| manifest.position.step_in_epoch() == 0)
+        .filter_map(|(manifest, path)| Some((manifest.position.epoch_loss?, path)))
+        .min_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, path)| path);
+    for (path, manifest) in older.iter().zip(&losses) {
+        let every = manifest.config.checkpoint.milestone_epochs;
+        let position = &manifest.position;
+        let milestone =
+            every > 0 && position.step_in_epoch() == 0 && position.epoch().is_multiple_of(every);
+        if !milestone && Some(path) != best {
+            fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps a second process from training into the same run directory; released when dropped, and by
+/// the operating system when the process dies.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    /// Creates `run` where needed and takes its lock.
+    ///
+    /// # Errors
+    /// If another process holds it.
+    pub fn acquire(run: &Path) -> Result<Self> {
+        fs::create_dir_all(run).map_err(Error::io("create", run))?;
+        let path = run.join(".lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::Checkpoint(format!(
+                "{} is being trained by another process; wait for it, or choose another --out",
+                run.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        }
+    }
+}

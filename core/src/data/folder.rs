@@ -1,0 +1,369 @@
+//! A folder of image files, with or without one sub-folder per class.
+
+use super::Source;
+use super::cache::Cache;
+use super::decode::{is_image_name, probe, read};
+use crate::config::DataConfig;
+use crate::pixels::Rgb8;
+use crate::{Error, Result};
+use rayon::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use walkdir::{DirEntry, WalkDir};
+
+/// Names of folders that hold parts of a data set rather than classes.
+const SPLITS: [&str; 6] = ["train", "training", "val", "valid", "validation", "test"];
+
+/// How many bad files an error lists.
+const LISTED: usize = 5;
+
+/// Image files below a folder, in the order of their paths.
+///
+/// If all images lie in sub-folders, and there are at least two of those, each is a class and its name
+/// the class's. Images directly in the folder make it unlabelled, those in its sub-folders included:
+/// labels for some would be labels for none. Hidden files and folders and files that are not images by
+/// their name are passed over.
+pub struct ImageFolder {
+    root: PathBuf,
+    /// Relative to `root`.
+    files: Vec<PathBuf>,
+    labels: Option<Vec<usize>>,
+    classes: Vec<String>,
+    cache: Cache,
+}
+
+impl ImageFolder {
+    /// Lists the images below `root` and looks at the first bytes of each.
+    ///
+    /// # Errors
+    /// If `root` is no folder, cannot be listed, holds no image, looks like a data set of several
+    /// splits, or if any file is not the image its name says: the first few are listed.
+    pub fn open(root: &Path, config: &DataConfig) -> Result<Self> {
+        let kind = fs::metadata(root).map_err(Error::io("open", root))?;
+        if !kind.is_dir() {
+            return Err(Error::Data(format!(
+                "{} is a file; give the folder that holds the images",
+                root.display()
+            )));
+        }
+        let (files, passed) = list(root)?;
+        if files.is_empty() {
+            let others = match passed {
+                0 => "it is empty".to_string(),
+                1 => "its one file is none by its name".to_string(),
+                n => format!("its {n} files are none by their names"),
+            };
+            return Err(Error::Data(format!(
+                "{} holds no images ({others}); images are .jpg, .jpeg, .png, .bmp, .gif or .webp files, here or in sub-folders",
+                root.display()
+            )));
+        }
+        let mut folder = Self::labelled(root, files)?;
+        folder.limit(config.limit_per_class);
+        folder.check_headers()?;
+        folder.cache = Cache::new(folder.files.len(), config.cache_mib.saturating_mul(1 << 20));
+        Ok(folder)
+    }
+
+    /// The images among `paths`: files as they are, folders with all images below them. Unlabelled.
+    ///
+    /// # Errors
+    /// If a path does not exist or a folder holds no images.
+    pub fn collect(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+        let mut all = Vec::new();
+        for path in paths {
+            if fs::metadata(path)
+                .map_err(Error::io("open", path))?
+                .is_dir()
+            {
+                let (files, _) = list(path)?;
+                if files.is_empty() {
+                    return Err(Error::Data(format!("{} holds no images", path.display())));
+                }
+                all.extend(files.iter().map(|file| path.join(file)));
+            } else {
+                all.push(path.clone());
+            }
+        }
+        Ok(all)
+    }
+
+    fn labelled(root: &Path, files: Vec<PathBuf>) -> Result<Self> {
+        let class_of = |file: &PathBuf| -> Option<String> {
+            let mut parts = file.components();
+            let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
+            parts.next().map(|_| first)
+        };
+        let of_files: Option<Vec<String>> = files.iter().map(class_of).collect();
+        let mut classes = of_files.clone().unwrap_or_default();
+        classes.dedup();
+        classes.sort_unstable();
+        classes.dedup();
+        let splits = classes
+            .iter()
+            .all(|name| SPLITS.contains(&name.to_lowercase().as_str()));
+        if classes.len() > 1 && splits {
+            return Err(Error::Data(format!(
+                "{} looks like a data set of several parts ({}), not like classes; give one of them, e.g. {}",
+                root.display(),
+                classes.join(", "),
+                root.join(&classes[0]).display()
+            )));
+        }
+        if classes.len() < 2 {
+            classes.clear();
+        }
+        let labels = of_files.filter(|_| !classes.is_empty()).map(|of_files| {
+            of_files
+                .iter()
+                // Invariant: `classes` was collected from these very names.
+                .map(|name| classes.binary_search(name).expect("a collected class"))
+                .collect()
+        });
+        Ok(Self {
+            root: root.to_path_buf(),
+            files,
+            labels,
+            classes,
+            cache: Cache::new(0, 0),
+        })
+    }
+
+    /// Keeps the first `count` images of each class (of all, without classes); 0 keeps all.
+    fn limit(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let Some(labels) = &mut self.labels else {
+            self.files.truncate(count);
+            return;
+        };
+        let mut seen = vec![0; self.classes.len()];
+        let keep: Vec<bool> = labels
+            .iter()
+            .map(|&label| {
+                seen[label] += 1;
+                seen[label] <= count
+            })
+            .collect();
+        let mut kept = keep.iter();
+        self.files.retain(|_| kept.next() == Some(&true));
+        let mut kept = keep.iter();
+        labels.retain(|_| kept.next() == Some(&true));
+    }
+
+    /// Finds files that are no images before hours of training do.
+    fn check_headers(&self) -> Result<()> {
+        let bad: Vec<Error> = self
+            .files
+            .par_iter()
+            .filter_map(|file| probe(&self.root.join(file)).err())
+            .collect();
+        let count = bad.len();
+        match count {
+            0 => return Ok(()),
+            1 => return Err(bad.into_iter().next().unwrap_or_else(|| unreachable!())),
+            _ => {}
+        }
+        let mut text = format!(
+            "{count} of the {} files in {} cannot be used:",
+            self.files.len(),
+            self.root.display()
+        );
+        for error in bad.iter().take(LISTED) {
+            text.push_str(&format!("\n  - {error}"));
+        }
+        if count > LISTED {
+            text.push_str(&format!("\n  - and {} more", count - LISTED));
+        }
+        Err(Error::Data(text))
+    }
+}
+
+impl Source for ImageFolder {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn image(&self, index: usize) -> Result<Arc<Rgb8>> {
+        self.cache
+            .get(index, || read(&self.root.join(&self.files[index])))
+    }
+
+    fn label(&self, index: usize) -> Option<usize> {
+        self.labels.as_ref().map(|labels| labels[index])
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.root.join(&self.files[index]).display().to_string()
+    }
+}
+
+/// The image files below `root`, relative to it and sorted, and the number of other files.
+fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
+    let visible = |entry: &DirEntry| {
+        entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
+    };
+    let (mut files, mut others) = (Vec::new(), 0);
+    let walk = WalkDir::new(root).follow_links(true).sort_by_file_name();
+    for entry in walk.into_iter().filter_entry(visible) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // A link back to a folder above: its images are listed already.
+            Err(error) if error.loop_ancestor().is_some() => continue,
+            Err(error) => {
+                let path = error.path().unwrap_or(root).to_path_buf();
+                return Err(Error::io("read", path)(error.into()));
+            }
+        };
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        if !is_image_name(entry.path()) {
+            others += 1;
+        } else if let Ok(relative) = entry.path().strip_prefix(root) {
+            files.push(relative.to_path_buf());
+        }
+    }
+    Ok((files, others))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::RgbImage;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().expect("a folder");
+        for (number, file) in files.iter().enumerate() {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("creates");
+            if is_image_name(&path) {
+                let shade = number as u8;
+                let image = RgbImage::from_pixel(2, 2, image::Rgb([shade, shade, shade]));
+                image
+                    .save_with_format(&path, image::ImageFormat::Png)
+                    .expect("saves");
+            } else {
+                fs::write(&path, "text").expect("writes");
+            }
+        }
+        root
+    }
+
+    fn open(root: &tempfile::TempDir, limit_per_class: usize) -> Result<ImageFolder> {
+        let config = DataConfig {
+            limit_per_class,
+            ..Default::default()
+        };
+        ImageFolder::open(root.path(), &config)
+    }
+
+    #[test]
+    fn sub_folders_are_classes() {
+        let root = folder(&[
+            "b/1.png",
+            "a/x/2.png",
+            "a/1.png",
+            ".hidden/3.png",
+            "a/.4.png",
+            "a/notes.txt",
+        ]);
+        let source = open(&root, 0).expect("opens");
+        assert_eq!(source.classes(), ["a", "b"]);
+        let names: Vec<PathBuf> = source.files.clone();
+        assert_eq!(
+            names,
+            ["a/1.png", "a/x/2.png", "b/1.png"].map(PathBuf::from)
+        );
+        assert_eq!(
+            (0..3).map(|i| source.label(i)).collect::<Vec<_>>(),
+            [Some(0), Some(0), Some(1)]
+        );
+        assert_eq!(source.image(2).expect("reads").data()[0], 0);
+        assert_eq!(source.image(2).expect("from the cache").data()[0], 0);
+        let limited = open(&root, 1).expect("opens");
+        assert_eq!(limited.files, ["a/1.png", "b/1.png"].map(PathBuf::from));
+        assert_eq!(limited.label(1), Some(1));
+    }
+
+    #[test]
+    fn other_layouts_are_unlabelled() {
+        for files in [
+            &["1.png", "a/2.png", "b/3.png"][..],
+            &["only/1.png", "only/2.png"],
+        ] {
+            let source = open(&folder(files), 0).expect("opens");
+            assert_eq!(source.len(), files.len());
+            assert!(source.classes().is_empty() && source.label(0).is_none());
+        }
+        assert_eq!(
+            open(&folder(&["1.png", "2.png", "3.png"]), 2)
+                .expect("opens")
+                .len(),
+            2
+        );
+    }
+
+    #[test]
+    fn splits_are_not_classes() {
+        let error = open(&folder(&["train/1.png", "test/2.png"]), 0)
+            .err()
+            .expect("refused");
+        assert!(
+            error.to_string().contains("several parts (test, train)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn bad_files_are_listed_at_once() {
+        let root = folder(&["0.png"]);
+        for number in 1..=7 {
+            fs::write(root.path().join(format!("{number}.jpg")), "text").expect("writes");
+        }
+        let message = open(&root, 0).err().expect("refused").to_string();
+        assert!(message.starts_with("7 of the 8 files"), "{message}");
+        assert!(message.contains("1.jpg: not a readable image") && message.contains("2 more"));
+        assert!(
+            open(&folder(&["a.txt"]), 0)
+                .err()
+                .expect("refused")
+                .to_string()
+                .contains("no images")
+        );
+        assert!(
+            open(&folder(&[]), 0)
+                .err()
+                .expect("refused")
+                .to_string()
+                .contains("empty")
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_folder_above_ends() {
+        let root = folder(&["a/1.png", "b/2.png"]);
+        std::os::unix::fs::symlink(root.path(), root.path().join("a/loop")).expect("links");
+        assert_eq!(open(&root, 0).expect("opens").len(), 2);
+    }
+
+    #[test]
+    fn a_full_cache_changes_nothing() {
+        let root = folder(&["1.png", "2.png"]);
+        let config = DataConfig {
+            cache_mib: 0,
+            ..Default::default()
+        };
+        let source = ImageFolder::open(root.path(), &config).expect("opens");
+        for _ in 0..2 {
+            assert_eq!(source.image(1).expect("reads").data()[0], 1);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Working ahead: a thread that makes items in order while the last ones are in use.
+
+use crate::{Error, Result};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+/// Items made ahead of the one in use.
+const AHEAD: usize = 2;
+
+/// The results of a function for 0, 1, 2, ..., made on a thread of their own. Ends after the first error.
+pub(super) struct Prefetch<T> {
+    receiver: Option<Receiver<Result<T>>>,
+    thread: Option<JoinHandle<()>>,
+    left: usize,
+}
+
+impl<T: Send + 'static> Prefetch<T> {
+    /// `make(0)` to `make(count - 1)`.
+    pub(super) fn new(count: usize, make: impl Fn(usize) -> Result<T> + Send + 'static) -> Self {
+        let (sender, receiver) = sync_channel(AHEAD - 1);
+        let work = move || {
+            for number in 0..count {
+                let item = make(number);
+                let failed = item.is_err();
+                // A closed channel means that nobody wants the rest.
+                if sender.send(item).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("images".into())
+            .spawn(work);
+        Self {
+            receiver: thread.is_ok().then_some(receiver),
+            thread: thread.ok(),
+            left: count,
+        }
+    }
+}
+
+impl<T> Iterator for Prefetch<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let item = self
+            .receiver
+            .as_ref()
+            .and_then(|receiver| receiver.recv().ok());
+        let item = item.unwrap_or_else(|| {
+            Err(Error::Data(
+                "the thread that prepares images could not be started or has failed".into(),
+            ))
+        });
+        self.left = if item.is_ok() { self.left - 1 } else { 0 };
+        Some(item)
+    }
+}
+
+impl<T> Drop for Prefetch<T> {
+    fn drop(&mut self) {
+        // Closing the channel first lets the thread see that it is done.
+        self.receiver = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic, if there was one, has been reported by `next`.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_in_order_and_end() {
+        let all: Vec<usize> = Prefetch::new(10, Ok).collect::<Result<_>>().expect("all");
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+        assert_eq!(Prefetch::<u8>::new(0, |_| unreachable!()).count(), 0);
+    }
+
+    #[test]
+    fn an_error_or_a_panic_ends_it() {
+        let fail = |n| {
+            if n < 2 {
+                Ok(n)
+            } else {
+                Err(Error::Data("broken".into()))
+            }
+        };
+        let results: Vec<_> = Prefetch::new(10, fail).collect();
+        assert_eq!(results.len(), 3);
+        assert!(
+            results[2]
+                .as_ref()
+                .is_err_and(|error| error.to_string() == "broken")
+        );
+        let results: Vec<_> =
+            Prefetch::new(10, |n| if n < 1 { Ok(n) } else { panic!("a test's") }).collect();
+        assert_eq!(results.len(), 2);
+        assert!(results[1].is_err());
+    }
+
+    #[test]
+    fn dropping_it_stops_the_thread() {
+        let mut items = Prefetch::new(usize::MAX, Ok);
+        assert!(items.next().is_some());
+        drop(items); // Would hang if the thread went on.
+    }
+}

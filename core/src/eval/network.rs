@@ -1,0 +1,61 @@
+//! A burn model as a [`Network`].
+
+use super::extract::{Forward, Network};
+use crate::Result;
+use crate::model::{Context, SelfClassifier, to_array};
+use crate::runtime::Runtime;
+use burn::tensor::{Tensor, TensorData};
+
+/// Which features a network gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Features {
+    /// The backbone's output, `8 * width` values (what k-NN and linear evaluation usually take).
+    Backbone,
+    /// The head's unit embedding, `dim` values (what an exported file gives).
+    Embedding,
+}
+
+/// A model for inference on a device.
+#[derive(Debug)]
+pub struct ModelNetwork {
+    model: SelfClassifier,
+    runtime: Runtime,
+    features: Features,
+}
+
+impl ModelNetwork {
+    /// `model` must be for inference (without autodiff) and on the runtime's device.
+    pub fn new(model: SelfClassifier, runtime: Runtime, features: Features) -> Self {
+        Self {
+            model,
+            runtime,
+            features,
+        }
+    }
+}
+
+impl Network for ModelNetwork {
+    fn forward(&mut self, images: Vec<f32>, count: usize) -> Result<Forward> {
+        let size = ((images.len() / (3 * count)) as f64).sqrt() as usize;
+        let data = TensorData::new(images, [count, 3, size, size]);
+        let images = Tensor::<4>::from_data(data, &self.runtime.device);
+        let context = Context {
+            kernels: &*self.runtime.kernels,
+            training: false,
+        };
+        let features = self.model.backbone.forward(images, &context);
+        let embeddings = self.model.mlp_head.forward(features.clone(), &context);
+        let kept = match self.features {
+            Features::Backbone => features,
+            Features::Embedding => embeddings.clone(),
+        };
+        let logits = self.model.logits(embeddings);
+        Ok(Forward {
+            logits: logits
+                .into_iter()
+                .map(|logits| to_array(logits).data)
+                .collect(),
+            features: to_array(kept).data,
+        })
+    }
+}

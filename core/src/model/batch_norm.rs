@@ -1,0 +1,77 @@
+//! Batch normalisation with PyTorch's running statistics.
+
+use super::{Context, Init};
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::Tensor;
+
+/// Weight of a new batch in the running statistics (PyTorch's default).
+const MOMENTUM: f64 = 0.1;
+/// Added to the variance (PyTorch's default).
+const EPS: f64 = 1e-5;
+
+/// Batch normalisation over `[batch, channels]` or `[batch, channels, h, w]`.
+///
+/// Unlike burn's own, the running variance takes the unbiased variance of the batch, as PyTorch's does.
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// Scale, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Running mean, `[channels]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Running unbiased variance, `[channels]`.
+    pub running_var: RunningState<Tensor<1>>,
+}
+
+impl BatchNorm {
+    /// Scale 1, shift 0, mean 0, variance 1.
+    pub fn new(init: &mut Init<'_>, channels: usize) -> Self {
+        let (weight, bias) = (
+            init.constant([channels], 1.0),
+            init.constant([channels], 0.0),
+        );
+        Self {
+            weight,
+            bias,
+            running_mean: RunningState::new(Tensor::zeros([channels], init.device())),
+            running_var: RunningState::new(Tensor::ones([channels], init.device())),
+        }
+    }
+
+    /// Normalises by the batch's statistics in training, by the running ones otherwise.
+    pub fn forward(&self, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        if !context.training {
+            let mean = self.running_mean.value_sync();
+            let variance = self.running_var.value_sync();
+            return context
+                .kernels
+                .batch_norm_eval(x, weight, bias, mean, variance, EPS);
+        }
+        let [batch, _, height, width] = x.dims();
+        let count = (batch * height * width) as f64;
+        let result = context.kernels.batch_norm_train(x, weight, bias, EPS);
+        blend(&self.running_mean, result.mean);
+        // Bessel's correction; a single value has no unbiased variance, and PyTorch refuses it too.
+        blend(
+            &self.running_var,
+            result.variance.mul_scalar(count / (count - 1.0).max(1.0)),
+        );
+        result.output
+    }
+
+    /// As [`forward`](Self::forward), over `[batch, channels]`.
+    pub fn forward_1d(&self, x: Tensor<2>, context: &Context<'_>) -> Tensor<2> {
+        let [batch, channels] = x.dims();
+        self.forward(x.reshape([batch, channels, 1, 1]), context)
+            .reshape([batch, channels])
+    }
+}
+
+fn blend(state: &RunningState<Tensor<1>>, new: Tensor<1>) {
+    // Buffers stay outside the autodiff graph altogether.
+    let old = state.value_sync().without_autodiff();
+    let new = new.without_autodiff();
+    state.update(old.mul_scalar(1.0 - MOMENTUM) + new.mul_scalar(MOMENTUM));
+}

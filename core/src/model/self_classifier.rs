@@ -1,0 +1,88 @@
+//! The whole network.
+
+use super::{Classifier, Init, MlpHead, ResNet};
+use crate::config::ModelConfig;
+use crate::kernels::Kernels;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+/// What a forward pass needs besides its input.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The hot operations.
+    pub kernels: &'a dyn Kernels,
+    /// Whether batch normalisation uses, and records, the batch's statistics.
+    pub training: bool,
+}
+
+/// The views of a batch, on the device. Views of one resolution are stacked view by view.
+#[derive(Debug, Clone)]
+pub struct ViewBatch {
+    /// The two global views, `[2 * batch, 3, size, size]`.
+    pub global: Tensor<4>,
+    /// The local views, `[count * batch, 3, size, size]`.
+    pub local: Option<Tensor<4>>,
+}
+
+/// Backbone, head and classifiers: one network for all views.
+#[derive(Module, Debug)]
+pub struct SelfClassifier {
+    /// Images to features.
+    pub backbone: ResNet,
+    /// Features to unit embeddings.
+    pub mlp_head: MlpHead,
+    /// Embeddings to logits, one classifier per head.
+    pub classifiers: Vec<Classifier>,
+}
+
+impl ModelConfig {
+    /// A model with initial weights from `seed`. On an autodiff device it is ready for training.
+    pub fn init(&self, device: &Device, seed: u64) -> SelfClassifier {
+        let mut init = Init::new(device, seed);
+        let backbone = ResNet::new(&mut init, self);
+        let mlp_head = MlpHead::new(&mut init, self);
+        let classifiers = self
+            .heads
+            .iter()
+            .map(|&classes| Classifier::new(&mut init, self.dim, classes, self.fixed_classifiers))
+            .collect();
+        SelfClassifier {
+            backbone,
+            mlp_head,
+            classifiers,
+        }
+    }
+}
+
+impl SelfClassifier {
+    /// Unit embeddings of all views, `[views * batch, dim]`, global views first.
+    ///
+    /// The backbone runs once per resolution, so its batch normalisation sees each resolution on its
+    /// own; the head runs once over all views. Both as the authors' code.
+    pub fn embed(&self, views: ViewBatch, context: &Context<'_>) -> Tensor<2> {
+        let mut features = self.backbone.forward(views.global, context);
+        if let Some(local) = views.local {
+            features = Tensor::cat(vec![features, self.backbone.forward(local, context)], 0);
+        }
+        self.mlp_head.forward(features, context)
+    }
+
+    /// Unit embeddings of images of one resolution, `[batch, 3, h, w]` to `[batch, dim]`.
+    pub fn embed_images(&self, images: Tensor<4>, context: &Context<'_>) -> Tensor<2> {
+        self.embed(
+            ViewBatch {
+                global: images,
+                local: None,
+            },
+            context,
+        )
+    }
+
+    /// Logits of every head, `[rows, classes]` each.
+    pub fn logits(&self, embeddings: Tensor<2>) -> Vec<Tensor<2>> {
+        self.classifiers
+            .iter()
+            .map(|classifier| classifier.forward(embeddings.clone()))
+            .collect()
+    }
+}

@@ -1,0 +1,154 @@
+//! Walks a model's parameters and updates each from its gradient.
+
+use super::rule::{Moments, update};
+use crate::checkpoint::OptimizerState;
+use crate::config::OptimConfig;
+use crate::model::{NamePath, is_buffer, to_array};
+use crate::weights::Array;
+use crate::{Error, Result};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use std::collections::BTreeMap;
+
+/// SGD, LARC or AdamW over the parameters of a module, with state per parameter name.
+#[derive(Debug)]
+pub struct Optimizer {
+    config: OptimConfig,
+    params: BTreeMap<String, ParamState>,
+}
+
+#[derive(Debug, Default)]
+struct ParamState {
+    /// Updates made.
+    steps: usize,
+    moments: Moments,
+}
+
+impl OptimConfig {
+    /// An optimiser without history.
+    pub fn init(&self) -> Optimizer {
+        Optimizer {
+            config: self.clone(),
+            params: BTreeMap::new(),
+        }
+    }
+
+    /// The weight decay of a parameter: none for biases and one-dimensional parameters under
+    /// `no_bias_weight_decay` (the authors' groups).
+    pub fn weight_decay_of(&self, name: &str, dims: usize) -> f64 {
+        if self.no_bias_weight_decay && (dims == 1 || name.ends_with(".bias")) {
+            0.0
+        } else {
+            self.weight_decay
+        }
+    }
+}
+
+impl Optimizer {
+    /// Updates every parameter of `model` that has a gradient in `grads`, with learning rate `lr`.
+    pub fn step<M: Module>(&mut self, lr: f64, model: M, grads: &mut Gradients) -> M {
+        model.map(&mut Step {
+            optimizer: self,
+            path: NamePath::default(),
+            grads,
+            lr,
+        })
+    }
+
+    /// The history as plain data.
+    pub fn state(&self) -> OptimizerState {
+        let mut state = OptimizerState::default();
+        for (name, param) in &self.params {
+            state.steps.insert(name.clone(), param.steps);
+            for (number, moment) in param.moments.iter().enumerate() {
+                state
+                    .moments
+                    .insert(format!("{name}#{number}"), to_array(moment.clone()));
+            }
+        }
+        state
+    }
+
+    /// Takes up the history of `state`, on `device`.
+    ///
+    /// # Errors
+    /// If a moment is missing.
+    pub fn restore(&mut self, state: OptimizerState, device: &Device) -> Result<()> {
+        let device = device.clone().without_autodiff();
+        let OptimizerState { mut moments, steps } = state;
+        self.params.clear();
+        for (name, steps) in steps {
+            let mut param = ParamState {
+                steps,
+                moments: Vec::new(),
+            };
+            while let Some(Array { data, .. }) =
+                moments.remove(&format!("{name}#{}", param.moments.len()))
+            {
+                let length = data.len();
+                param
+                    .moments
+                    .push(Tensor::from_data(TensorData::new(data, [length]), &device));
+            }
+            if param.moments.is_empty() {
+                return Err(Error::Checkpoint(format!(
+                    "the optimiser's state has no moments for {name}"
+                )));
+            }
+            self.params.insert(name, param);
+        }
+        match moments.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Error::Checkpoint(format!(
+                "the optimiser's state has {name}, of a parameter it does not count"
+            ))),
+        }
+    }
+}
+
+struct Step<'a> {
+    optimizer: &'a mut Optimizer,
+    path: NamePath,
+    grads: &'a mut Gradients,
+    lr: f64,
+}
+
+impl ModuleMapper for Step<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(grad) = param.val().grad_remove(self.grads) else {
+            return param;
+        };
+        let name = self.path.name();
+        debug_assert!(!is_buffer(&name), "{name} has a gradient");
+        let weight_decay = self.optimizer.config.weight_decay_of(&name, D);
+        let state = self.optimizer.params.entry(name).or_default();
+        state.steps += 1;
+        let (id, tensor, mapper) = param.consume();
+        let shape = tensor.dims();
+        let length = shape.iter().product::<usize>();
+        let device = tensor.device();
+        let updated = update(
+            &self.optimizer.config,
+            self.lr,
+            weight_decay,
+            state.steps,
+            tensor.without_autodiff().reshape([length]),
+            grad.reshape([length]),
+            &mut state.moments,
+        );
+        let updated = updated
+            .reshape(shape)
+            .to_device(&device)
+            .autodiff()
+            .require_grad();
+        Param::from_mapped_value(id, updated, mapper)
+    }
+}

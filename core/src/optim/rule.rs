@@ -1,0 +1,128 @@
+//! The update of one parameter tensor.
+
+use crate::config::{OptimConfig, OptimKind};
+use burn::tensor::Tensor;
+
+/// Keeps LARC's division defined (NVIDIA apex).
+const LARC_EPS: f64 = 1e-8;
+/// Keeps AdamW's division defined (PyTorch).
+const ADAM_EPS: f64 = 1e-8;
+/// Keeps the division of norm clipping defined (authors' code).
+const CLIP_EPS: f64 = 1e-6;
+
+/// Momentum buffers of a parameter, flattened: one for SGD, two for AdamW.
+pub(super) type Moments = Vec<Tensor<1>>;
+
+/// One update of `param` by `grad`, both flattened and without autodiff.
+/// `step` counts this parameter's updates from 1.
+pub(super) fn update(
+    config: &OptimConfig,
+    lr: f64,
+    weight_decay: f64,
+    step: usize,
+    param: Tensor<1>,
+    grad: Tensor<1>,
+    moments: &mut Moments,
+) -> Tensor<1> {
+    let grad = clip(grad, config.clip_grad);
+    match config.kind {
+        OptimKind::Sgd => {
+            let grad = decay(grad, &param, weight_decay);
+            sgd(config, lr, param, grad, moments)
+        }
+        OptimKind::Larc => {
+            let grad = larc(config, lr, weight_decay, &param, grad);
+            sgd(config, lr, param, grad, moments)
+        }
+        OptimKind::AdamW => adamw(config, lr, weight_decay, step, param, grad, moments),
+    }
+}
+
+/// Scales a gradient whose norm exceeds `limit` down to it; 0 leaves all as they are.
+fn clip(grad: Tensor<1>, limit: f64) -> Tensor<1> {
+    if limit == 0.0 {
+        return grad;
+    }
+    let factor = (norm(&grad) + CLIP_EPS).recip() * limit;
+    grad * factor.clamp_max(1.0)
+}
+
+fn decay(grad: Tensor<1>, param: &Tensor<1>, weight_decay: f64) -> Tensor<1> {
+    if weight_decay == 0.0 {
+        grad
+    } else {
+        grad + param.clone() * weight_decay
+    }
+}
+
+/// PyTorch's SGD: the momentum buffer starts as the first gradient, without dampening.
+fn sgd(
+    config: &OptimConfig,
+    lr: f64,
+    param: Tensor<1>,
+    grad: Tensor<1>,
+    moments: &mut Moments,
+) -> Tensor<1> {
+    let velocity = match moments.pop() {
+        Some(velocity) => velocity * config.momentum + grad,
+        None => grad,
+    };
+    moments.push(velocity.clone());
+    param - velocity * lr
+}
+
+/// LARC (You et al. 2017, as in NVIDIA apex): the gradient with weight decay, scaled by
+/// `trust ||p|| / (||g|| + weight_decay ||p|| + eps)`; with clipping, by that over `lr`, at most 1.
+/// Where the parameter or the gradient is zero the gradient stays as it is, without weight decay.
+fn larc(
+    config: &OptimConfig,
+    lr: f64,
+    weight_decay: f64,
+    param: &Tensor<1>,
+    grad: Tensor<1>,
+) -> Tensor<1> {
+    let (param_norm, grad_norm) = (norm(param), norm(&grad));
+    let divisor = grad_norm.clone() + param_norm.clone() * weight_decay + LARC_EPS;
+    let mut rate = param_norm.clone() / divisor * config.trust;
+    if config.larc_clip {
+        rate = (rate / lr).clamp_max(1.0);
+    }
+    // Decided on the device: reading the norms would stall it once per parameter.
+    let usable = (param_norm * grad_norm).greater_elem(0.0);
+    let one = Tensor::ones([1], &rate.device());
+    let rate = one.mask_where(usable.clone(), rate);
+    let decay = usable.float() * weight_decay;
+    (grad + param.clone() * decay) * rate
+}
+
+/// AdamW (Loshchilov and Hutter 2019, as in PyTorch).
+fn adamw(
+    config: &OptimConfig,
+    lr: f64,
+    weight_decay: f64,
+    step: usize,
+    param: Tensor<1>,
+    grad: Tensor<1>,
+    moments: &mut Moments,
+) -> Tensor<1> {
+    let [beta1, beta2] = config.betas;
+    let square = grad.clone() * grad.clone();
+    let (first, second) = match (moments.pop(), moments.pop()) {
+        (Some(second), Some(first)) => (
+            first * beta1 + grad * (1.0 - beta1),
+            second * beta2 + square * (1.0 - beta2),
+        ),
+        _ => (grad * (1.0 - beta1), square * (1.0 - beta2)),
+    };
+    moments.extend([first.clone(), second.clone()]);
+    let exponent = step as i32;
+    let correction1 = 1.0 - beta1.powi(exponent);
+    let correction2 = (1.0 - beta2.powi(exponent)).sqrt();
+    let denominator = second.sqrt() / correction2 + ADAM_EPS;
+    param * (1.0 - lr * weight_decay) - first / denominator * (lr / correction1)
+}
+
+/// L2 norm, `[1]`.
+fn norm(x: &Tensor<1>) -> Tensor<1> {
+    (x.clone() * x.clone()).sum().sqrt()
+}

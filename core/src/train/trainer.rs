@@ -1,0 +1,313 @@
+//! The loop over epochs and steps.
+
+use super::event::{EpochEvent, Event, StepEvent};
+use super::step::{Batch, Learner, StepOutput};
+use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
+use crate::config::Config;
+use crate::data::{Loader, Source, TrainBatch};
+use crate::model::{SelfClassifier, ViewBatch, state_dict, with_state_dict};
+use crate::optim::LrSchedule;
+use crate::queue::Queue;
+use crate::runtime::Runtime;
+use crate::views::Recipe;
+use crate::{Error, Result};
+use burn::tensor::{Int, Tensor, TensorData};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Trains one model on one source.
+pub struct Trainer {
+    config: Config,
+    runtime: Runtime,
+    samples: usize,
+    loader: Loader,
+    schedule: LrSchedule,
+    learner: Learner,
+    position: Position,
+}
+
+/// Mean of a quantity that is not always known.
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            self.sum += value;
+            self.count += 1;
+        }
+    }
+
+    fn value(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+}
+
+impl Trainer {
+    /// A trainer at the beginning of its run.
+    ///
+    /// # Errors
+    /// If the configuration is impossible or the source is smaller than one batch.
+    pub fn new(config: Config, source: Arc<dyn Source>, runtime: Runtime) -> Result<Self> {
+        config.validate()?;
+        if runtime.collective.world_size() > 1 {
+            return Err(Error::Invalid(
+                "training over several processes is not implemented yet; start one process".into(),
+            ));
+        }
+        let samples = source.len();
+        let loader = Loader::new(
+            source,
+            Recipe::new(&config.views),
+            config.train.batch_size,
+            config.train.seed,
+            config.data.workers,
+        )?;
+        let steps_per_epoch = loader.steps_per_epoch();
+        let schedule = config.optim.schedule(config.train.epochs, steps_per_epoch);
+        let learner = Learner::new(&config, runtime.clone());
+        Ok(Self {
+            config,
+            runtime,
+            samples,
+            loader,
+            schedule,
+            learner,
+            position: Position {
+                step: 0,
+                steps_per_epoch,
+                epoch_loss_sum: 0.0,
+                epoch_loss: None,
+            },
+        })
+    }
+
+    /// Continues from `snapshot`, whose configuration the caller has compared.
+    ///
+    /// # Errors
+    /// If the snapshot's arrays or its data do not fit this trainer.
+    pub fn resume(&mut self, snapshot: Snapshot) -> Result<()> {
+        let manifest = snapshot.manifest;
+        if manifest.samples != self.samples
+            || manifest.position.steps_per_epoch != self.position.steps_per_epoch
+        {
+            return Err(Error::Checkpoint(format!(
+                "the run was started on {} images, the data now holds {}: sample numbers would mean other images; restore the data, or start anew with another --out",
+                manifest.samples, self.samples
+            )));
+        }
+        let device = &self.runtime.device;
+        let fresh = Learner::new(&self.config, self.runtime.clone());
+        let model = with_state_dict(fresh.model().clone(), &snapshot.model)?;
+        let mut optimizer = self.config.optim.init();
+        optimizer.restore(snapshot.optimizer, device)?;
+        let queue = match snapshot.queue {
+            Some(state) if state.indices.len() == self.config.queue.length => {
+                Some(Queue::from_state(state, self.config.model.dim, device)?)
+            }
+            None if self.config.queue.length == 0 => None,
+            other => {
+                return Err(Error::Checkpoint(format!(
+                    "the checkpoint's queue has {} rows, the configuration says queue.length = {}",
+                    other.map_or(0, |state| state.indices.len()),
+                    self.config.queue.length
+                )));
+            }
+        };
+        self.learner.replace(model, optimizer, queue);
+        self.position = manifest.position;
+        Ok(())
+    }
+
+    /// The whole state between two steps.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            manifest: Manifest {
+                format: FORMAT,
+                version: env!("CARGO_PKG_VERSION").into(),
+                position: self.position,
+                samples: self.samples,
+                optimizer_steps: BTreeMap::new(),
+                queue: None,
+                files: BTreeMap::new(),
+                config: self.config.clone(),
+            },
+            model: state_dict(self.learner.model()),
+            optimizer: self.learner.optimizer().state(),
+            queue: self.learner.queue().map(Queue::state),
+        }
+    }
+
+    /// Where the run stands.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// The model for inference.
+    pub fn model(&self) -> SelfClassifier {
+        self.learner.inference_model()
+    }
+
+    /// The event that describes where training begins.
+    pub fn start_event(&self) -> Event {
+        Event::Start {
+            step: self.position.step,
+            steps: self.schedule.total(),
+            epochs: self.config.train.epochs,
+            samples: self.samples,
+            parameters: self.learner.parameters(),
+        }
+    }
+
+    /// What about this configuration and this data deserves a warning.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let length = self.config.queue.length;
+        if length > self.samples {
+            warnings.push(format!(
+                "queue.length = {length} is longer than the data ({} images): most samples' nearest neighbour will be their own earlier self; a quarter of the data or less is usual",
+                self.samples
+            ));
+        }
+        let dropped = self.samples % self.config.train.batch_size;
+        if dropped * 4 > self.samples {
+            warnings.push(format!(
+                "each epoch leaves out {dropped} of {} images, the incomplete last batch; a smaller train.batch_size would use more of them",
+                self.samples
+            ));
+        }
+        warnings
+    }
+
+    /// Trains to the end of the current epoch. `observe` hears of every step and may stop between two;
+    /// the result tells whether it did.
+    ///
+    /// # Errors
+    /// If an image cannot be read, or the loss is no longer a finite number.
+    pub fn epoch(
+        &mut self,
+        observe: &mut dyn FnMut(&Self, &Event) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let began = Instant::now();
+        let (epoch, first) = (self.position.epoch(), self.position.step_in_epoch());
+        let mut neighbours = Mean::default();
+        let mut batches = self.loader.epoch(epoch, first);
+        let mut done = 0;
+        while let Some(batch) = batches.next() {
+            let batch = self.upload(batch?)?;
+            let lr = self.schedule.at(self.position.step);
+            let output = self.learner.step(batch, lr)?;
+            done += 1;
+            let event = self.record(&output, epoch, lr)?;
+            neighbours.add(event.neighbour_accuracy);
+            let last = self.position.step_in_epoch() == 0;
+            let mut flow = observe(self, &Event::Step(event))?;
+            if last {
+                let loss = self.position.epoch_loss_sum / self.position.steps_per_epoch as f64;
+                self.position.epoch_loss = Some(loss);
+                self.position.epoch_loss_sum = 0.0;
+                let seconds = began.elapsed().as_secs_f64();
+                let event = EpochEvent {
+                    epoch: epoch + 1,
+                    step: self.position.step,
+                    loss,
+                    lr,
+                    used_classes: distinct(output.assigned)?,
+                    neighbour_accuracy: neighbours.value(),
+                    seconds,
+                    images_per_second: (done * self.config.train.batch_size) as f64 / seconds,
+                };
+                if observe(self, &Event::Epoch(event))?.is_break() {
+                    flow = ControlFlow::Break(());
+                }
+            }
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Reads a step's numbers and moves the position on.
+    fn record(&mut self, output: &StepOutput, epoch: usize, lr: f64) -> Result<StepEvent> {
+        let loss = scalar(output.loss.clone())?;
+        let step = self.position.step + 1;
+        if !loss.is_finite() {
+            return Err(Error::Diverged(format!(
+                "the loss became {loss} at step {step} (epoch {}, learning rate {lr}); lower optim.lr or lengthen optim.warmup_epochs; the last checkpoint is from before",
+                epoch + 1
+            )));
+        }
+        self.position.step = step;
+        self.position.epoch_loss_sum += loss;
+        let accuracy = match &output.neighbour_accuracy {
+            Some(accuracy) if self.loader.has_labels() => Some(scalar(accuracy.clone())?),
+            _ => None,
+        };
+        Ok(StepEvent {
+            epoch: epoch + 1,
+            step,
+            loss,
+            lr,
+            neighbour_accuracy: accuracy,
+        })
+    }
+
+    fn upload(&self, batch: TrainBatch) -> Result<Batch> {
+        let device = &self.runtime.device;
+        let images = |values: Vec<f32>, size: usize| -> Tensor<4> {
+            let count = values.len() / (3 * size * size);
+            Tensor::from_data(TensorData::new(values, [count, 3, size, size]), device)
+        };
+        let ints = |values: Vec<i64>| -> Tensor<1, Int> {
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), device)
+        };
+        let samples = batch.indices.len();
+        let labels = match batch.labels {
+            Some(labels) => labels.into_iter().map(|label| label as i64).collect(),
+            None => vec![-1; samples],
+        };
+        Ok(Batch {
+            views: ViewBatch {
+                global: images(batch.global, self.config.views.global_size),
+                local: batch
+                    .local
+                    .map(|local| images(local, self.config.views.local_size)),
+            },
+            indices: ints(
+                batch
+                    .indices
+                    .into_iter()
+                    .map(|index| index as i64)
+                    .collect(),
+            ),
+            labels: ints(labels),
+        })
+    }
+}
+
+/// The value of a one-element tensor.
+fn scalar(tensor: Tensor<1>) -> Result<f64> {
+    tensor
+        .try_into_scalar::<f32>()
+        .map(f64::from)
+        .map_err(|error| Error::Invalid(format!("the device did not return a value: {error:?}")))
+}
+
+/// Number of different values.
+fn distinct(tensor: Tensor<1, Int>) -> Result<usize> {
+    let values = tensor
+        .into_data()
+        .convert::<i64>()
+        .try_into_vec::<i64>()
+        .map_err(|error| {
+            Error::Invalid(format!("the device did not return integers: {error:?}"))
+        })?;
+    Ok(values.into_iter().collect::<BTreeSet<_>>().len())
+}

@@ -1,0 +1,165 @@
+//! Which program runs the network: ONNX Runtime where its library is found, tract (built in) otherwise.
+//!
+//! `ort` binds a process to one engine for good: the first interface set wins. So the choice is made
+//! once, here, and a later request that contradicts it is refused instead of silently ignored.
+
+use super::library::{LIBRARY_VARIABLE, Library, remedy};
+use crate::{Error, Result};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Which engine to use.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum EngineChoice {
+    /// The engine that this process uses already; else ONNX Runtime from `ORT_DYLIB_PATH` (an error if that
+    /// is set and does not work) or from a well-known place; else tract.
+    #[default]
+    Auto,
+    /// ONNX Runtime from `ORT_DYLIB_PATH` or a well-known place; an error if there is none.
+    OnnxRuntime,
+    /// ONNX Runtime from this library; an error if it does not work.
+    OnnxRuntimeAt(PathBuf),
+    /// The built-in pure-Rust engine: needs nothing, one thread per image.
+    Tract,
+}
+
+/// The engine in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// ONNX Runtime, loaded at run time.
+    OnnxRuntime(Library),
+    /// tract, built in.
+    Tract,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnnxRuntime(Library { path, version }) => {
+                write!(f, "ONNX Runtime {version} ({})", path.display())
+            }
+            Self::Tract => f.write_str("tract (built in)"),
+        }
+    }
+}
+
+/// The process's engine, ready to load networks.
+#[derive(Clone)]
+pub(super) struct Selected {
+    /// Which one it is.
+    pub(super) engine: Engine,
+    /// What sessions are made in.
+    pub(super) environment: ort::environment::Environment,
+}
+
+/// Kept until the process ends: the engines do not support being started twice.
+static SELECTED: Mutex<Option<Selected>> = Mutex::new(None);
+
+/// The engine that this process is bound to, if a classifier has been opened.
+pub fn in_use() -> Option<Engine> {
+    selected().as_ref().map(|selected| selected.engine.clone())
+}
+
+fn selected() -> MutexGuard<'static, Option<Selected>> {
+    // The value is replaced in one assignment, so a panic elsewhere cannot have left it half-written.
+    SELECTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The process's engine, chosen now if this is the first request.
+pub(super) fn select(choice: &EngineChoice) -> Result<Selected> {
+    let mut selected = selected();
+    if let Some(existing) = &*selected {
+        return agree(existing, choice);
+    }
+    let engine = match choice {
+        EngineChoice::Tract => Engine::Tract,
+        EngineChoice::OnnxRuntimeAt(path) => Engine::OnnxRuntime(Library::check(path)?),
+        EngineChoice::OnnxRuntime | EngineChoice::Auto => match find()? {
+            (Some(library), _) => Engine::OnnxRuntime(library),
+            (None, _) if *choice == EngineChoice::Auto => Engine::Tract,
+            (None, passed_over) => return Err(none_found(&passed_over)),
+        },
+    };
+    let environment = start(&engine)?;
+    Ok(selected
+        .insert(Selected {
+            engine,
+            environment,
+        })
+        .clone())
+}
+
+fn find() -> Result<(Option<Library>, Vec<String>)> {
+    match std::env::var_os(LIBRARY_VARIABLE) {
+        Some(path) if !path.is_empty() => {
+            let library = Library::check(path.as_ref()).map_err(|error| {
+                Error::Engine(format!("{LIBRARY_VARIABLE} is set, but {error}"))
+            })?;
+            Ok((Some(library), Vec::new()))
+        }
+        _ => Ok(Library::search()),
+    }
+}
+
+fn none_found(passed_over: &[String]) -> Error {
+    let mut message = format!("no ONNX Runtime library found: {}", remedy());
+    for reason in passed_over {
+        message.push_str("\n  - passed over: ");
+        message.push_str(reason);
+    }
+    Error::Engine(message)
+}
+
+/// Accepts a choice that the running engine satisfies.
+fn agree(existing: &Selected, choice: &EngineChoice) -> Result<Selected> {
+    let satisfied = match (choice, &existing.engine) {
+        (EngineChoice::Auto, _)
+        | (EngineChoice::Tract, Engine::Tract)
+        | (EngineChoice::OnnxRuntime, Engine::OnnxRuntime(_)) => true,
+        (EngineChoice::OnnxRuntimeAt(path), Engine::OnnxRuntime(library)) => {
+            path.canonicalize().is_ok_and(|path| path == library.path)
+        }
+        _ => false,
+    };
+    if satisfied {
+        return Ok(existing.clone());
+    }
+    let asked = match choice {
+        EngineChoice::OnnxRuntimeAt(path) => format!("ONNX Runtime at {}", path.display()),
+        EngineChoice::OnnxRuntime => "ONNX Runtime".to_owned(),
+        EngineChoice::Tract | EngineChoice::Auto => "tract".to_owned(),
+    };
+    Err(Error::Engine(format!(
+        "this process runs {} and cannot change to {asked}; choose the engine before the first model is opened, or use another process",
+        existing.engine
+    )))
+}
+
+/// Hands the engine's interface to `ort` and makes the environment.
+fn start(engine: &Engine) -> Result<ort::environment::Environment> {
+    let failed = |reason: String| Error::Engine(format!("{engine} cannot start: {reason}"));
+    let builder = match engine {
+        Engine::Tract => {
+            ort::set_api(ort_tract::api());
+            ort::init()
+        }
+        // `Library::check` has made sure that nothing in here panics.
+        Engine::OnnxRuntime(library) => {
+            ort::init_from(&library.path).map_err(|error| failed(error.to_string()))?
+        }
+    };
+    // The application may have used ort before; then ort kept that interface and said nothing.
+    let runs_tract = ort::info().contains("ort-tract");
+    if runs_tract != (*engine == Engine::Tract) {
+        return Err(failed(format!(
+            "the application has set up ort with another engine before ({})",
+            ort::info()
+        )));
+    }
+    builder
+        .with_name("selfcls")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| failed(error.to_string()))
+}

@@ -1,0 +1,356 @@
+//! What an ONNX file declares, read before any engine sees it.
+//!
+//! Engines assume that a file was written by somebody who meant well: tract's C interface ends the process
+//! where the file contradicts itself, and both allocate what it asks for. So the file is parsed here first,
+//! without copying the weights, and everything that a classifier has no use for is refused: weights kept
+//! outside the file, nested graphs, functions, foreign operator sets.
+
+use super::wire::{Bytes, Value, WireError};
+use std::collections::BTreeMap;
+
+/// Most operations in a network; a ResNet-152 has about 500.
+const MAX_NODES: usize = 20_000;
+/// Most axes of a tensor.
+const MAX_RANK: usize = 8;
+/// Newest operator set that the engines at hand are known to read.
+const MAX_OPSET: i64 = 21;
+/// `TensorProto.DataType.FLOAT`.
+const FLOAT: u64 = 1;
+
+/// The graph and its metadata; names borrow from the file.
+#[derive(Debug, Default)]
+pub(super) struct Network<'a> {
+    /// The borders, in order.
+    pub(super) inputs: Vec<Border<'a>>,
+    /// The borders, in order.
+    pub(super) outputs: Vec<Border<'a>>,
+    /// Values inside the graph whose shapes the file declares.
+    pub(super) declared: Vec<Border<'a>>,
+    /// Shape of each weight; all are `f32` and complete.
+    pub(super) weights: BTreeMap<&'a str, Vec<usize>>,
+    /// The operations in order of execution.
+    pub(super) nodes: Vec<Node<'a>>,
+    /// `metadata_props`.
+    pub(super) metadata: BTreeMap<&'a str, &'a str>,
+}
+
+/// A value with a declared type: an `f32` tensor.
+#[derive(Debug, Default)]
+pub(super) struct Border<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Its axes; `None` where the length is free.
+    pub(super) axes: Vec<Option<usize>>,
+}
+
+/// An operation.
+#[derive(Debug, Default)]
+pub(super) struct Node<'a> {
+    /// What it does, e.g. `Conv`.
+    pub(super) op: &'a str,
+    /// Its name, for messages.
+    pub(super) name: &'a str,
+    /// Names of the values it reads.
+    pub(super) inputs: Vec<&'a str>,
+    /// Names of the values it makes.
+    pub(super) outputs: Vec<&'a str>,
+    /// Its settings.
+    pub(super) attributes: BTreeMap<&'a str, Attribute>,
+}
+
+/// A setting of an operation.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Attribute {
+    /// One integer.
+    Int(i64),
+    /// One number.
+    Float(f32),
+    /// A list of integers.
+    Ints(Vec<i64>),
+    /// Anything else; no operation of a classifier has one.
+    Other,
+}
+
+/// Why a file is refused.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) String);
+
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Self {
+        Self(format!(
+            "not a complete ONNX file ({error}); if it was copied or downloaded, fetch it again"
+        ))
+    }
+}
+
+type Parsed<T> = Result<T, Refusal>;
+
+fn refuse<T>(reason: impl Into<String>) -> Parsed<T> {
+    Err(Refusal(reason.into()))
+}
+
+impl<'a> Network<'a> {
+    /// Parses a whole file.
+    pub(super) fn parse(file: &'a [u8]) -> Parsed<Self> {
+        let mut network = Self::default();
+        let mut graphs = 0;
+        let mut opset = None;
+        for field in Bytes::file(file).fields() {
+            match field? {
+                (7, Value::Bytes(graph)) => {
+                    graphs += 1;
+                    network.graph(graph)?;
+                }
+                (8, Value::Bytes(import)) => {
+                    let (domain, version) = opset_import(import)?;
+                    if !domain.is_empty() && domain != "ai.onnx" {
+                        return refuse(format!(
+                            "it needs the operators of `{domain}`, which no engine here has"
+                        ));
+                    }
+                    opset = Some(version);
+                }
+                (14, Value::Bytes(entry)) => {
+                    let (key, value) = text_pair(entry)?;
+                    if network.metadata.insert(key, value).is_some() {
+                        return refuse(format!("the metadata have two entries `{key}`"));
+                    }
+                }
+                (20 | 25, _) => {
+                    return refuse(
+                        "it contains training steps or functions; export it for inference",
+                    );
+                }
+                _ => {}
+            }
+        }
+        match (graphs, opset) {
+            (1, Some(1..=MAX_OPSET)) => Ok(network),
+            (1, Some(newer)) => {
+                refuse(format!("operator set {newer} is not from 1 to {MAX_OPSET}"))
+            }
+            _ => refuse("not an ONNX file: it has no single graph and operator set"),
+        }
+    }
+
+    fn graph(&mut self, graph: Bytes<'a>) -> Parsed<()> {
+        for field in graph.fields() {
+            match field? {
+                (1, Value::Bytes(node)) => {
+                    if self.nodes.len() == MAX_NODES {
+                        return refuse(format!("it has more than {MAX_NODES} operations"));
+                    }
+                    self.nodes.push(parse_node(node)?);
+                }
+                (5, Value::Bytes(tensor)) => {
+                    let (name, shape) = parse_weight(tensor)?;
+                    if name.is_empty() || self.weights.insert(name, shape).is_some() {
+                        return refuse(format!("two weights are called `{name}`"));
+                    }
+                }
+                (11, Value::Bytes(info)) => self.inputs.push(parse_border(info)?),
+                (12, Value::Bytes(info)) => self.outputs.push(parse_border(info)?),
+                (13, Value::Bytes(info)) => self.declared.push(parse_border(info)?),
+                (14 | 15, _) => {
+                    return refuse("it has quantised or sparse weights, which are not supported");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn opset_import(message: Bytes<'_>) -> Parsed<(&str, i64)> {
+    let (mut domain, mut version) = ("", 0);
+    for field in message.fields() {
+        match field? {
+            (1, Value::Bytes(text)) => domain = text.text()?,
+            (2, Value::Varint(number)) => version = number as i64,
+            _ => {}
+        }
+    }
+    Ok((domain, version))
+}
+
+fn text_pair(message: Bytes<'_>) -> Parsed<(&str, &str)> {
+    let (mut key, mut value) = ("", "");
+    for field in message.fields() {
+        match field? {
+            (1, Value::Bytes(text)) => key = text.text()?,
+            (2, Value::Bytes(text)) => value = text.text()?,
+            _ => {}
+        }
+    }
+    Ok((key, value))
+}
+
+fn parse_node(message: Bytes<'_>) -> Parsed<Node<'_>> {
+    let mut node = Node::default();
+    for field in message.fields() {
+        match field? {
+            (1, Value::Bytes(text)) => node.inputs.push(text.text()?),
+            (2, Value::Bytes(text)) => node.outputs.push(text.text()?),
+            (3, Value::Bytes(text)) => node.name = text.text()?,
+            (4, Value::Bytes(text)) => node.op = text.text()?,
+            (5, Value::Bytes(attribute)) => {
+                let (name, value) = parse_attribute(attribute)?;
+                if node.attributes.insert(name, value).is_some() {
+                    return refuse(format!("`{}` has two settings `{name}`", node.name));
+                }
+            }
+            (7, Value::Bytes(domain)) if !matches!(domain.text()?, "" | "ai.onnx") => {
+                return refuse(format!(
+                    "`{}` is not one of ONNX's own operators",
+                    node.name
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(node)
+}
+
+fn parse_attribute(message: Bytes<'_>) -> Parsed<(&str, Attribute)> {
+    let mut name = "";
+    let mut ints = Vec::new();
+    let mut single = None;
+    let mut kind = 0;
+    for field in message.fields() {
+        match field? {
+            (1, Value::Bytes(text)) => name = text.text()?,
+            (2, Value::Fixed32(bits)) => single = Some(Attribute::Float(f32::from_bits(bits))),
+            (3, Value::Varint(number)) => single = Some(Attribute::Int(number as i64)),
+            (8, Value::Varint(number)) => ints.push(number as i64),
+            (8, Value::Bytes(packed)) => ints.extend(packed.varints()?.iter().map(|&n| n as i64)),
+            (20, Value::Varint(number)) => kind = number,
+            _ => {}
+        }
+    }
+    // proto3 writers leave zeros out, so the declared type decides.
+    let value = match (kind, single) {
+        (1, Some(Attribute::Float(value))) => Attribute::Float(value),
+        (1, None) => Attribute::Float(0.0),
+        (2, Some(Attribute::Int(value))) => Attribute::Int(value),
+        (2, None) => Attribute::Int(0),
+        (7, None) => Attribute::Ints(ints),
+        _ => Attribute::Other,
+    };
+    Ok((name, value))
+}
+
+/// Name and shape of a weight whose data are all there.
+fn parse_weight(message: Bytes<'_>) -> Parsed<(&str, Vec<usize>)> {
+    let mut name = "";
+    let mut dims = Vec::new();
+    let mut kind = 0;
+    let mut raw = None;
+    let mut floats = 0;
+    for field in message.fields() {
+        match field? {
+            (1, Value::Varint(dim)) => dims.push(dim),
+            (1, Value::Bytes(packed)) => dims.extend(packed.varints()?),
+            (2, Value::Varint(number)) => kind = number,
+            (4, Value::Bytes(packed)) => floats += packed.data.len(),
+            (4, Value::Fixed32(_)) => floats += 4,
+            (8, Value::Bytes(text)) => name = text.text()?,
+            (9, Value::Bytes(data)) if raw.is_none() => raw = Some(data.data.len()),
+            (3 | 9, _) => return refuse(format!("the weight `{name}` comes in pieces")),
+            (13, _) => return refuse(outside(name)),
+            (14, Value::Varint(location)) if location != 0 => return refuse(outside(name)),
+            _ => {}
+        }
+    }
+    if kind != FLOAT {
+        return refuse(format!(
+            "the weight `{name}` is of ONNX type {kind}; only 32-bit floats are supported"
+        ));
+    }
+    let Some(shape) = lengths(&dims) else {
+        return refuse(format!(
+            "the weight `{name}` has the impossible shape {dims:?}"
+        ));
+    };
+    let stored = match (raw, floats) {
+        (Some(raw), 0) => raw,
+        (None, floats) => floats,
+        (Some(_), _) => return refuse(format!("the weight `{name}` is there twice")),
+    };
+    // `lengths` has checked that the product fits.
+    if shape.iter().product::<usize>() * 4 != stored {
+        return refuse(format!(
+            "the weight `{name}` has {stored} bytes, which are not the values of shape {shape:?}"
+        ));
+    }
+    Ok((name, shape))
+}
+
+fn outside(name: &str) -> String {
+    format!("the weight `{name}` lies in another file, which is not supported")
+}
+
+/// The axes as lengths, if each is at least 1, there are few, and their product is a count.
+fn lengths(dims: &[u64]) -> Option<Vec<usize>> {
+    let shape: Vec<usize> = dims
+        .iter()
+        .map(|&dim| usize::try_from(dim).ok().filter(|&n| n > 0))
+        .collect::<Option<_>>()?;
+    let product = shape
+        .iter()
+        .try_fold(1usize, |all, &n| all.checked_mul(n))?;
+    (shape.len() <= MAX_RANK && product <= isize::MAX as usize / 8).then_some(shape)
+}
+
+fn parse_border(message: Bytes<'_>) -> Parsed<Border<'_>> {
+    let mut border = Border::default();
+    let mut kind = None;
+    for field in message.fields() {
+        match field? {
+            (1, Value::Bytes(text)) => border.name = text.text()?,
+            (2, Value::Bytes(value_type)) => {
+                for field in value_type.fields() {
+                    if let (1, Value::Bytes(tensor)) = field? {
+                        kind = Some(parse_tensor_type(tensor, &mut border.axes)?);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if kind != Some(FLOAT) || border.axes.len() > MAX_RANK {
+        return refuse(format!(
+            "`{}` is not a tensor of 32-bit floats",
+            border.name
+        ));
+    }
+    Ok(border)
+}
+
+fn parse_tensor_type(message: Bytes<'_>, axes: &mut Vec<Option<usize>>) -> Parsed<u64> {
+    let mut kind = 0;
+    for field in message.fields() {
+        match field? {
+            (1, Value::Varint(number)) => kind = number,
+            (2, Value::Bytes(shape)) => {
+                for field in shape.fields() {
+                    if let (1, Value::Bytes(dim)) = field? {
+                        axes.push(parse_dim(dim)?);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(kind)
+}
+
+fn parse_dim(message: Bytes<'_>) -> Parsed<Option<usize>> {
+    let mut length = None;
+    for field in message.fields() {
+        if let (1, Value::Varint(number)) = field? {
+            // 0 and negative lengths come from writers that mean "free".
+            length = usize::try_from(number as i64).ok().filter(|&n| n > 0);
+        }
+    }
+    Ok(length)
+}

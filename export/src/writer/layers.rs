@@ -1,0 +1,186 @@
+//! One small emit per layer: reads the layer's weights, appends its nodes, gives its output.
+
+use super::fold::Affine;
+use super::graph::{Graph, Value};
+use super::proto::AttributeProto;
+use super::weights::Weights;
+
+/// Slope of LeakyReLU below zero (PyTorch's default, used by the authors).
+const LEAKY_SLOPE: f32 = 0.01;
+/// Guard of the embedding's length (the authors' `F.normalize(..., eps=1e-7)`).
+const UNIT_EPS: f32 = 1e-7;
+
+/// Where layers are emitted to and their weights come from.
+pub(super) struct Emitter<'a> {
+    /// The graph so far.
+    pub(super) graph: Graph,
+    /// The weights, and what is wrong with them.
+    pub(super) weights: Weights<'a>,
+}
+
+/// A square convolution without bias, followed by batch normalisation.
+pub(super) struct ConvBn<'a> {
+    /// Path of the convolution, e.g. `backbone.layer1.0.conv1`.
+    pub(super) conv: &'a str,
+    /// Path of the normalisation.
+    pub(super) norm: &'a str,
+    /// Input channels.
+    pub(super) input: usize,
+    /// Output channels.
+    pub(super) output: usize,
+    /// Side of the kernel in pixels; padding keeps the size at stride 1.
+    pub(super) kernel: usize,
+    /// Step in both directions.
+    pub(super) stride: usize,
+}
+
+impl Emitter<'_> {
+    /// Convolution and batch normalisation as one `Conv`: `[b, input, h, w]` to `[b, output, h', w']`.
+    pub(super) fn conv_bn(&mut self, layer: &ConvBn<'_>, x: &Value) -> Value {
+        let ConvBn { conv, kernel, .. } = *layer;
+        let shape = [layer.output, layer.input, kernel, kernel];
+        let weight = self.weights.take(&format!("{conv}.weight"), &shape);
+        let norm = Affine::batch_norm(&mut self.weights, layer.norm, layer.output);
+        let (weight, bias) = norm.fold(&weight, None);
+        let weight = self
+            .graph
+            .initializer(&format!("{conv}.weight"), &shape, &weight);
+        let bias = self
+            .graph
+            .initializer(&format!("{conv}.bias"), &[layer.output], &bias);
+        let attributes = window(kernel, layer.stride, (kernel - 1) / 2);
+        self.graph
+            .node("Conv", conv, &[x, &weight, &bias], attributes)
+    }
+
+    /// The larger of the value and zero.
+    pub(super) fn relu(&mut self, name: &str, x: &Value) -> Value {
+        self.graph.node("Relu", name, &[x], Vec::new())
+    }
+
+    /// [`Self::relu`] with a small slope below zero.
+    pub(super) fn leaky_relu(&mut self, name: &str, x: &Value) -> Value {
+        let slope = AttributeProto::float("alpha", LEAKY_SLOPE);
+        self.graph.node("LeakyRelu", name, &[x], vec![slope])
+    }
+
+    /// Sum of two values of one shape.
+    pub(super) fn add(&mut self, name: &str, x: &Value, y: &Value) -> Value {
+        self.graph.node("Add", name, &[x, y], Vec::new())
+    }
+
+    /// Largest value in each 3x3 window, stride 2, padding 1.
+    pub(super) fn max_pool(&mut self, name: &str, x: &Value) -> Value {
+        self.graph.node("MaxPool", name, &[x], window(3, 2, 1))
+    }
+
+    /// Mean over each channel's pixels: `[b, c, h, w]` to `[b, c]`.
+    pub(super) fn global_average(&mut self, path: &str, x: &Value) -> Value {
+        let pooled = self.graph.node(
+            "GlobalAveragePool",
+            &format!("{path}.avgpool"),
+            &[x],
+            Vec::new(),
+        );
+        let axis = AttributeProto::int("axis", 1);
+        self.graph.node(
+            "Flatten",
+            &format!("{path}.flatten"),
+            &[&pooled],
+            vec![axis],
+        )
+    }
+
+    /// Linear layer at `path`, with the batch normalisation at `norm` folded in: `[b, input]` to `[b, output]`.
+    pub(super) fn linear(
+        &mut self,
+        path: &str,
+        norm: Option<&str>,
+        (input, output): (usize, usize),
+        x: &Value,
+    ) -> Value {
+        let shape = [output, input];
+        let mut weight = self.weights.take(&format!("{path}.weight"), &shape);
+        let mut bias = self.weights.take(&format!("{path}.bias"), &[output]);
+        if let Some(norm) = norm {
+            let norm = Affine::batch_norm(&mut self.weights, norm, output);
+            let (folded, shifted) = norm.fold(&weight, Some(&bias));
+            (weight, bias) = (folded.into(), shifted.into());
+        }
+        let weight = self
+            .graph
+            .initializer(&format!("{path}.weight"), &shape, &weight);
+        let bias = self
+            .graph
+            .initializer(&format!("{path}.bias"), &[output], &bias);
+        self.graph
+            .node("Gemm", path, &[x, &weight, &bias], vec![transposed()])
+    }
+
+    /// Products with the rows of `weight` `[output, input]`: `[b, input]` to `[b, output]`.
+    pub(super) fn products(
+        &mut self,
+        name: &str,
+        weight_name: &str,
+        (input, output): (usize, usize),
+        weight: &[f32],
+        x: &Value,
+    ) -> Value {
+        let weight = self
+            .graph
+            .initializer(weight_name, &[output, input], weight);
+        self.graph
+            .node("Gemm", name, &[x, &weight], vec![transposed()])
+    }
+
+    /// `x / max(|x|, 1e-7)` per row, called `name`.
+    pub(super) fn unit_length(&mut self, name: &str, x: &Value) -> Value {
+        let attributes = vec![
+            AttributeProto::ints("axes", [1]),
+            AttributeProto::int("keepdims", 1),
+        ];
+        let norm = self
+            .graph
+            .node("ReduceL2", &format!("{name}.length"), &[x], attributes);
+        let least = self
+            .graph
+            .initializer(&format!("{name}.least_length"), &[], &[UNIT_EPS]);
+        let guarded = self.graph.node(
+            "Clip",
+            &format!("{name}.guarded_length"),
+            &[&norm, &least],
+            Vec::new(),
+        );
+        self.graph.node("Div", name, &[x, &guarded], Vec::new())
+    }
+
+    /// Softmax over the classes at `temperature`, called `name`.
+    pub(super) fn softmax(&mut self, name: &str, temperature: f32, x: &Value) -> Value {
+        let temperature =
+            self.graph
+                .initializer(&format!("{name}.temperature"), &[], &[temperature]);
+        let scaled = self.graph.node(
+            "Div",
+            &format!("{name}.scaled_logits"),
+            &[x, &temperature],
+            Vec::new(),
+        );
+        let axis = AttributeProto::int("axis", 1);
+        self.graph.node("Softmax", name, &[&scaled], vec![axis])
+    }
+}
+
+/// The weights are stored as PyTorch has them, `[output, input]`.
+fn transposed() -> AttributeProto {
+    AttributeProto::int("transB", 1)
+}
+
+/// Attributes of a square sliding window.
+fn window(kernel: usize, stride: usize, pad: usize) -> Vec<AttributeProto> {
+    let both = |n: usize| [n as i64; 2];
+    vec![
+        AttributeProto::ints("kernel_shape", both(kernel)),
+        AttributeProto::ints("pads", [pad as i64; 4]),
+        AttributeProto::ints("strides", both(stride)),
+    ]
+}

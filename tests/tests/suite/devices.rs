@@ -1,0 +1,76 @@
+//! Every selection either opens or says why not and what to do; none panics.
+
+use selfcls_backends::{Backend, BackendError, Selection, list, open};
+use selfcls_tests::not_run;
+
+const SELECTIONS: [&str; 15] = [
+    "flex",
+    "ndarray",
+    "wgpu",
+    "wgpu:cpu",
+    "wgpu:gpu",
+    "wgpu:0",
+    "wgpu:99",
+    "wgpu:discrete:7",
+    "wgpu:integrated:0",
+    "tch",
+    "tch:cpu",
+    "tch:cuda",
+    "tch:cuda:99",
+    "tch:0",
+    "tch:mps",
+];
+
+#[test]
+fn every_selection_opens_or_explains() {
+    for text in SELECTIONS {
+        let selection: Selection = text.parse().expect("a valid selection");
+        match open(&selection) {
+            Ok(opened) => {
+                assert_eq!(opened.backend, selection.backend());
+                assert!(
+                    opened.name.starts_with(selection.backend().name()),
+                    "{opened:?}"
+                );
+                let again = open(&selection).expect("what opened once opens twice");
+                assert_eq!(again.device, opened.device);
+            }
+            Err(BackendError::NotCompiledIn(backend)) => {
+                assert_eq!(backend, selection.backend());
+                assert!(!backend.is_compiled_in());
+            }
+            Err(error) => {
+                let message = error.to_string();
+                assert!(selection.backend().is_compiled_in(), "{message}");
+                assert!(message.starts_with(&selection.to_string()), "{message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn indices_beyond_the_machine_are_refused() {
+    for text in ["wgpu:99", "wgpu:discrete:99", "tch:cuda:99"] {
+        let selection: Selection = text.parse().expect("a valid selection");
+        assert!(open(&selection).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_listed_opens() {
+    let statuses = list();
+    let backends: Vec<_> = statuses.iter().map(|status| status.backend).collect();
+    assert_eq!(backends, Backend::ALL);
+    for status in statuses {
+        assert_eq!(status.compiled_in, status.backend.is_compiled_in());
+        if status.devices.is_empty() {
+            let advice = status.advice.expect("without a device there is advice");
+            let test = format!("devices::what_is_listed_opens[{}]", status.backend);
+            not_run(&test, advice);
+        }
+        for device in status.devices {
+            let opened = open(&device.selection).expect("a listed device opens");
+            assert_eq!(opened.backend, status.backend);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The method against the numbers of the authors' code, on every backend of this build.
+//!
+//! Each case is written once, as a function of a device; the runner instantiates it per backend. What
+//! a backend must be spared stands in the runner, not in the cases. A backend whose device this
+//! machine lacks is reported as `NOT RUN`, never silently passed.
+
+#![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+mod agreement;
+mod classifier;
+mod devices;
+mod fixture;
+mod loss;
+mod model;
+mod optimizer;
+mod queue;
+mod runner;
+mod schedule;
+mod training;
+
+use runner::on_backends;
+
+on_backends! {
+    every {
+        agreement::product_exponential_sum,
+        loss::equals_the_authors,
+        loss::several_heads_are_averaged,
+        queue::equals_the_authors,
+        queue::a_batch_longer_than_the_queue,
+        optimizer::sgd,
+        optimizer::larc,
+        optimizer::larc_with_clip,
+        optimizer::larc_without_bias_decay,
+        optimizer::adamw,
+        optimizer::gradient_clipping,
+        model::tiny_resnet_in_evaluation,
+        model::tiny_resnet_in_training,
+        model::tiny_resnet_multi_view_step,
+        classifier::weights_survive_a_round_trip,
+        training::a_step_moves_every_parameter,
+    }
+    // A full ResNet-18 would compile and run for minutes on a software GPU driver.
+    except_wgpu {
+        model::resnet18_in_evaluation,
+        model::resnet18_multi_view_step,
+    }
+}

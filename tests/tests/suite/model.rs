@@ -1,0 +1,244 @@
+//! Whole models whose weights and inputs come from an integer hash.
+//!
+//! Tolerances follow the float noise between the authors' own f32 and f64 runs: 1e-6 in evaluation; in
+//! training batch normalisation over four samples amplifies it to 1e-5 in embeddings, and to 3e-5
+//! (tiny) and 2e-3 (ResNet-18) of their norm in gradients.
+
+use crate::fixture::{Arrays, arrays, hash_images, hash_weights, json, values};
+use crate::runner::Case;
+use burn::module::Module;
+use burn::tensor::{Device, Gradients, Tensor};
+use selfcls_core::config::{LossConfig, ModelConfig};
+use selfcls_core::model::{Context, SelfClassifier, ViewBatch, state_dict, with_state_dict};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+const BATCH: usize = 4;
+
+#[derive(Deserialize)]
+struct Description {
+    params: usize,
+    state_dict_keys: Vec<(String, Vec<usize>)>,
+    grad_l2: BTreeMap<String, f64>,
+    running_l2_after_mv: BTreeMap<String, f64>,
+}
+
+struct Golden<'a> {
+    case: &'a Case,
+    description: Description,
+    arrays: Arrays,
+    model: SelfClassifier,
+    device: Device,
+}
+
+impl<'a> Golden<'a> {
+    fn new(case: &'a Case, name: &str, config: &ModelConfig) -> Self {
+        let description: Description = json(name);
+        let device = case.runtime.device.clone().autodiff();
+        let weights = hash_weights(&description.state_dict_keys);
+        let model = with_state_dict(config.init(&device, 0), &weights).expect("the same model");
+        let parameters: usize = weights
+            .iter()
+            .filter(|(name, _)| !name.contains("running_"))
+            .map(|(_, array)| array.data.len())
+            .sum();
+        assert_eq!(parameters, description.params);
+        Self {
+            case,
+            description,
+            arrays: arrays(name),
+            model,
+            device,
+        }
+    }
+
+    fn context(&self, training: bool) -> Context<'_> {
+        Context {
+            kernels: &*self.case.runtime.kernels,
+            training,
+        }
+    }
+
+    fn close<const D: usize>(&self, name: &str, actual: Tensor<D>, tolerance: f32) {
+        let expected = &self.arrays.float(name).data;
+        self.case.close(name, &values(actual), expected, tolerance);
+    }
+
+    fn evaluation(&self) {
+        let model = self.model.valid();
+        let images = hash_images(0, BATCH, 64, &self.case.runtime.device);
+        let context = self.context(false);
+        let features = model.backbone.forward(images.clone(), &context);
+        self.close("eval.backbone", features, 2e-6);
+        let embeddings = model.embed_images(images, &context);
+        self.close("eval.embd", embeddings.clone(), 2e-6);
+        let logits = model.logits(embeddings);
+        for (head, logits) in logits.into_iter().enumerate() {
+            self.close(&format!("eval.logits.{head}"), logits, 2e-6);
+        }
+    }
+
+    fn training(&self, tolerance: f32) {
+        let images = hash_images(0, BATCH, 64, &self.device);
+        let embeddings = self.model.embed_images(images, &self.context(true));
+        self.close("train.embd", embeddings, tolerance);
+        let state = state_dict(&self.model);
+        for name in self
+            .arrays
+            .names()
+            .filter(|name| name.starts_with("train.after."))
+        {
+            let actual = &state[name.trim_start_matches("train.after.")].data;
+            self.case
+                .close(name, actual, &self.arrays.float(name).data, 2e-6);
+        }
+    }
+
+    /// Two views at 64 pixels, two at 32: embeddings, logits, loss and gradients.
+    fn multi_view(&self, embedding_tolerance: f32, gradient_tolerance: f32) {
+        let view = |index: u64, size| hash_images(index, BATCH, size, &self.device);
+        let views = ViewBatch {
+            global: Tensor::cat(vec![view(0, 64), view(1, 64)], 0),
+            local: Some(Tensor::cat(vec![view(2, 32), view(3, 32)], 0)),
+        };
+        let embeddings = self.model.embed(views, &self.context(true));
+        self.close("mv.embds", embeddings.clone(), embedding_tolerance);
+        let logits: Vec<Tensor<3>> = self
+            .model
+            .logits(embeddings)
+            .into_iter()
+            .map(|logits| {
+                let classes = logits.dims()[1];
+                logits.reshape([4, BATCH, classes])
+            })
+            .collect();
+        for (head, logits) in logits.iter().enumerate() {
+            self.close(
+                &format!("mv.logits.{head}"),
+                logits.clone(),
+                embedding_tolerance * 4.0,
+            );
+        }
+        let loss = LossConfig::default()
+            .init()
+            .forward(&logits, 2)
+            .expect("a loss");
+        let grads = loss.backward();
+        self.close("mv.loss", loss, 1e-5);
+        self.gradients(&grads, gradient_tolerance);
+        let state = state_dict(&self.model);
+        for (name, &expected) in &self.description.running_l2_after_mv {
+            let actual = l2(&state[name].data);
+            self.case
+                .close_scalar(&format!("|{name}|"), actual / expected as f32, 1.0, 1e-5);
+        }
+    }
+
+    fn gradients(&self, grads: &Gradients, tolerance: f32) {
+        let found = gradients_by_name(&self.model, grads);
+        assert_eq!(
+            found.keys().collect::<Vec<_>>(),
+            self.description.grad_l2.keys().collect::<Vec<_>>(),
+            "every parameter has a gradient"
+        );
+        for (name, &norm) in &self.description.grad_l2 {
+            let relative = l2(&found[name]) / norm as f32;
+            self.case
+                .close_scalar(&format!("|gradient of {name}|"), relative, 1.0, tolerance);
+        }
+        for name in self
+            .arrays
+            .names()
+            .filter(|name| name.starts_with("mv.grad."))
+        {
+            let expected = &self.arrays.float(name).data;
+            let actual = &found[name.trim_start_matches("mv.grad.")];
+            let difference: Vec<f32> = actual.iter().zip(expected).map(|(a, e)| a - e).collect();
+            let relative = l2(&difference) / l2(expected);
+            self.case.close_scalar(name, relative, 0.0, tolerance);
+        }
+    }
+}
+
+fn l2(values: &[f32]) -> f32 {
+    values
+        .iter()
+        .map(|&x| f64::from(x).powi(2))
+        .sum::<f64>()
+        .sqrt() as f32
+}
+
+/// The gradients of a model's parameters under their checkpoint names.
+pub fn gradients_by_name(model: &SelfClassifier, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
+    use burn::module::{ModuleVisitor, Param};
+    use selfcls_core::model::NamePath;
+    struct Collector<'a> {
+        path: NamePath,
+        grads: &'a Gradients,
+        found: BTreeMap<String, Vec<f32>>,
+    }
+    impl ModuleVisitor for Collector<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = param.val().grad(self.grads) {
+                self.found.insert(self.path.name(), values(grad));
+            }
+        }
+    }
+    let mut collector = Collector {
+        path: NamePath::default(),
+        grads,
+        found: BTreeMap::new(),
+    };
+    model.visit(&mut collector);
+    collector.found
+}
+
+fn tiny() -> ModelConfig {
+    ModelConfig {
+        width: 4,
+        hidden_dim: 16,
+        dim: 8,
+        heads: vec![10, 20],
+        ..Default::default()
+    }
+}
+
+fn resnet18() -> ModelConfig {
+    ModelConfig {
+        hidden_dim: 512,
+        dim: 128,
+        heads: vec![10, 20],
+        ..Default::default()
+    }
+}
+
+/// Features, embeddings and logits with running statistics.
+pub fn tiny_resnet_in_evaluation(case: &Case) {
+    Golden::new(case, "tiny_rn18w4", &tiny()).evaluation();
+}
+
+/// Embeddings with the batch's statistics, and the running statistics afterwards.
+pub fn tiny_resnet_in_training(case: &Case) {
+    Golden::new(case, "tiny_rn18w4", &tiny()).training(2e-5);
+}
+
+/// A multi-crop step with all its gradients.
+pub fn tiny_resnet_multi_view_step(case: &Case) {
+    Golden::new(case, "tiny_rn18w4", &tiny()).multi_view(5e-5, 2e-4);
+}
+
+/// As the tiny one.
+pub fn resnet18_in_evaluation(case: &Case) {
+    Golden::new(case, "resnet18", &resnet18()).evaluation();
+}
+
+/// As the tiny one.
+pub fn resnet18_multi_view_step(case: &Case) {
+    Golden::new(case, "resnet18", &resnet18()).multi_view(2e-5, 1e-2);
+}

@@ -1,0 +1,119 @@
+//! The nearest-neighbour queue.
+
+use crate::fixture::{Arrays, arrays, int_tensor, int_values, json, values};
+use crate::runner::Case;
+use burn::tensor::{Int, Tensor};
+use selfcls_core::queue::Queue;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+struct History {
+    queue_len: usize,
+    dim: usize,
+    log: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    op: String,
+    i: Option<usize>,
+    before_push: Option<usize>,
+    n: Option<usize>,
+    ptr: usize,
+    full: bool,
+}
+
+/// Contents after every push and neighbours before it, over wrapping and exactly filling batches.
+pub fn equals_the_authors(case: &Case) {
+    let fixture = arrays("queue");
+    let histories: BTreeMap<String, History> = json("queue");
+    for name in ["wrap", "exact"] {
+        replay(case, name, &histories[name], &fixture);
+    }
+}
+
+fn replay(case: &Case, name: &str, history: &History, fixture: &Arrays) {
+    let device = &case.runtime.device;
+    let mut queue = Queue::new(history.queue_len, history.dim, device);
+    let labels_of = |key: &str| -> Tensor<1, Int> { fixture.int_tensor(key, device) };
+    for entry in &history.log {
+        if let Some(i) = entry.i {
+            let key = |what: &str| format!("{name}.{i}.{what}");
+            queue.push(
+                fixture.tensor(&key("push"), device),
+                fixture.int_tensor(&key("push_idx"), device),
+                labels_of(&key("push_targets")),
+            );
+            let state = queue.state();
+            assert_eq!(
+                (state.next, state.full),
+                (entry.ptr, entry.full),
+                "{name} push {i}"
+            );
+            case.close(
+                &key("queue"),
+                &state.embeddings,
+                &fixture.float(&key("queue")).data,
+                0.0,
+            );
+            assert_eq!(
+                state.indices,
+                fixture.int(&key("queue_indices")),
+                "{name} push {i}"
+            );
+            let labels: Vec<f32> = state.labels.iter().map(|&label| label as f32).collect();
+            assert_eq!(
+                labels,
+                fixture.float(&key("queue_targets")).data,
+                "{name} push {i}"
+            );
+        } else if let Some(i) = entry.before_push.filter(|_| entry.full) {
+            assert_eq!(entry.op, "get_nn");
+            let key = |what: &str| format!("{name}.{i}.{what}");
+            let found = queue.nearest(
+                fixture.tensor(&key("query"), device),
+                fixture.int_tensor(&key("query_idx"), device),
+            );
+            case.close(
+                &key("nn"),
+                &values(found.embeddings),
+                &fixture.float(&key("nn")).data,
+                0.0,
+            );
+            let labels: Vec<f32> = int_values(found.labels)
+                .into_iter()
+                .map(|label| label as f32)
+                .collect();
+            assert_eq!(
+                labels,
+                fixture.float(&key("nn_targets")).data,
+                "{name} neighbours {i}"
+            );
+        }
+    }
+}
+
+/// Of a batch longer than the queue the last rows stay, at the places a row-by-row push would use.
+pub fn a_batch_longer_than_the_queue(case: &Case) {
+    let device = &case.runtime.device;
+    let history: BTreeMap<String, History> = json("queue");
+    let history = &history["batch_gt_queue"];
+    let mut queue = Queue::new(history.queue_len, 1, device);
+    let mut by_row = vec![0_i64; history.queue_len];
+    let mut next = 0;
+    for entry in &history.log {
+        let n = entry.n.expect("a push");
+        let indices: Vec<i64> = (0..n as i64).map(|i| 100 + i).collect();
+        let embeddings = Tensor::ones([n, 1], device);
+        let ints = || int_tensor(&indices, device);
+        queue.push(embeddings, ints(), ints());
+        for &index in &indices {
+            by_row[next % history.queue_len] = index;
+            next += 1;
+        }
+        let state = queue.state();
+        assert_eq!((state.next, state.full), (entry.ptr, entry.full));
+        assert_eq!(state.indices, by_row);
+    }
+}

@@ -1,0 +1,135 @@
+//! What is checked beside the tests.
+
+use std::process::Command;
+
+use crate::process::{colour, output, shown, succeeds};
+use crate::setup::Ready;
+use crate::summary::Summary;
+use crate::test::add_features;
+use crate::workspace::Workspace;
+
+/// The checks that build nothing.
+pub(crate) fn cheap(workspace: &Workspace, summary: &mut Summary) {
+    summary.part("formatting", |_| {
+        shown(workspace.cargo().args(["fmt", "--all", "--check"]))
+    });
+    summary.part("boundaries", |_| {
+        BOUNDARIES
+            .iter()
+            .fold(true, |held, boundary| match boundary.crossings(workspace) {
+                Ok(crossings) if crossings.is_empty() => {
+                    println!("{}", boundary.rule);
+                    held
+                }
+                Ok(crossings) => {
+                    eprintln!(
+                        "error: broken: {}: found {}",
+                        boundary.rule,
+                        crossings.join(", ")
+                    );
+                    false
+                }
+                Err(problem) => {
+                    eprintln!("error: {}: {problem}", boundary.rule);
+                    false
+                }
+            })
+    });
+    let deny = || {
+        let mut command = workspace.cargo();
+        command.arg("deny");
+        command
+    };
+    if succeeds(deny().arg("--version")) {
+        summary.part("licences", |_| {
+            shown(deny().args(["check", "licenses", "bans", "sources"]))
+        });
+    } else {
+        let why = "cargo-deny is not installed: `cargo install cargo-deny --locked`";
+        summary.not_run("licences of dependencies", why);
+    }
+}
+
+/// clippy and rustdoc, on all features and targets that can be built here. They share what they
+/// need of the dependencies (their metadata), but cannot use what the tests have built.
+pub(crate) fn thorough(workspace: &Workspace, ready: &Ready, summary: &mut Summary) {
+    let features = ready.all_features();
+    let prepare = |arguments: &[&str]| {
+        let mut command: Command = workspace.cargo();
+        command.args(arguments).args([colour(), "--workspace"]);
+        add_features(&mut command, &features);
+        ready.set_environment(workspace, &mut command);
+        command
+    };
+    summary.part("clippy", |_| {
+        let mut command = prepare(&["clippy"]);
+        shown(command.args(["--all-targets", "--", "-D", "warnings"]))
+    });
+    summary.part("documentation", |_| {
+        let mut command = prepare(&["doc", "--no-deps"]);
+        shown(command.env("RUSTDOCFLAGS", "-D warnings"))
+    });
+}
+
+/// Crates that a package must not depend on, not even indirectly.
+struct Boundary {
+    rule: &'static str,
+    /// Arguments of `cargo tree`.
+    package: &'static [&'static str],
+    forbidden: fn(&str) -> bool,
+}
+
+const BOUNDARIES: [Boundary; 3] = [
+    Boundary {
+        rule: "inference with an exported classifier needs no burn",
+        package: &[
+            "-p",
+            "selfcls-export",
+            "--no-default-features",
+            "--features",
+            "inference",
+        ],
+        forbidden: |name| name == "burn" || name.starts_with("burn-"),
+    },
+    Boundary {
+        rule: "core has no backend",
+        package: &["-p", "selfcls-core", "--all-features"],
+        forbidden: |name| is_heavy_backend(name) || name == "burn-flex",
+    },
+    Boundary {
+        rule: "the default binary carries flex and tract, and nothing heavier",
+        package: &["-p", "selfcls-cli"],
+        forbidden: is_heavy_backend,
+    },
+];
+
+fn is_heavy_backend(name: &str) -> bool {
+    const BACKENDS: [&str; 8] = [
+        "burn-cpu",
+        "burn-cubecl",
+        "burn-cuda",
+        "burn-ndarray",
+        "burn-rocm",
+        "burn-tch",
+        "torch-sys",
+        "wgpu",
+    ];
+    BACKENDS.contains(&name)
+}
+
+impl Boundary {
+    fn crossings(&self, workspace: &Workspace) -> Result<Vec<String>, String> {
+        let mut command = workspace.cargo();
+        command.args(["tree", "--edges=normal", "--prefix=none", "--format={p}"]);
+        let tree = output(command.args(self.package))?;
+        let mut found: Vec<String> = tree
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .filter(|name| (self.forbidden)(name))
+            .map(str::to_owned)
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}

@@ -1,0 +1,179 @@
+//! What tests need beyond Rust crates: libtorch, ONNX Runtime, a graphics driver.
+
+mod apt;
+mod folder;
+mod libtorch;
+mod onnxruntime;
+mod platform;
+mod python;
+mod vulkan;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::summary::Summary;
+use crate::workspace::Workspace;
+
+/// One thing to set up.
+#[derive(Clone, Copy)]
+pub(crate) enum Component {
+    Libtorch,
+    OnnxRuntime,
+    Vulkan,
+}
+
+impl Component {
+    pub(crate) const ALL: [Self; 3] = [Self::Libtorch, Self::OnnxRuntime, Self::Vulkan];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Libtorch => "libtorch",
+            Self::OnnxRuntime => "onnxruntime",
+            Self::Vulkan => "vulkan",
+        }
+    }
+
+    /// What cannot be tested without it.
+    fn serves(self) -> &'static str {
+        match self {
+            Self::Libtorch => "tch",
+            Self::OnnxRuntime => "ONNX Runtime",
+            Self::Vulkan => "wgpu",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    /// Sets it up where that has not been done, and says how to use it. The error is a paragraph
+    /// with the way out.
+    pub(crate) fn set_up(self, workspace: &Workspace) -> Result<String, String> {
+        let folder = workspace.dependencies();
+        match self {
+            Self::Libtorch => {
+                let libtorch = libtorch::set_up(folder)?;
+                Ok(format!("ready; `export LIBTORCH={}`", libtorch.display()))
+            }
+            Self::OnnxRuntime => {
+                let library = onnxruntime::set_up(folder)?;
+                Ok(format!(
+                    "ready; `export ORT_DYLIB_PATH={}`",
+                    library.display()
+                ))
+            }
+            Self::Vulkan => vulkan::set_up(),
+        }
+    }
+}
+
+/// What tests can use on this machine.
+#[derive(Default)]
+pub(crate) struct Ready {
+    /// Cargo features of `selfcls-cli`, `selfcls-tests` and `selfcls-benches`.
+    backends: Vec<&'static str>,
+    /// Environment of builds and tests.
+    environment: Vec<(&'static str, PathBuf)>,
+}
+
+/// Sets up all that this machine can have; notes the rest as not run.
+pub(crate) fn for_tests(workspace: &Workspace, summary: &mut Summary) -> Ready {
+    let mut ready = Ready {
+        backends: vec!["ndarray"],
+        environment: Vec::new(),
+    };
+    summary.part("set-up", |summary| {
+        for component in Component::ALL {
+            match ready.add(component, workspace.dependencies()) {
+                Ok(message) => println!("{}: {message}", component.name()),
+                Err(problem) => {
+                    summary.not_run(&format!("{} (every test)", component.serves()), &problem);
+                }
+            }
+        }
+        // This part cannot fail: what a machine lacks is reported, and the rest is tested.
+        true
+    });
+    ready
+}
+
+impl Ready {
+    /// Sets `component` up, or takes what the environment names, and notes what it makes possible.
+    fn add(&mut self, component: Component, folder: &Path) -> Result<String, String> {
+        let named = |variables: &[&str]| {
+            let variable = variables.iter().find(|name| env::var_os(name).is_some())?;
+            Some(format!("the one that {variable} names"))
+        };
+        match component {
+            Component::Libtorch => {
+                let message = match named(&["LIBTORCH", "LIBTORCH_USE_PYTORCH"]) {
+                    Some(message) => message,
+                    None => self.provide("LIBTORCH", libtorch::set_up(folder)?),
+                };
+                self.backends.push("tch");
+                Ok(message)
+            }
+            Component::OnnxRuntime => match named(&["ORT_DYLIB_PATH"]) {
+                Some(message) => Ok(message),
+                None => Ok(self.provide("ORT_DYLIB_PATH", onnxruntime::set_up(folder)?)),
+            },
+            Component::Vulkan => {
+                let message = vulkan::set_up()?;
+                self.backends.push("wgpu");
+                Ok(message)
+            }
+        }
+    }
+
+    fn provide(&mut self, variable: &'static str, path: PathBuf) -> String {
+        let message = path.display().to_string();
+        self.environment.push((variable, path));
+        message
+    }
+
+    /// The one feature set of a test run, `package/feature` each.
+    pub(crate) fn features(&self) -> Vec<String> {
+        for_packages(&self.backends)
+    }
+
+    /// The above, and what is built but cannot be told apart by running it: kernel tuning.
+    pub(crate) fn all_features(&self) -> Vec<String> {
+        let mut features = self.features();
+        if self.backends.contains(&"wgpu") {
+            features.push("selfcls-cli/wgpu-tuned".to_owned());
+        }
+        features
+    }
+
+    /// Sets what builds and tests look for.
+    pub(crate) fn set_environment(&self, workspace: &Workspace, command: &mut Command) {
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        // Graphics drivers want a folder for sockets and complain on every start without one.
+        if env::var_os("XDG_RUNTIME_DIR").is_none() {
+            let folder = workspace.dependencies().join("run");
+            if private_folder(&folder) {
+                command.env("XDG_RUNTIME_DIR", folder);
+            }
+        }
+    }
+}
+
+fn for_packages(backends: &[&str]) -> Vec<String> {
+    ["selfcls-cli", "selfcls-tests", "selfcls-benches"]
+        .iter()
+        .flat_map(|package| backends.iter().map(move |name| format!("{package}/{name}")))
+        .collect()
+}
+
+fn private_folder(folder: &Path) -> bool {
+    let created = std::fs::create_dir_all(folder).is_ok();
+    #[cfg(unix)]
+    let created = created && {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).is_ok()
+    };
+    created
+}
