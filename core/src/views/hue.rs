@@ -63,11 +63,13 @@ fn to_hsv(r: u8, g: u8, b: u8) -> (i32, f32, f32) {
 /// `hue` is a byte; `saturation` and `value` are whole numbers up to 255.
 #[inline(always)]
 fn to_rgb(hue: i32, saturation: f32, value: f32) -> [u8; 3] {
+    // Pillow divides; the difference does not survive the rounding for any input.
+    const BYTE: f32 = 1.0 / 255.0;
     let sixths = hue * 6;
     // Division by 255, exact up to 6 * 255.
     let corner = (sixths * 4113) >> 20;
-    let part = (sixths - corner * 255) as f32 / 255.0;
-    let saturation = saturation / 255.0;
+    let part = (sixths - corner * 255) as f32 * BYTE;
+    let saturation = saturation * BYTE;
     // How much of the chroma a channel lacks; the channels are two corners apart.
     let lacks = |offset: i32| {
         let corner = corner + offset;

@@ -179,7 +179,10 @@ mod tests {
     #[test]
     fn transposes_any_size() {
         for (width, height) in [(1, 1), (8, 8), (9, 17), (24, 5)] {
-            let (w8, h8) = (width + 7 & !7, height + 7 & !7);
+            let (w8, h8) = (
+                width.next_multiple_of(BLOCK),
+                height.next_multiple_of(BLOCK),
+            );
             let from: Vec<u8> = (0..w8 * h8).map(|i| (i * 7 % 251) as u8).collect();
             let mut to = vec![0; w8 * h8];
             transpose(&from, w8, (width, height), &mut to, h8);

@@ -1,7 +1,8 @@
-//! One loop, compiled several times: for any processor and for those with AVX2, chosen at run time.
+//! One loop, compiled several times: for any processor, for those with AVX2 and for those with AVX-512,
+//! chosen at run time.
 //!
 //! The pixel kernels are plain loops over slices that the compiler vectorises; the default x86-64
-//! target stops at SSE2, which costs them a factor of two to four. All kernels round at the same
+//! target stops at SSE2, which costs them a factor of two to six. All kernels round at the same
 //! places whatever the instruction set, so the choice never changes a result.
 
 use pulp::Arch;
