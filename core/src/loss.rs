@@ -75,8 +75,8 @@ impl Loss {
         let pred = self.normalize(by_class, 1);
         let log_pred = (pred * (batch as f64 / classes as f64) + self.eps).log();
 
-        let view = |tensor: &Tensor<3>, v: usize| tensor.clone().slice([v..v + 1]);
-        let local_sum = |tensor: &Tensor<3>| tensor.clone().slice([globals..views]).sum_dim(0);
+        let view = |tensor: &Tensor<3>, v: usize| tensor.clone().slice(v..v + 1);
+        let local_sum = |tensor: &Tensor<3>| tensor.clone().slice(globals..views).sum_dim(0);
         let mut terms: Vec<Tensor<1>> = Vec::with_capacity(globals + 1);
         let local_targets = (locals > 0).then(|| local_sum(&target));
         for j in 0..globals {
@@ -87,7 +87,7 @@ impl Loss {
             }
         }
         if locals > 0 {
-            let global_targets = target.slice([0..globals]).sum_dim(0);
+            let global_targets = target.slice(0..globals).sum_dim(0);
             terms.push((global_targets * local_sum(&log_pred)).sum());
         }
         let pairs = views * (views - 1) - locals * locals.saturating_sub(1);

@@ -93,7 +93,7 @@ impl Queue {
         let mut best: Option<(Top, Top)> = None;
         for start in (0..length).step_by(BLOCK) {
             let end = (start + BLOCK).min(length);
-            let block = self.embeddings.clone().slice([start..end]);
+            let block = self.embeddings.clone().slice(start..end);
             let similarity = queries.clone().matmul(block.transpose());
             let first = Top::of(similarity.clone(), start);
             let columns = Tensor::<1, Int>::arange(start as i64..end as i64, &similarity.device());

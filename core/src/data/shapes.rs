@@ -256,20 +256,20 @@ mod tests {
     #[test]
     fn shapes_differ_and_stay_inside() {
         let mut profiles = Vec::new();
-        for shape in 0..SHAPES.len() {
+        for (shape, name) in SHAPES.iter().enumerate() {
             let (mut area, mut profile) = (0, [0; 4]);
             for y in -60..=60 {
                 for x in -60..=60 {
                     let (u, v) = (f64::from(x) / 50.0, f64::from(y) / 50.0);
                     if inside(shape, u, v) {
                         let r = u.hypot(v);
-                        assert!(r <= 1.05, "{} reaches {r}", SHAPES[shape]);
+                        assert!(r <= 1.05, "{name} reaches {r}");
                         area += 1;
                         profile[((r * 4.0) as usize).min(3)] += 1;
                     }
                 }
             }
-            assert!(area > 1500, "{} is only {area}", SHAPES[shape]);
+            assert!(area > 1500, "{name} is only {area}");
             for other in &profiles {
                 assert_ne!(&profile, other);
             }

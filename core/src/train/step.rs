@@ -119,7 +119,7 @@ impl Learner {
         };
         let embeddings = self.model().embed(views, &context);
         let rows = embeddings.dims()[0];
-        if samples == 0 || rows % samples != 0 {
+        if samples == 0 || !rows.is_multiple_of(samples) {
             return Err(Error::Invalid(format!(
                 "{rows} views cannot be shared among {samples} samples"
             )));
@@ -135,7 +135,7 @@ impl Learner {
         let assigned = logits[0]
             .clone()
             .without_autodiff()
-            .slice([1..2])
+            .slice(1..2)
             .squeeze_dim::<2>(0)
             .argmax(1)
             .squeeze_dim(1);
@@ -161,14 +161,14 @@ impl Learner {
             return (embeddings, None);
         };
         let (rows, samples) = (embeddings.dims()[0], indices.dims()[0]);
-        let first = embeddings.clone().slice([0..samples]).without_autodiff();
+        let first = embeddings.clone().slice(0..samples).without_autodiff();
         let mut accuracy = None;
         let mut result = embeddings;
         if queue.is_full() {
             let neighbours = queue.nearest(first.clone(), indices.clone());
             accuracy = Some(neighbours.labels.equal(labels.clone()).float().mean());
             if self.replace {
-                let rest = result.slice([samples..rows]);
+                let rest = result.slice(samples..rows);
                 result = Tensor::cat(vec![neighbours.embeddings.autodiff(), rest], 0);
             }
         }

@@ -196,9 +196,8 @@ impl Trainer {
         let began = Instant::now();
         let (epoch, first) = (self.position.epoch(), self.position.step_in_epoch());
         let mut neighbours = Mean::default();
-        let mut batches = self.loader.epoch(epoch, first);
         let mut done = 0;
-        while let Some(batch) = batches.next() {
+        for batch in self.loader.epoch(epoch, first) {
             let batch = self.upload(batch?)?;
             let lr = self.schedule.at(self.position.step);
             let output = self.learner.step(batch, lr)?;

@@ -5,7 +5,7 @@
 //! own grey) by a factor, in single precision, and cut off the fraction.
 
 use super::planes::Planes;
-use super::simd::dispatch;
+use super::simd::{dispatch, floor_to_byte};
 
 impl Planes {
     /// Scales all values by `factor`.
@@ -103,5 +103,5 @@ fn luma(r: u8, g: u8, b: u8) -> u8 {
 #[inline(always)]
 fn blend(reference: f32, value: u8, factor: f32) -> u8 {
     let mixed = reference + factor * (f32::from(value) - reference);
-    mixed.clamp(0.0, 255.0) as i32 as u8
+    floor_to_byte(mixed.clamp(0.0, 255.0))
 }

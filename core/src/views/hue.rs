@@ -6,7 +6,7 @@
 //! saturation, value) triples.
 
 use super::planes::Planes;
-use super::simd::dispatch;
+use super::simd::{dispatch, floor_to_byte};
 
 impl Planes {
     /// Shifts the hue by `turns` of the colour circle, from -0.5 to 0.5.
@@ -26,7 +26,8 @@ impl Planes {
     }
 }
 
-/// Hue and saturation, rounded down to bytes, and value. The hue of a grey pixel is arbitrary.
+/// Hue and saturation, rounded down to bytes, and value. The hue of a grey pixel is arbitrary, the
+/// saturation of black too.
 #[inline(always)]
 fn to_hsv(r: u8, g: u8, b: u8) -> (i32, f32, f32) {
     let (r, g, b) = (i32::from(r), i32::from(g), i32::from(b));
@@ -49,25 +50,26 @@ fn to_hsv(r: u8, g: u8, b: u8) -> (i32, f32, f32) {
     let sixths: f32 = corner + if rising { part } else { -part };
     let turns = sixths / 6.0 + if sixths < 0.0 { 1.0 } else { 0.0 };
     let saturation = chroma / high as f32;
-    let grey = high == low;
-    let byte = |x: f32| {
-        if grey {
-            0
-        } else {
-            (x * 255.0).clamp(0.0, 255.0) as i32
-        }
-    };
-    (byte(turns), byte(saturation) as f32, high as f32)
+    // A grey pixel divides 0 by 0 above, and gets some byte for its hue; its saturation is 0 (or its
+    // value is), which makes it the same grey again.
+    let byte = |x: f32| floor_to_byte(x * 255.0);
+    (
+        i32::from(byte(turns)),
+        f32::from(byte(saturation)),
+        high as f32,
+    )
 }
 
 /// `hue` is a byte; `saturation` and `value` are whole numbers up to 255.
 #[inline(always)]
 fn to_rgb(hue: i32, saturation: f32, value: f32) -> [u8; 3] {
+    // Pillow divides; the difference does not survive the rounding for any input.
+    const BYTE: f32 = 1.0 / 255.0;
     let sixths = hue * 6;
     // Division by 255, exact up to 6 * 255.
     let corner = (sixths * 4113) >> 20;
-    let part = (sixths - corner * 255) as f32 / 255.0;
-    let saturation = saturation / 255.0;
+    let part = (sixths - corner * 255) as f32 * BYTE;
+    let saturation = saturation * BYTE;
     // How much of the chroma a channel lacks; the channels are two corners apart.
     let lacks = |offset: i32| {
         let corner = corner + offset;
@@ -82,7 +84,7 @@ fn to_rgb(hue: i32, saturation: f32, value: f32) -> [u8; 3] {
     };
     let channel = |offset| {
         let x = value * (1.0 - saturation * lacks(offset)) + 0.5;
-        x.clamp(0.0, 255.0) as i32 as u8
+        floor_to_byte(x)
     };
     [channel(5), channel(3), channel(1)]
 }

@@ -153,21 +153,23 @@ fn read8(bytes: &[u8], at: usize) -> u64 {
 /// ever smaller squares (the recursive scheme of Warren, "Hacker's Delight", section 7-3).
 #[inline(always)]
 fn transpose8(mut rows: [u64; BLOCK]) -> [u64; BLOCK] {
-    let steps = [
-        (4, 32, 0x0000_0000_ffff_ffff_u64),
-        (2, 16, 0x0000_ffff_0000_ffff),
-        (1, 8, 0x00ff_00ff_00ff_00ff),
-    ];
-    for (distance, shift, low) in steps {
-        for k in 0..BLOCK {
-            if k & distance == 0 {
-                let swap = ((rows[k] >> shift) ^ rows[k + distance]) & low;
-                rows[k] ^= swap << shift;
-                rows[k + distance] ^= swap;
-            }
+    exchange::<4>(&mut rows, 0x0000_0000_ffff_ffff);
+    exchange::<2>(&mut rows, 0x0000_ffff_0000_ffff);
+    exchange::<1>(&mut rows, 0x00ff_00ff_00ff_00ff);
+    rows
+}
+
+/// Exchanges the upper right and the lower left quarter of each square of `2 * HALF` rows and bytes.
+#[inline(always)]
+fn exchange<const HALF: usize>(rows: &mut [u64; BLOCK], low: u64) {
+    for square in rows.chunks_exact_mut(2 * HALF) {
+        let (upper, lower) = square.split_at_mut(HALF);
+        for (a, b) in upper.iter_mut().zip(lower) {
+            let swap = ((*a >> (8 * HALF)) ^ *b) & low;
+            *a ^= swap << (8 * HALF);
+            *b ^= swap;
         }
     }
-    rows
 }
 
 #[cfg(test)]
@@ -177,7 +179,10 @@ mod tests {
     #[test]
     fn transposes_any_size() {
         for (width, height) in [(1, 1), (8, 8), (9, 17), (24, 5)] {
-            let (w8, h8) = (width + 7 & !7, height + 7 & !7);
+            let (w8, h8) = (
+                width.next_multiple_of(BLOCK),
+                height.next_multiple_of(BLOCK),
+            );
             let from: Vec<u8> = (0..w8 * h8).map(|i| (i * 7 % 251) as u8).collect();
             let mut to = vec![0; w8 * h8];
             transpose(&from, w8, (width, height), &mut to, h8);

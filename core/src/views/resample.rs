@@ -16,7 +16,10 @@ use std::ops::Range;
 /// Fractional bits of a weight: 8 bits of pixel and a sign leave 22 and one spare of 32.
 const PRECISION: u32 = 32 - 8 - 2;
 
-/// Bytes that one step of a pass works on.
+/// Lines that one step of a pass adds up.
+const GROUP: usize = 4;
+
+/// Lines are padded to a multiple of this many bytes, so that vectors come out even.
 const LANES: usize = 32;
 
 /// What one axis of a resize needs: which source pixels make each result pixel, with which weights.
@@ -77,21 +80,50 @@ impl Axis {
     }
 
     /// Result line `k`: the weighted sum of `source`'s lines of `stride` bytes, the first of which is
-    /// the first of [`Axis::extent`].
+    /// the first of [`Axis::extent`]. `sums` has room for a line.
     #[inline(always)]
-    fn weigh(&self, k: usize, source: &[u8], stride: usize, out: &mut [u8]) {
+    fn weigh(&self, k: usize, source: &[u8], stride: usize, sums: &mut [i32], out: &mut [u8]) {
         let weights = &self.weights[k * self.taps..][..self.counts[k]];
-        let lines = &source[(self.starts[k] - self.first) * stride..];
-        for (block, out) in out.chunks_mut(LANES).enumerate() {
-            let mut sums = [1i32 << (PRECISION - 1); LANES];
-            for (line, &weight) in lines.chunks_exact(stride).zip(weights) {
-                let values = &line[block * LANES..][..LANES];
-                for (sum, &value) in sums.iter_mut().zip(values) {
-                    *sum += weight * i32::from(value);
-                }
+        let start = self.starts[k] - self.first;
+        // Four lines at a time: one alone would spend its time on loading and storing sums. A group that
+        // is not full repeats a line with weight 0.
+        let groups = weights.len().div_ceil(GROUP);
+        for (number, weights) in weights.chunks(GROUP).enumerate() {
+            let line = |k: usize| {
+                let at = start + number * GROUP + k.min(weights.len() - 1);
+                (
+                    weights.get(k).copied().unwrap_or(0),
+                    &source[at * stride..][..out.len()],
+                )
+            };
+            let lines = [line(0), line(1), line(2), line(3)];
+            let sums = &mut sums[..out.len()];
+            match (number == 0, number + 1 == groups) {
+                (true, true) => add_lines::<true, true>(lines, sums, out),
+                (true, false) => add_lines::<true, false>(lines, sums, out),
+                (false, false) => add_lines::<false, false>(lines, sums, out),
+                (false, true) => add_lines::<false, true>(lines, sums, out),
             }
-            let bytes = sums.map(|sum| (sum >> PRECISION).clamp(0, 255) as u8);
-            out.copy_from_slice(&bytes[..out.len()]);
+        }
+    }
+}
+
+/// Adds weighted lines to `sums`; the `FIRST` group starts them, the `LAST` one rounds them to `out`.
+#[inline(always)]
+fn add_lines<const FIRST: bool, const LAST: bool>(
+    [(u, a), (v, b), (w, c), (x, d)]: [(i32, &[u8]); GROUP],
+    sums: &mut [i32],
+    out: &mut [u8],
+) {
+    let pixels = a.iter().zip(b).zip(c).zip(d);
+    for (((((&a, &b), &c), &d), sum), out) in pixels.zip(sums).zip(out) {
+        let so_far = if FIRST { 1 << (PRECISION - 1) } else { *sum };
+        let [a, b, c, d] = [i32::from(a), i32::from(b), i32::from(c), i32::from(d)];
+        let total = so_far + (u * a + v * b) + (w * c + x * d);
+        if LAST {
+            *out = (total >> PRECISION).clamp(0, 255) as u8;
+        } else {
+            *sum = total;
         }
     }
 }
@@ -144,6 +176,8 @@ pub(crate) struct ResizeScratch {
     turned: Vec<u8>,
     /// After the second pass, where that leaves columns.
     columns: Vec<u8>,
+    /// A line of the result in the making.
+    sums: Vec<i32>,
 }
 
 /// Rows and columns of one plane in a buffer; both are padded so that whole blocks can be worked on.
@@ -238,11 +272,13 @@ fn width_first(
         source,
         halfway,
         turned,
+        sums,
         ..
     } = scratch;
     source.resize(3 * columns.area(), 0);
     halfway.resize(narrowed.area(), 0);
     turned.resize(rows.stride * narrowed.stride, 0);
+    sums.resize(narrowed.stride.max(width), 0);
     to_columns(image, region, strip, source, columns);
     for (source, plane) in source
         .chunks_exact(columns.area())
@@ -251,7 +287,7 @@ fn width_first(
         for k in 0..width {
             let at = if flip { width - 1 - k } else { k };
             let out = &mut halfway[at * narrowed.stride..][..narrowed.stride];
-            x.weigh(k, source, columns.stride, out);
+            x.weigh(k, source, columns.stride, sums, out);
         }
         transpose(
             halfway,
@@ -261,7 +297,7 @@ fn width_first(
             rows.stride,
         );
         for (k, out) in plane.chunks_exact_mut(width).enumerate() {
-            y.weigh(k, turned, rows.stride, out);
+            y.weigh(k, turned, rows.stride, sums, out);
         }
     }
 }
@@ -286,10 +322,12 @@ fn height_first(
         turned,
         columns,
         strip,
+        sums,
     } = scratch;
     source.resize(3 * rows.area(), 0);
     halfway.resize(lowered.area(), 0);
     turned.resize(lowered.stride * narrowed.stride, 0);
+    sums.resize(narrowed.stride.max(lowered.stride), 0);
     columns.resize(narrowed.area(), 0);
     strip.resize(finished.stride * narrowed.stride, 0);
     to_rows(image, region, source, rows);
@@ -299,7 +337,7 @@ fn height_first(
             .take(height)
             .enumerate()
         {
-            y.weigh(k, source, rows.stride, out);
+            y.weigh(k, source, rows.stride, sums, out);
         }
         transpose(
             halfway,
@@ -311,7 +349,7 @@ fn height_first(
         for k in 0..width {
             let at = if flip { width - 1 - k } else { k };
             let out = &mut columns[at * narrowed.stride..][..narrowed.stride];
-            x.weigh(k, turned, narrowed.stride, out);
+            x.weigh(k, turned, narrowed.stride, sums, out);
         }
         transpose(
             columns,

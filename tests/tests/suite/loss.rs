@@ -68,7 +68,7 @@ pub(crate) fn several_heads_are_averaged(case: &Case) {
     case.close("loss", &values(double), &values(single), 1e-6);
     case.close("gradient", &of_a, &of_one, 1e-6);
 
-    let view: Tensor<3> = logits().slice([0..1]);
+    let view: Tensor<3> = logits().slice(0..1);
     assert!(loss.forward(&[view], 1).is_err(), "one view was accepted");
     assert!(loss.forward(&[], 2).is_err(), "no head was accepted");
 }
