@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn transposes_any_size() {
-        for (width, height) in [(1, 1), (8, 8), (9, 17), (24, 5)] {
+        for (width, height) in [(1_usize, 1_usize), (8, 8), (9, 17), (24, 5)] {
             let (w8, h8) = (
                 width.next_multiple_of(BLOCK),
                 height.next_multiple_of(BLOCK),
