@@ -566,7 +566,7 @@ mod images {
             ]);
             assert_eq!(
                 (&clusters["samples"], &clusters["classes"]),
-                (&40.into(), &10.into())
+                (&40.into(), &8.into())
             );
             assert!(clusters["acc"].as_f64().unwrap() >= 0.1);
             let knn = json(&[
@@ -605,7 +605,7 @@ mod images {
         }
         let csv = quiet(&["predict", "model.onnx", "photos/disc", "--csv"]);
         assert_eq!(csv.lines().next(), Some("file,rank,class,name,probability"));
-        assert_eq!(csv.lines().count(), 5);
+        assert_eq!(csv.lines().count(), 6);
     }
 
     #[test]

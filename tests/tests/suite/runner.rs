@@ -79,7 +79,7 @@ impl Case {
 
 /// Instantiates cases as tests of every backend compiled in.
 macro_rules! on_backends {
-    (every { $($em:ident :: $ec:ident),+ $(,)? } except_wgpu { $($sm:ident :: $sc:ident),+ $(,)? }) => {
+    (every { $($em:ident :: $ec:ident),+ $(,)? } flex_and_tch { $($sm:ident :: $sc:ident),+ $(,)? }) => {
         #[cfg(feature = "flex")]
         mod on_flex {
             $(#[test] fn $ec() { crate::runner::run("flex", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
@@ -88,7 +88,6 @@ macro_rules! on_backends {
         #[cfg(feature = "ndarray")]
         mod on_ndarray {
             $(#[test] fn $ec() { crate::runner::run("ndarray", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
-            $(#[test] fn $sc() { crate::runner::run("ndarray", concat!(stringify!($sm), "::", stringify!($sc)), crate::$sm::$sc); })+
         }
         #[cfg(feature = "tch")]
         mod on_tch {

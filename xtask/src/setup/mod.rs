@@ -126,6 +126,32 @@ impl Ready {
         }
     }
 
+    /// Lets programs find libtorch when they start. Binaries of packages that name the backends carry
+    /// its path in themselves; the unit tests of the other crates, which one feature set for all links
+    /// with it too, do not.
+    fn add_library_path(&self, command: &mut Command) {
+        const VARIABLE: &str = if cfg!(target_os = "macos") {
+            "DYLD_LIBRARY_PATH"
+        } else {
+            "LD_LIBRARY_PATH"
+        };
+        let ours = self
+            .environment
+            .iter()
+            .find(|(name, _)| *name == "LIBTORCH");
+        let given = || env::var_os("LIBTORCH").map(PathBuf::from);
+        let Some(root) = ours.map(|(_, path)| path.clone()).or_else(given) else {
+            return;
+        };
+        let mut folders = vec![root.join("lib")];
+        if let Some(others) = env::var_os(VARIABLE) {
+            folders.extend(env::split_paths(&others));
+        }
+        if let Ok(joined) = env::join_paths(folders) {
+            command.env(VARIABLE, joined);
+        }
+    }
+
     fn provide(&mut self, variable: &'static str, path: PathBuf) -> String {
         let message = path.display().to_string();
         self.environment.push((variable, path));
@@ -151,6 +177,7 @@ impl Ready {
         for (name, value) in &self.environment {
             command.env(name, value);
         }
+        self.add_library_path(command);
         // Graphics drivers want a folder for sockets and complain on every start without one.
         if env::var_os("XDG_RUNTIME_DIR").is_none() {
             let folder = workspace.dependencies().join("run");
