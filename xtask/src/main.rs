@@ -37,7 +37,7 @@ usage: cargo xtask <command>
 
 environment:
   SELFCLS_DEPS      where setup puts things (default: `.deps` in the checkout)
-  LIBTORCH, LIBTORCH_USE_PYTORCH, ORT_DYLIB_PATH
+  LIBTORCH, ORT_DYLIB_PATH
                     used as they are where they are set; nothing is fetched then
   CARGO_TARGET_DIR  as always
 ";

@@ -101,20 +101,20 @@ pub(crate) fn for_tests(workspace: &Workspace, summary: &mut Summary) -> Ready {
 impl Ready {
     /// Sets `component` up, or takes what the environment names, and notes what it makes possible.
     fn add(&mut self, component: Component, folder: &Path) -> Result<String, String> {
-        let named = |variables: &[&str]| {
-            let variable = variables.iter().find(|name| env::var_os(name).is_some())?;
-            Some(format!("the one that {variable} names"))
+        let named = |variable: &str| {
+            let names_one = env::var_os(variable).is_some();
+            names_one.then(|| format!("the one that {variable} names"))
         };
         match component {
             Component::Libtorch => {
-                let message = match named(&["LIBTORCH", "LIBTORCH_USE_PYTORCH"]) {
+                let message = match named("LIBTORCH") {
                     Some(message) => message,
                     None => self.provide("LIBTORCH", libtorch::set_up(folder)?),
                 };
                 self.backends.push("tch");
                 Ok(message)
             }
-            Component::OnnxRuntime => match named(&["ORT_DYLIB_PATH"]) {
+            Component::OnnxRuntime => match named("ORT_DYLIB_PATH") {
                 Some(message) => Ok(message),
                 None => Ok(self.provide("ORT_DYLIB_PATH", onnxruntime::set_up(folder)?)),
             },
@@ -174,6 +174,8 @@ impl Ready {
 
     /// Sets what builds and tests look for.
     pub(crate) fn set_environment(&self, workspace: &Workspace, command: &mut Command) {
+        // It would win over LIBTORCH.
+        command.env_remove("LIBTORCH_USE_PYTORCH");
         for (name, value) in &self.environment {
             command.env(name, value);
         }
