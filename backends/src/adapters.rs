@@ -11,9 +11,12 @@ use wgpu::{AdapterInfo, DeviceType};
 
 use crate::{BackendError, Selection, WgpuAdapter};
 
-/// What to do where no adapter fits.
+/// What to do where no adapter is found.
 pub(crate) const DRIVER_ADVICE: &str = "install the Vulkan driver of the GPU's vendor, or Mesa's software driver (`cargo xtask setup \
      vulkan`; on Debian and Ubuntu `apt-get install mesa-vulkan-drivers libvulkan1`)";
+
+/// What to do where only a software driver is found.
+pub(crate) const GPU_ADVICE: &str = "if this machine has a GPU, install its vendor's Vulkan driver";
 
 /// One adapter, and how burn is told to use it.
 pub(crate) struct Adapter {
@@ -168,8 +171,7 @@ fn resolve(choice: WgpuAdapter, adapters: &[Adapter]) -> Result<DeviceKind, Back
     wanted.ok_or_else(|| {
         let found: Vec<_> = adapters.iter().map(Adapter::description).collect();
         let reason = format!("the adapters found are {}", found.join(", "));
-        let fix =
-            format!("choose one of them (`selfcls-cli devices` lists them), or {DRIVER_ADVICE}");
+        let fix = format!("choose one of them or, {GPU_ADVICE}");
         no_such_device(choice, reason, fix)
     })
 }

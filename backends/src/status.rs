@@ -74,14 +74,14 @@ fn on_rayon(backend: Backend) -> BackendStatus {
 #[cfg(feature = "wgpu")]
 fn wgpu() -> BackendStatus {
     use crate::WgpuAdapter;
-    use crate::adapters::{DRIVER_ADVICE, find};
+    use crate::adapters::{DRIVER_ADVICE, GPU_ADVICE, find};
 
     let adapters = find();
     let advice = if adapters.is_empty() {
         Some(format!("no adapter was found: {DRIVER_ADVICE}"))
     } else if adapters.iter().all(|adapter| adapter.is_software()) {
         Some(format!(
-            "only a software driver was found, which is for tests, not for speed: {DRIVER_ADVICE}"
+            "only a software driver was found, which is for tests, not for speed: {GPU_ADVICE}"
         ))
     } else if cfg!(not(feature = "wgpu-tuned")) {
         Some(

@@ -1,7 +1,8 @@
 //! Every selection either opens or says why not and what to do; none panics.
 
 use selfcls_backends::{Backend, BackendError, Selection, list, open};
-use selfcls_tests::not_run;
+use selfcls_tests::{binary, not_run};
+use std::process::Command;
 
 const SELECTIONS: [&str; 15] = [
     "flex",
@@ -72,5 +73,26 @@ fn what_is_listed_opens() {
             let opened = open(&device.selection).expect("a listed device opens");
             assert_eq!(opened.backend, status.backend);
         }
+    }
+}
+
+/// What tests are given to find libtorch, users need not set: the binary knows where it was.
+#[test]
+fn the_binary_finds_its_libraries() {
+    let Some(binary) = binary() else {
+        let why = "selfcls-cli has not been built: use `cargo xtask test`";
+        return not_run("devices::the_binary_finds_its_libraries", why);
+    };
+    let output = Command::new(binary)
+        .arg("devices")
+        .env_remove("LD_LIBRARY_PATH")
+        .env_remove("DYLD_LIBRARY_PATH")
+        .output()
+        .expect("the binary starts");
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{talk}");
+    let listed = String::from_utf8_lossy(&output.stdout);
+    for backend in Backend::ALL {
+        assert!(listed.contains(backend.name()), "{listed}");
     }
 }
