@@ -119,8 +119,10 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
         name.map_or("a class without fresh images".into(), Clone::clone)
     };
     let mut text = format!(
-        "trained without labels; on {} fresh images the classes found agree with the shapes:\n  accuracy {:.1} %  NMI {:.1} %\n",
+        "trained without labels; on {} fresh images of {} shapes it found {} classes, each counted as the shape most frequent in it:\n  accuracy {:.1} %  NMI {:.1} %\n",
         test.len(),
+        report.classes,
+        report.clusters,
         100.0 * summary.acc,
         100.0 * summary.nmi
     );

@@ -1,7 +1,7 @@
 //! Procedural images of eight shapes: a data set that needs no download.
 //!
 //! What is in a picture apart from its shape is drawn from the same distribution for all shapes: the
-//! colours of shape and background (the shape's is the lighter one), size, position, rotation of up to 15
+//! colours of shape and background (the shape's is the lighter one), size, position, rotation of up to 30
 //! degrees to either side, the background's gradient and waves, and noise. So nothing but the shape tells
 //! the class.
 
@@ -24,8 +24,8 @@ const COUNT: usize = 10_000;
 const SIDE: usize = 32;
 /// Points per pixel and axis that are asked whether they lie inside the shape.
 const SAMPLES: usize = 4;
-/// Largest rotation to either side, in radians: 15 degrees.
-const TILT: f64 = PI / 12.0;
+/// Largest rotation to either side, in radians: 30 degrees.
+const TILT: f64 = PI / 6.0;
 /// Smallest difference in brightness between shape and background, of 255.
 const CONTRAST: f64 = 70.0;
 

@@ -89,7 +89,7 @@ pub(crate) fn agrees_with_burn(options: &Options, engine: &str) {
         for count in [1, 2, 7] {
             let input = &batch[..count * preprocess.input_len()];
             let difference = classifier.difference(&mut network, input).expect("runs");
-            println!("PARITY\texport\t{engine}\tbatch {count}\t{difference:.2e}\t{TOLERANCE:.0e}");
+            eprintln!("PARITY\texport\t{engine}\tbatch {count}\t{difference:.2e}\t{TOLERANCE:.0e}");
             assert!(
                 difference <= TOLERANCE,
                 "{engine}, batch {count}: {difference:e} with {config:?}"

@@ -59,7 +59,7 @@ pub(crate) fn several_heads_are_averaged(case: &Case) {
             .require_grad()
     };
     let (one, a, b) = (logits(), logits(), logits());
-    let single = loss.forward(&[one.clone()], 2).expect("a loss");
+    let single = loss.forward(std::slice::from_ref(&one), 2).expect("a loss");
     let double = loss.forward(&[a.clone(), b], 2).expect("a loss");
     let (of_one, of_a) = (
         values(one.grad(&single.backward()).expect("a gradient")),

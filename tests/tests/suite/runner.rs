@@ -58,7 +58,7 @@ impl Case {
                 |worst, d| if d > worst || d.is_nan() { d } else { worst },
             )
             / scale;
-        println!(
+        eprintln!(
             "PARITY\t{}\t{}\t{what}\t{error:.2e}\t{tolerance:.0e}",
             self.name, self.backend
         );
