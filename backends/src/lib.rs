@@ -1,6 +1,6 @@
 //! The devices selfcls runs on, behind one pair of names: a [`Selection`] says which backend and
 //! which device of it (`flex`, `wgpu:gpu`, `tch:cuda:1`), [`open`] turns it into a burn
-//! [`Device`](burn::tensor::Device). This is the only crate that knows backends by name.
+//! [`Device`]. This is the only crate that knows backends by name.
 //!
 //! | backend | runs on | cargo feature |
 //! |---|---|---|
