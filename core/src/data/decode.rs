@@ -6,7 +6,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use rayon::prelude::*;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::io::{BufRead, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 /// Endings of file names that are taken for images, in any case.
@@ -16,6 +16,9 @@ const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "gif", "webp"];
 /// claim to be a huge image.
 const MAX_SIDE: u32 = 1 << 16;
 const MAX_BYTES: u64 = 1 << 30;
+
+/// How much of a file is read at first for its size.
+const HEADER_BYTES: u64 = 1 << 16;
 
 /// Whether a file's name says that it is an image this crate reads.
 pub fn is_image_name(path: &Path) -> bool {
@@ -69,14 +72,31 @@ pub fn decode(bytes: &[u8], name: &Path) -> Result<Rgb8> {
 /// # Errors
 /// If it cannot be read, or does not begin as an image does.
 pub fn probe(path: &Path) -> Result<(usize, usize)> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let (width, height) = reader(BufReader::new(file), path)?
-        .into_dimensions()
-        .map_err(|error| not_an_image(path, &error))?;
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    // JPEG's decoder reads all it is given, and a data set's first bytes are a hundredth of it.
+    let mut bytes = Vec::new();
+    let mut read = |limit: u64, bytes: &mut Vec<u8>| {
+        let part = file.by_ref().take(limit).read_to_end(bytes);
+        part.map_err(Error::io("read", path))
+    };
+    let first = read(HEADER_BYTES, &mut bytes)?;
+    let mut size = dimensions(&bytes, path);
+    // A long colour profile or a preview can stand before the size.
+    if size.is_err() && first as u64 == HEADER_BYTES {
+        read(u64::MAX, &mut bytes)?;
+        size = dimensions(&bytes, path);
+    }
+    let (width, height) = size?;
     if width == 0 || height == 0 {
         return Err(not_an_image(path, &"it has no pixels"));
     }
     Ok((width as usize, height as usize))
+}
+
+fn dimensions(bytes: &[u8], name: &Path) -> Result<(u32, u32)> {
+    reader(Cursor::new(bytes), name)?
+        .into_dimensions()
+        .map_err(|error| not_an_image(name, &error))
 }
 
 fn reader<R: BufRead + Seek>(from: R, name: &Path) -> Result<ImageReader<R>> {
@@ -144,6 +164,26 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn a_size_is_found_wherever_it_stands() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.jpg");
+        let jpeg = encoded(&DynamicImage::new_rgb8(30, 20), ImageFormat::Jpeg);
+        let mut late = jpeg[..2].to_vec();
+        // Two comments of the greatest length push the size beyond the first bytes.
+        for _ in 0..2 {
+            late.extend([0xFF, 0xFE, 0xFF, 0xFF]);
+            late.extend(std::iter::repeat_n(b' ', 0xFFFF - 2));
+        }
+        late.extend(&jpeg[2..]);
+        for bytes in [&jpeg, &late] {
+            std::fs::write(&path, bytes).expect("writes");
+            assert_eq!(probe(&path).expect("an image"), (30, 20));
+        }
+        std::fs::write(&path, vec![b' '; 100_000]).expect("writes");
+        assert!(probe(&path).is_err());
     }
 
     #[test]
