@@ -1,62 +1,28 @@
 //! A file appears under its name complete or not at all.
 
 use crate::{Error, Result};
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use selfcls_core::atomic;
+use std::path::Path;
 
-/// Writes `bytes` beside `path`, syncs, renames onto `path`, and syncs the folder.
+/// Writes `bytes` to `path` as [`atomic::write`] does.
 ///
 /// # Errors
-/// [`Error::Io`]; what stood at `path` before is then still there, and nothing else is left.
+/// [`Error::Request`] if `path` names no file, [`Error::Core`] if it cannot be written; what stood at
+/// `path` before is then still there, and nothing else is left.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = beside(path)?;
-    let written = write_synced(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path).map_err(Error::io("create", path)));
-    if written.is_err() {
-        // Best effort: the first error is the one worth telling.
-        let _ = fs::remove_file(&temporary);
-        return written;
-    }
-    sync_folder(path)
-}
-
-fn beside(path: &Path) -> Result<PathBuf> {
-    let Some(name) = path.file_name() else {
+    if path.file_name().is_none() {
         return Err(Error::Request(format!(
             "{} does not name a file; give one such as model.onnx",
             path.display()
         )));
-    };
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.partial", std::process::id()));
-    Ok(path.with_file_name(hidden))
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create(path).map_err(Error::io("create", path))?;
-    file.write_all(bytes).map_err(Error::io("write", path))?;
-    file.sync_all().map_err(Error::io("write", path))
-}
-
-/// Makes the rename survive a power cut. Only Unix can open a folder for that.
-fn sync_folder(path: &Path) -> Result<()> {
-    if cfg!(unix) {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(Error::io("sync", folder))?;
     }
-    Ok(())
+    Ok(atomic::write(path, bytes)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn replaces_and_leaves_nothing_else() {

@@ -100,7 +100,7 @@ impl<'a> OnnxWriter<'a> {
     /// Writes the file: beside `path` first, then renamed onto it.
     ///
     /// # Errors
-    /// As [`Self::to_bytes`], and [`Error::Io`]; then nothing at `path` has changed.
+    /// As [`Self::to_bytes`], and [`Error::Core`] if the file cannot be written; then nothing at `path` has changed.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         file::replace(path.as_ref(), &self.to_bytes()?)
     }
