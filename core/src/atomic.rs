@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,8 +18,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| file.sync_all())
         .map_err(Error::io("write", path))?;
     fs::rename(&temporary.path, path).map_err(Error::io("write", path))?;
-    sync_folder(path);
-    Ok(())
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
+        _ => sync_folder(Path::new(".")),
+    }
 }
 
 /// A name beside the final one, unique among processes and threads; removed when dropped, if it still exists.
@@ -53,15 +55,25 @@ impl Drop for Temporary {
     }
 }
 
-/// Makes the rename durable where a folder can be opened and synced; elsewhere the file system decides.
-fn sync_folder(path: &Path) {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    if let Ok(folder) = File::open(parent) {
-        let _ = folder.sync_all();
+/// Makes the entries of a folder durable: what was created or renamed in it survives a power cut.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be opened or the disk fails.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    // Windows cannot open a folder as a file; there a rename is durable by itself.
+    if cfg!(unix) {
+        let synced = File::open(folder).and_then(|open| open.sync_all());
+        match synced {
+            // Some network file systems cannot sync a folder: they decide by themselves.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::InvalidInput | ErrorKind::Unsupported
+                ) => {}
+            other => other.map_err(Error::io("sync", folder))?,
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

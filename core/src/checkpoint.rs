@@ -10,10 +10,10 @@ mod manifest;
 mod run;
 
 pub use manifest::{FORMAT, Manifest, OptimizerSteps, Position, QueuePosition};
-pub use run::{RunLock, find, list, run_dir_of};
+pub use run::{RunLock, find, list};
 
 use crate::weights::StateDict;
-use crate::{Error, Result};
+use crate::{Error, Result, atomic};
 use files::{Contents, read_verified, write_synced};
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,9 +99,9 @@ pub fn save(run: &Path, snapshot: &Snapshot) -> Result<PathBuf> {
         full: queue.full,
     });
     write_synced(&temporary.join(MANIFEST), &Contents::json(&manifest)?)?;
-    files::sync_dir(&temporary)?;
+    atomic::sync_folder(&temporary)?;
     fs::rename(&temporary, &target).map_err(Error::io("rename", &temporary))?;
-    files::sync_dir(&parent)?;
+    atomic::sync_folder(&parent)?;
     run::prune(run)?;
     Ok(target)
 }

@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use crate::process::{colour, output, shown, succeeds};
-use crate::setup::Ready;
+use crate::process::{colour, output, shown};
+use crate::setup::{self, Ready};
 use crate::summary::Summary;
 use crate::test::add_features;
 use crate::workspace::Workspace;
 
-/// The checks that build nothing.
+/// The checks that build nothing of ours.
 pub(crate) fn cheap(workspace: &Workspace, summary: &mut Summary) {
     summary.part("formatting", |_| {
         shown(workspace.cargo().args(["fmt", "--all", "--check"]))
@@ -35,18 +35,15 @@ pub(crate) fn cheap(workspace: &Workspace, summary: &mut Summary) {
                 }
             })
     });
-    let deny = || {
-        let mut command = workspace.cargo();
-        command.arg("deny");
-        command
-    };
-    if succeeds(deny().arg("--version")) {
-        summary.part("licences", |_| {
-            shown(deny().args(["check", "licenses", "bans", "sources"]))
-        });
-    } else {
-        let why = "cargo-deny is not installed: `cargo install cargo-deny --locked`";
-        summary.not_run("licences of dependencies", why);
+    match setup::cargo_deny(workspace.dependencies()) {
+        Ok(program) => {
+            summary.part("licences", |_| {
+                let mut deny = Command::new(program);
+                deny.current_dir(workspace.root()).arg("check");
+                shown(deny.args(["licenses", "bans", "sources"]))
+            });
+        }
+        Err(problem) => summary.not_run("licences of dependencies", &problem),
     }
 }
 

@@ -72,17 +72,6 @@ pub(super) fn write_synced(path: &Path, contents: &Contents) -> Result<FileEntry
     })
 }
 
-/// Makes the entries of a folder durable.
-pub(super) fn sync_dir(path: &Path) -> Result<()> {
-    // Windows cannot open a folder as a file; there a rename is durable by itself.
-    if cfg!(unix) {
-        File::open(path)
-            .and_then(|dir| dir.sync_all())
-            .map_err(Error::io("sync", path))?;
-    }
-    Ok(())
-}
-
 /// Reads a file of a checkpoint and compares it with the manifest.
 pub(super) fn read_verified(checkpoint: &Path, file: &str, manifest: &Manifest) -> Result<Vec<u8>> {
     let path = checkpoint.join(file);

@@ -62,12 +62,6 @@ pub fn find(path: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The run directory that a checkpoint lies in.
-pub fn run_dir_of(checkpoint: &Path) -> Option<&Path> {
-    let folder = checkpoint.parent()?;
-    (folder.file_name()? == "checkpoints").then(|| folder.parent())?
-}
-
 /// Removes the checkpoints that need not be kept.
 pub(super) fn prune(run: &Path) -> Result<()> {
     let all = list(run)?;

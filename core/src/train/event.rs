@@ -1,6 +1,6 @@
 //! What a run tells whoever listens.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Something that happened in a run.
@@ -30,7 +30,7 @@ pub enum Event {
 }
 
 /// A step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepEvent {
     /// The epoch it belongs to, from 1.
     pub epoch: usize,
@@ -45,7 +45,7 @@ pub struct StepEvent {
 }
 
 /// A completed epoch.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochEvent {
     /// The epoch, from 1.
     pub epoch: usize,

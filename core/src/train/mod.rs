@@ -2,11 +2,11 @@
 //!
 //! [`Trainer`] knows no screen and no file format: it emits [`Event`]s and hands out
 //! [`Snapshot`](crate::checkpoint::Snapshot)s. [`run`] puts it into a run directory: configuration,
-//! journal, checkpoints, automatic resume.
+//! records, checkpoints, automatic resume.
 
 mod compatibility;
 mod event;
-mod journal;
+mod records;
 mod run;
 mod step;
 mod trainer;

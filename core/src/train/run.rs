@@ -1,8 +1,8 @@
-//! A run's life on disk: `config.toml`, `metrics.jsonl`, `checkpoints/`, and going on where it stopped.
+//! A run's life on disk: `config.toml`, its records, `checkpoints/`, and going on where it stopped.
 
 use super::compatibility;
 use super::event::Event;
-use super::journal::Journal;
+use super::records::Records;
 use super::trainer::Trainer;
 use crate::checkpoint::{self, RunLock};
 use crate::config::Config;
@@ -55,7 +55,7 @@ pub fn run(
         trainer.resume(snapshot)?;
     }
     atomic::write(&dir.join("config.toml"), config.to_toml().as_bytes())?;
-    let mut journal = Journal::open(dir, trainer.position().step, config.train.log_every)?;
+    let mut records = Records::open(dir, &config, trainer.position().step)?;
     for warning in trainer.warnings() {
         listen(&Event::Warning(warning));
     }
@@ -65,7 +65,7 @@ pub fn run(
     let mut stopped = false;
     while trainer.position().epoch() < config.train.epochs && !stopped {
         let flow = trainer.epoch(&mut |trainer, event| {
-            journal.record(event)?;
+            records.record(event)?;
             listen(event);
             let position = trainer.position();
             let stop = stop.load(Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! What tests need beyond Rust crates: libtorch, ONNX Runtime, a graphics driver.
 
 mod apt;
+mod cargo_deny;
 mod folder;
 mod libtorch;
 mod onnxruntime;
@@ -14,6 +15,8 @@ use std::process::Command;
 
 use crate::summary::Summary;
 use crate::workspace::Workspace;
+
+pub(crate) use cargo_deny::set_up as cargo_deny;
 
 /// One thing to set up.
 #[derive(Clone, Copy)]

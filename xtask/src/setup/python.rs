@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt;
+use super::{apt, folder};
 use crate::process::{output, succeeds};
 
 /// Reads a wheel, which is a zip archive, and writes the files that rules select.
@@ -94,6 +94,28 @@ impl Python {
             .map(drop)
             .map_err(|problem| format!("{} could not be unpacked: {problem}", wheel.display()))
     }
+}
+
+/// Makes sure that the folder `target` holds `files`, of which `rules` tell where the wheel of
+/// `requirement` (`name==version`) has them; `size` is what has to be fetched, for people.
+pub(crate) fn provide(
+    target: &Path,
+    files: &[&str],
+    requirement: &str,
+    rules: &[&str],
+    size: &str,
+) -> Result<(), String> {
+    let is_complete = |target: &Path| files.iter().all(|file| target.join(file).is_file());
+    folder::ensure(target, is_complete, |staged| {
+        let python = Python::find(target.parent().unwrap_or(Path::new(".")))?;
+        println!("{requirement}: fetching it ({size})");
+        let wheels = staged.join("wheels");
+        python.download(&[requirement], &wheels)?;
+        let package = requirement.split("==").next().unwrap_or(requirement);
+        python.unpack(&wheels, package, staged, rules)?;
+        fs::remove_dir_all(&wheels)
+            .map_err(|error| format!("{} cannot be removed: {error}", wheels.display()))
+    })
 }
 
 fn find_wheel(folder: &Path, package: &str) -> Result<PathBuf, String> {

@@ -1,8 +1,8 @@
 //! `metrics.jsonl`: one JSON object per logged step and per epoch.
 
-use super::event::Event;
+use super::Row;
 use crate::{Error, Result, atomic};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,12 @@ use std::path::{Path, PathBuf};
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    every: usize,
-}
-
-#[derive(Serialize)]
-struct Line<'a, T> {
-    kind: &'a str,
-    #[serde(flatten)]
-    event: &'a T,
 }
 
 impl Journal {
     /// Opens the journal of `run` as of `step` steps: lines of later steps, written after the last
     /// checkpoint of an interrupted run, are dropped, since those steps will be made again.
-    pub(super) fn open(run: &Path, step: usize, every: usize) -> Result<Self> {
+    pub(super) fn open(run: &Path, step: usize) -> Result<Self> {
         #[derive(Deserialize)]
         struct Stamp {
             step: usize,
@@ -47,28 +39,25 @@ impl Journal {
             .append(true)
             .open(&path)
             .map_err(Error::io("open", &path))?;
-        Ok(Self { path, file, every })
+        Ok(Self { path, file })
     }
 
-    /// Writes the event's line, if it has one.
-    pub(super) fn record(&mut self, event: &Event) -> Result<()> {
-        let line = match event {
-            Event::Step(event) if event.step.is_multiple_of(self.every) => {
-                serde_json::to_string(&Line {
-                    kind: "step",
-                    event,
-                })
-            }
-            Event::Epoch(event) => serde_json::to_string(&Line {
-                kind: "epoch",
-                event,
-            }),
-            _ => return Ok(()),
-        };
-        let line = line.map_err(|error| Error::malformed(&self.path, error))?;
+    pub(super) fn append(&mut self, row: &Row) -> Result<()> {
+        let line =
+            serde_json::to_string(row).map_err(|error| Error::malformed(&self.path, error))?;
         // One write per line: a crash leaves at most one line cut off.
         self.file
             .write_all(format!("{line}\n").as_bytes())
             .map_err(Error::io("write", &self.path))
+    }
+
+    /// Everything recorded so far, restarts included.
+    pub(super) fn rows(&self) -> Result<Vec<Row>> {
+        let text = fs::read_to_string(&self.path).map_err(Error::io("read", &self.path))?;
+        text.lines()
+            .map(|line| {
+                serde_json::from_str(line).map_err(|error| Error::malformed(&self.path, error))
+            })
+            .collect()
     }
 }

@@ -1,0 +1,68 @@
+//! What a run writes down while it trains: `metrics.jsonl` for programs, `events.*` for TensorBoard,
+//! `report.html` for people.
+
+mod chart;
+mod journal;
+mod report;
+mod tensorboard;
+
+use super::event::{EpochEvent, Event, StepEvent};
+use crate::Result;
+use crate::config::Config;
+use journal::Journal;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tensorboard::EventFile;
+
+/// A row of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Row {
+    Step(StepEvent),
+    Epoch(EpochEvent),
+}
+
+impl Row {
+    /// The row that `event` leaves: every epoch, and every `every`-th step.
+    fn of(event: &Event, every: usize) -> Option<Self> {
+        match event {
+            Event::Step(step) if step.step.is_multiple_of(every) => Some(Self::Step(step.clone())),
+            Event::Epoch(epoch) => Some(Self::Epoch(epoch.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// All records of a run directory.
+pub(super) struct Records {
+    run: PathBuf,
+    config: Config,
+    journal: Journal,
+    events: EventFile,
+}
+
+impl Records {
+    /// Opens the records of `run` as of `step` steps; what an interrupted run recorded of later steps,
+    /// which will be made again, is taken back.
+    pub(super) fn open(run: &Path, config: &Config, step: usize) -> Result<Self> {
+        Ok(Self {
+            run: run.to_path_buf(),
+            config: config.clone(),
+            journal: Journal::open(run, step)?,
+            events: EventFile::create(run, step)?,
+        })
+    }
+
+    /// Records what is worth it.
+    pub(super) fn record(&mut self, event: &Event) -> Result<()> {
+        let Some(row) = Row::of(event, self.config.train.log_every) else {
+            return Ok(());
+        };
+        self.journal.append(&row)?;
+        self.events.append(&row)?;
+        if matches!(row, Row::Epoch(_)) {
+            report::write(&self.run, &self.config, &self.journal.rows()?)?;
+        }
+        Ok(())
+    }
+}
