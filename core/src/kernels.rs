@@ -21,13 +21,15 @@ pub struct BatchNormOutput {
 
 /// Implementations of the operations that training spends its time in.
 pub trait Kernels: Send + Sync + Debug {
-    /// Convolution without bias: `[batch, in, h, w]` with `[out, in, kh, kw]`.
+    /// Convolution without bias: `[batch, in, h, w]` with `[out, in / groups, kh, kw]`. Input and output
+    /// channels fall into `groups` equal parts that do not see each other.
     fn conv2d(
         &self,
         input: Tensor<4>,
         weight: Tensor<4>,
         stride: usize,
         padding: usize,
+        groups: usize,
     ) -> Tensor<4>;
 
     /// Batch normalisation with the batch's own statistics, `[batch, channels, h, w]`.
@@ -62,8 +64,9 @@ impl Kernels for PlainKernels {
         weight: Tensor<4>,
         stride: usize,
         padding: usize,
+        groups: usize,
     ) -> Tensor<4> {
-        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
         conv2d(input, weight, None, options)
     }
 
