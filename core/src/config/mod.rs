@@ -4,6 +4,7 @@
 //! something the rest of the crate may trust, and lists every problem at once. [`Layers`] merges
 //! defaults, a preset, a file and command-line values, and remembers where each value came from.
 
+mod heads;
 mod keys;
 mod layers;
 mod model;

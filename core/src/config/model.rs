@@ -54,7 +54,8 @@ section! {
         head_bn: bool = true,
         /// LeakyReLU (slope 0.01) in the head; false uses ReLU. Default true (authors' code).
         leaky: bool = true,
-        /// Classes of each classifier on the shared embedding. Default [1000, 2000, 4000, 8000] (authors' scripts).
+        /// Classes of each classifier on the shared embedding: a list, or short as "1k+2k+4k+8k" or "10x1k". Default [1000, 2000, 4000, 8000] (authors' scripts).
+        #[serde(deserialize_with = "super::heads::deserialize")]
         heads: Vec<usize> = vec![1000, 2000, 4000, 8000],
         /// Freeze the classifiers at their initial weights. Default false (authors' code).
         fixed_classifiers: bool = false,
