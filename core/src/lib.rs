@@ -12,7 +12,7 @@
 //! | [`config`] | the one configuration type, presets, validation |
 //! | [`data`] | image sources, decoding, batches |
 //! | [`views`] | random crops and colour operations, equal to Pillow's and torchvision's |
-//! | [`preprocess`], [`metadata`] | what a deployed classifier needs to know |
+//! | [`preprocess`], [`metadata`], [`positions`] | what a deployed classifier needs to know |
 //! | [`metrics`] | NMI, AMI, ARI, clustering accuracy, nearest-neighbour accuracy |
 //! | [`checkpoint`], [`weights`] | what a run leaves on disk |
 //! | [`eval`] | one pass of a network over a data set |
@@ -29,6 +29,7 @@ pub mod metadata;
 pub mod metrics;
 pub mod picture;
 pub mod pixels;
+pub mod positions;
 pub mod preprocess;
 pub mod random;
 pub mod views;

@@ -4,6 +4,7 @@
 //! something the rest of the crate may trust, and lists every problem at once. [`Layers`] merges
 //! defaults, a preset, a file and command-line values, and remembers where each value came from.
 
+mod backbone;
 mod heads;
 mod keys;
 mod layers;
@@ -12,12 +13,13 @@ pub mod presets;
 mod section;
 mod validate;
 
+pub use backbone::{Arch, Layout, Residual, ResidualBlock, Transformer};
 pub use keys::{
     CheckpointConfig, DataConfig, EvalConfig, Interpolation, LossConfig, OptimConfig, OptimKind,
     QueueConfig, Schedule, TrainConfig, ViewsConfig,
 };
 pub use layers::{Layers, Origin, Resolved};
-pub use model::{Arch, ModelConfig, Stem};
+pub use model::{ModelConfig, Stem};
 pub use section::Key;
 
 use serde::{Deserialize, Serialize};

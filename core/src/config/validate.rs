@@ -1,8 +1,10 @@
 //! What makes a configuration impossible, found before any data is touched.
 
-use super::{Config, EvalConfig};
+use super::backbone::HEAD_WIDTH;
+use super::{Arch, Config, EvalConfig, Layout, ModelConfig, Residual, Transformer};
 use crate::preprocess::Preprocess;
 use crate::{Error, Result};
+use std::collections::BTreeSet;
 
 impl Config {
     /// Checks every value on its own and against the others.
@@ -97,9 +99,16 @@ impl Config {
 
     fn check_model(&self, problems: &mut Problems) {
         let m = &self.model;
-        problems.when(m.width == 0 || m.width > 1024, || {
-            format!("model.width = {} must be from 1 to 1024", m.width)
+        problems.when(m.width > 1024, || {
+            format!(
+                "model.width = {} must be at most 1024; 0 is the backbone's own",
+                m.width
+            )
         });
+        match m.layout() {
+            Layout::Residual(net) => self.check_residual(net, problems),
+            Layout::Transformer(net) => self.check_transformer(net, problems),
+        }
         problems.when(m.dim == 0, || "model.dim = 0 must be at least 1".into());
         problems.when(m.head_layers > 1 && m.hidden_dim == 0, || {
             "model.hidden_dim = 0 must be at least 1".into()
@@ -116,9 +125,102 @@ impl Config {
         problems.when(m.heads.is_empty(), || {
             "model.heads is empty; give at least one number of classes, e.g. [10]".into()
         });
-        for &classes in &m.heads {
+        problems.when(m.heads.len() > 1000, || {
+            format!(
+                "model.heads has {} entries; at most 1000 classifiers share an embedding",
+                m.heads.len()
+            )
+        });
+        for classes in m.heads.iter().copied().collect::<BTreeSet<_>>() {
             problems.when(!(2..=1_000_000).contains(&classes), || {
                 format!("model.heads has {classes}; a classifier needs from 2 to 1000000 classes")
+            });
+        }
+    }
+
+    fn check_residual(&self, net: Residual, problems: &mut Problems) {
+        let (m, usual) = (&self.model, ModelConfig::default());
+        let name = backbone_name(m.backbone);
+        for (key, set) in [
+            ("patch_size", m.patch_size != usual.patch_size),
+            ("depth", m.depth != usual.depth),
+            ("drop_path", m.drop_path != usual.drop_path),
+            ("position_size", m.position_size != usual.position_size),
+        ] {
+            problems.when(set, || {
+                format!("model.{key} is for vision transformers, and model.backbone = \"{name}\" is a residual network; leave it out")
+            });
+        }
+        problems.when(net.blocks().any(|block| block.inner == 0), || {
+            format!(
+                "model.width = {} leaves the groups of {name} without a channel; it needs at least {}",
+                net.width,
+                64usize.div_ceil(net.group_width)
+            )
+        });
+    }
+
+    fn check_transformer(&self, net: Transformer, problems: &mut Problems) {
+        let (m, usual) = (&self.model, ModelConfig::default());
+        let name = backbone_name(m.backbone);
+        for (key, set) in [
+            ("stem", m.stem != usual.stem),
+            ("zero_init", m.zero_init != usual.zero_init),
+        ] {
+            problems.when(set, || {
+                format!("model.{key} is for residual networks, and model.backbone = \"{name}\" is a vision transformer; leave it out")
+            });
+        }
+        problems.when(net.dim > HEAD_WIDTH && !net.dim.is_multiple_of(HEAD_WIDTH), || {
+            format!(
+                "model.width = {} must be a multiple of {HEAD_WIDTH}, the width of an attention head, or smaller than one",
+                net.dim
+            )
+        });
+        problems.when(net.depth > 256, || {
+            format!("model.depth = {} must be at most 256 blocks", net.depth)
+        });
+        problems.when(!(0.0..1.0).contains(&m.drop_path), || {
+            format!(
+                "model.drop_path = {} is a probability: it must be from 0 to below 1",
+                m.drop_path
+            )
+        });
+        problems.when(m.position_size > 4096, || {
+            format!(
+                "model.position_size = {} must be at most 4096 pixels",
+                m.position_size
+            )
+        });
+        if net.patch == 0 {
+            problems.when(true, || "model.patch_size = 0 must be at least 1".into());
+            return;
+        }
+        let (_, crop) = self.eval.sizes(self.views.global_size);
+        let mut sizes = vec![
+            ("model.position_size", m.position_size),
+            ("views.global_size", self.views.global_size),
+        ];
+        if self.views.local_count > 0 {
+            sizes.push(("views.local_size", self.views.local_size));
+        }
+        // Where it follows from the views, the message about them says it all.
+        if crop != self.views.global_size {
+            sizes.push(("eval.crop", crop));
+        }
+        for (key, size) in sizes {
+            problems.when(size == 0 || !size.is_multiple_of(net.patch), || {
+                let whole = size / net.patch * net.patch;
+                let below = if whole > 0 {
+                    format!("{whole} or ")
+                } else {
+                    String::new()
+                };
+                format!(
+                    "{key} = {size} is not divisible by model.patch_size = {}; make it {below}{}",
+                    net.patch,
+                    whole + net.patch
+                )
             });
         }
     }
@@ -230,6 +332,13 @@ impl EvalConfig {
     }
 }
 
+/// The backbone as it is written in TOML.
+fn backbone_name(backbone: Arch) -> String {
+    // Invariant: a unit variant is a string in TOML.
+    let value = toml::Value::try_from(backbone).expect("a backbone is representable in TOML");
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 #[derive(Default)]
 struct Problems(Vec<String>);
 
@@ -279,6 +388,101 @@ mod tests {
         Config::default()
             .validate()
             .expect("the defaults are possible");
+    }
+
+    fn problems(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut config = Config::default();
+        change(&mut config);
+        match config.validate() {
+            Ok(()) => Vec::new(),
+            Err(Error::Config(problems)) => problems,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn settings_of_another_kind_of_backbone_are_refused() {
+        let found = problems(|c| {
+            c.model.backbone = Arch::ResNet50;
+            c.model.patch_size = 8;
+            c.model.depth = 2;
+            c.model.drop_path = 0.1;
+            c.model.position_size = 32;
+        });
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(
+            found.iter().all(|p| p.contains("\"resnet50\"")),
+            "{found:#?}"
+        );
+        let found = problems(|c| {
+            c.model.backbone = Arch::VitSmall;
+            c.model.stem = super::super::Stem::Cifar;
+            c.model.zero_init = true;
+        });
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(
+            found.iter().all(|p| p.contains("\"vit_small\"")),
+            "{found:#?}"
+        );
+    }
+
+    #[test]
+    fn images_are_whole_patches() {
+        let found = problems(|c| {
+            c.model.backbone = Arch::VitTiny;
+            c.model.patch_size = 14;
+            c.views.global_size = 100;
+            c.eval.crop = 50;
+        });
+        for (found, said) in found.iter().zip([
+            "views.global_size = 100 is not divisible by model.patch_size = 14; make it 98 or 112",
+            "views.local_size = 96",
+            "eval.crop = 50",
+        ]) {
+            assert!(found.contains(said), "{found}");
+        }
+        assert_eq!(found.len(), 3, "{found:#?}");
+        let none = problems(|c| {
+            c.model.backbone = Arch::DeitSmall;
+            c.model.patch_size = 4;
+            c.model.position_size = 32;
+            c.views.global_size = 32;
+            c.views.local_size = 16;
+        });
+        assert_eq!(none, [""; 0]);
+    }
+
+    #[test]
+    fn impossible_networks_are_refused() {
+        for (said, change) in [
+            (
+                "a multiple of 64",
+                (|c| c.model.width = 100) as fn(&mut Config),
+            ),
+            ("model.patch_size = 0", |c| c.model.patch_size = 0),
+            ("model.depth = 257", |c| c.model.depth = 257),
+            ("model.drop_path = 1", |c| c.model.drop_path = 1.0),
+            ("model.position_size = 8 ", |c| c.model.position_size = 8),
+        ] {
+            let found = problems(|c| {
+                c.model.backbone = Arch::VitTiny;
+                change(c);
+            });
+            assert_eq!(found.len(), 1, "{found:#?}");
+            assert!(found[0].contains(said), "{found:#?}");
+        }
+        let found = problems(|c| {
+            c.model.backbone = Arch::ResNext50;
+            c.model.width = 8;
+        });
+        assert!(found[0].contains("at least 16"), "{found:#?}");
+        let found = problems(|c| {
+            c.model.backbone = Arch::ResNet50;
+            c.model.head_layers = 0;
+        });
+        assert!(found[0].contains("model.dim = 2048"), "{found:#?}");
+        let found = problems(|c| c.model.heads = vec![1; 1001]);
+        assert_eq!(found.len(), 2, "{found:#?}");
     }
 
     #[test]

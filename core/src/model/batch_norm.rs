@@ -27,8 +27,13 @@ pub struct BatchNorm {
 impl BatchNorm {
     /// Scale 1, shift 0, mean 0, variance 1.
     pub fn new(init: &mut Init<'_>, channels: usize) -> Self {
+        Self::scaled(init, channels, 1.0)
+    }
+
+    /// As [`new`](Self::new), with another initial scale.
+    pub fn scaled(init: &mut Init<'_>, channels: usize, scale: f32) -> Self {
         let (weight, bias) = (
-            init.constant([channels], 1.0),
+            init.constant([channels], scale),
             init.constant([channels], 0.0),
         );
         Self {

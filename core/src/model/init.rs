@@ -1,7 +1,10 @@
 //! Initial weights: PyTorch's formulas, drawn on the host from one stream per tensor.
+//!
+//! They are drawn when first looked at: a model that is made only to be filled from a checkpoint costs
+//! neither the time nor the memory.
 
-use crate::random::{Purpose, stream};
-use burn::module::Param;
+use crate::random::{Purpose, Stream, stream};
+use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use rand_distr::StandardNormal;
@@ -32,35 +35,44 @@ impl<'a> Init<'a> {
     /// All equal to `value`.
     pub fn constant<const D: usize>(&mut self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
         self.position += 1;
-        Param::from_tensor(Tensor::full(shape, value, self.device))
+        self.param(shape, move |device| Tensor::full(shape, value, device))
     }
 
     /// `N(0, std^2)`.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
-        let mut rng = self.stream();
-        self.param(shape, || rng.sample::<f64, _>(StandardNormal) * std)
+        self.drawn(shape, move |rng| rng.sample::<f64, _>(StandardNormal) * std)
     }
 
     /// `U(-bound, bound)`.
     pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f64) -> Param<Tensor<D>> {
-        let mut rng = self.stream();
-        self.param(shape, || rng.random_range(-bound..=bound))
+        self.drawn(shape, move |rng| rng.random_range(-bound..=bound))
     }
 
-    fn stream(&mut self) -> crate::random::Stream {
+    fn drawn<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        draw: impl Fn(&mut Stream) -> f64 + Send + Sync + 'static,
+    ) -> Param<Tensor<D>> {
         self.position += 1;
-        stream(self.seed, Purpose::Weights, [self.position, 0, 0])
+        let mut rng = stream(self.seed, Purpose::Weights, [self.position, 0, 0]);
+        self.param(shape, move |device| {
+            let count = shape.iter().product();
+            let values: Vec<f32> = (0..count).map(|_| draw(&mut rng) as f32).collect();
+            Tensor::from_data(TensorData::new(values, shape), device)
+        })
     }
 
     fn param<const D: usize>(
         &self,
         shape: [usize; D],
-        mut draw: impl FnMut() -> f64,
+        make: impl FnOnce(&Device) -> Tensor<D> + Send + Sync + 'static,
     ) -> Param<Tensor<D>> {
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| draw() as f32).collect();
-        Param::from_tensor(Tensor::from_data(
-            TensorData::new(values, shape),
-            self.device,
-        ))
+        Param::uninitialized(
+            ParamId::new(),
+            move |device, require_grad| make(device).set_require_grad(require_grad),
+            self.device.clone(),
+            true,
+            shape.into(),
+        )
     }
 }

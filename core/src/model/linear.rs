@@ -14,7 +14,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Weights `N(0, 0.02^2)`, bias 0, as the authors' head. (Theirs is truncated at +-2, a hundred
+    /// Weights `N(0, 0.02^2)`, bias 0, as the authors' head and transformers. (Theirs is truncated at +-2, a hundred
     /// standard deviations out: the same distribution.)
     pub fn new(init: &mut Init<'_>, input: usize, output: usize) -> Self {
         Self {
@@ -26,5 +26,14 @@ impl Linear {
     /// `[batch, in]` to `[batch, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    }
+
+    /// `[batch, tokens, in]` to `[batch, tokens, out]`.
+    pub fn forward_tokens(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, tokens, input] = x.dims();
+        // One large product instead of one per image.
+        let y = self.forward(x.reshape([batch * tokens, input]));
+        let output = y.dims()[1];
+        y.reshape([batch, tokens, output])
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::loss::Loss;
-use crate::model::{Context, SelfClassifier, ViewBatch};
+use crate::model::{Context, Noise, SelfClassifier, ViewBatch};
 use crate::optim::Optimizer;
 use crate::queue::Queue;
 use crate::runtime::Runtime;
@@ -20,6 +20,9 @@ pub struct Learner {
     replace: bool,
     loss: Loss,
     runtime: Runtime,
+    seed: u64,
+    /// Steps made, from which random layers draw.
+    steps: u64,
 }
 
 /// A batch of views on the device, without autodiff.
@@ -62,6 +65,8 @@ impl Learner {
             replace: config.queue.replace,
             loss: config.loss.init(),
             runtime,
+            seed: config.train.seed,
+            steps: 0,
         }
     }
 
@@ -83,11 +88,18 @@ impl Learner {
         self.queue.as_ref()
     }
 
-    /// Replaces model, optimiser history and queue.
-    pub fn replace(&mut self, model: SelfClassifier, optimizer: Optimizer, queue: Option<Queue>) {
+    /// Replaces model, optimiser history and queue by those after `steps` steps.
+    pub fn replace(
+        &mut self,
+        model: SelfClassifier,
+        optimizer: Optimizer,
+        queue: Option<Queue>,
+        steps: usize,
+    ) {
         self.model = Some(model);
         self.optimizer = optimizer;
         self.queue = queue;
+        self.steps = steps as u64;
     }
 
     /// One step with learning rate `lr`: embed all views, replace view 0 by its neighbours, classify,
@@ -99,6 +111,7 @@ impl Learner {
         let (output, mut grads) = self.gradients(batch)?;
         let model = self.model.take();
         self.model = model.map(|model| self.optimizer.step(lr, model, &mut grads));
+        self.steps += 1;
         Ok(output)
     }
 
@@ -113,10 +126,9 @@ impl Learner {
             labels,
         } = batch;
         let samples = indices.dims()[0];
-        let context = Context {
-            kernels: &*self.runtime.kernels,
-            training: true,
-        };
+        // Invariant: a world of 2^32 ranks is never started.
+        let noise = Noise::new(self.seed, self.steps, self.runtime.collective.rank() as u32);
+        let context = Context::training(&*self.runtime.kernels, noise);
         let embeddings = self.model().embed(views, &context);
         let rows = embeddings.dims()[0];
         if samples == 0 || !rows.is_multiple_of(samples) {

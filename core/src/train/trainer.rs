@@ -119,8 +119,9 @@ impl Trainer {
                 )));
             }
         };
-        self.learner.replace(model, optimizer, queue);
         self.position = manifest.position;
+        self.learner
+            .replace(model, optimizer, queue, self.position.step);
         Ok(())
     }
 

@@ -7,9 +7,11 @@
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod agreement;
+mod backbones;
 mod classifier;
 mod devices;
 mod fixture;
+mod head;
 mod loss;
 mod model;
 mod optimizer;
@@ -17,6 +19,7 @@ mod queue;
 mod runner;
 mod schedule;
 mod training;
+mod vit;
 
 use runner::on_backends;
 
@@ -36,12 +39,26 @@ on_backends! {
         model::tiny_resnet_in_evaluation,
         model::tiny_resnet_in_training,
         model::tiny_resnet_multi_view_step,
+        model::tiny_resnet50_in_evaluation,
+        backbones::grouped_convolution,
+        head::every_form,
+        vit::positions_at_other_sizes,
+        vit::small_images_in_evaluation,
+        vit::drop_path_repeats_itself,
         classifier::weights_survive_a_round_trip,
         training::a_step_moves_every_parameter,
+        training::fixed_classifiers_stay,
+        training::drop_path_follows_the_step,
     }
-    // A full ResNet-18 would take minutes on a software GPU driver and on ndarray; the tiny one covers
-    // the same layers there.
+    // Full networks, and deep ones backwards, would take minutes on a software GPU driver and on ndarray;
+    // the tiny ones and the single layers cover the same operations there.
     flex_and_tch {
+        backbones::parameter_counts,
+        backbones::initial_weights,
+        model::tiny_resnet50_multi_view_step,
+        model::resnext_in_evaluation,
+        vit::large_images_in_evaluation,
+        vit::multi_view_step,
         model::resnet18_in_evaluation,
         model::resnet18_multi_view_step,
     }
