@@ -10,6 +10,10 @@ use burn::tensor::ops::MaxPoolOptions;
 
 /// A residual block of either kind.
 #[derive(Module, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a network has a few dozen blocks, all of one kind"
+)]
 pub enum Block {
     /// Two 3x3 convolutions.
     Basic(BasicBlock),
