@@ -8,8 +8,9 @@
 use std::env;
 use std::path::Path;
 
-fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+pub fn main() {
+    // Relative to the package that runs it; a path that does not exist would count as changed.
+    println!("cargo::rerun-if-changed=../backends/build.rs");
     println!("cargo::rustc-check-cfg=cfg(libtorch_gpu)");
     // Set by `torch-sys` (`links = "tch"`) for the packages that depend on it directly.
     println!("cargo::rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");

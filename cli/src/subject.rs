@@ -4,6 +4,7 @@ use crate::args::{BackendArgs, EngineArgs};
 use crate::error::{CliError, Result};
 use selfcls_backends::Opened;
 use selfcls_core::checkpoint::{self, Manifest};
+use selfcls_core::config::Precision;
 use selfcls_core::data::Source;
 use selfcls_core::eval::{Extracted, Features, ModelNetwork, Network, extract};
 use selfcls_core::model::{SelfClassifier, with_state_dict};
@@ -82,7 +83,7 @@ impl Subject {
     fn checkpoint(path: &Path, opened: &Opened, features: Features) -> Result<Self> {
         let (manifest, weights) = checkpoint::load_model(&checkpoint::find(path)?)?;
         let config = &manifest.config;
-        let runtime = Runtime::new(opened.device.clone());
+        let runtime = opened.runtime(Precision::F32).map_err(CliError::failure)?;
         let model = model(&manifest, &weights, &runtime)?;
         Ok(Self {
             preprocess: config.preprocess(),

@@ -14,7 +14,7 @@
 //! | [`views`] | random crops and colour operations, equal to Pillow's and torchvision's |
 //! | [`preprocess`], [`metadata`] | what a deployed classifier needs to know |
 //! | [`metrics`] | NMI, AMI, ARI, clustering accuracy, nearest-neighbour accuracy |
-//! | [`checkpoint`], [`weights`] | what a run leaves on disk |
+//! | [`checkpoint`], [`weights`], [`loss_scale`] | what a run leaves on disk |
 //! | [`eval`] | one pass of a network over a data set |
 //! | [`picture`], [`atomic`] | a PNG of the discovered classes; files that appear whole or not at all |
 //! | `model`, `loss`, `queue`, `optim`, `train` | the method (feature `train`) |
@@ -25,6 +25,7 @@ pub mod config;
 pub mod data;
 mod error;
 pub mod eval;
+pub mod loss_scale;
 pub mod metadata;
 pub mod metrics;
 pub mod picture;

@@ -56,13 +56,10 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     let engine = EngineArgs { onnxruntime: None };
 
     let source = data::open(TRAIN_SOURCE, &config.data)?;
-    let outcome = train_in(
-        &run_dir,
-        config.clone(),
-        source,
-        device(&backend)?.device,
-        progress,
-    )?;
+    let runtime = device(&backend)?
+        .runtime(config.train.precision)
+        .map_err(CliError::failure)?;
+    let outcome = train_in(&run_dir, config.clone(), source, runtime, progress)?;
 
     let model = args.out.join("shapes.onnx");
     let exported = export(

@@ -8,10 +8,10 @@ use crate::subject::{device, model};
 use clap::Args;
 use selfcls_core::atomic;
 use selfcls_core::checkpoint;
+use selfcls_core::config::Precision;
 use selfcls_core::data::{Shapes, Source};
 use selfcls_core::eval::{Features, ModelNetwork};
 use selfcls_core::metadata::{Metadata, TrainingSummary};
-use selfcls_core::runtime::Runtime;
 use selfcls_export::{Classifier, HeadSelection, OnnxWriter};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -100,7 +100,9 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
         .to_bytes()?;
     let classifier = Classifier::from_bytes(bytes.clone(), &args.engine.options())?;
 
-    let runtime = Runtime::new(device(&args.backend)?.device);
+    let runtime = device(&args.backend)?
+        .runtime(Precision::F32)
+        .map_err(CliError::failure)?;
     let model = model(&manifest, &weights, &runtime)?;
     let mut network = ModelNetwork::new(model, runtime, Features::Embedding);
     let mut difference = 0.0_f32;

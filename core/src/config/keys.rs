@@ -151,8 +151,20 @@ section! {
     }
 }
 
+/// What convolutions and linear layers are computed in. Weights, statistics and the loss are f32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+    /// bfloat16: the range of f32 with 8 bits of precision.
+    Bf16,
+    /// IEEE half precision: 11 bits, and a range so small that the loss must be scaled.
+    Fp16,
+}
+
 section! {
-    /// Epochs, batch size, seed.
+    /// Epochs, batch size, seed, precision.
     "train" => TrainConfig {
         /// Passes over the data. Default 100 (authors' train_100ep).
         epochs: usize = 100,
@@ -160,6 +172,8 @@ section! {
         batch_size: usize = 256,
         /// Seed of weights, shuffles and views. Default 0.
         seed: u64 = 0,
+        /// What convolutions and linear layers are computed in: f32, bf16 or fp16; the last two need --backend tch. Default f32 (authors' scripts).
+        precision: Precision = Precision::F32,
         /// Steps between two lines of metrics. Default 16 (authors' code).
         log_every: usize = 16,
     }

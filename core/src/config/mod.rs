@@ -13,7 +13,7 @@ mod validate;
 
 pub use keys::{
     CheckpointConfig, DataConfig, EvalConfig, Interpolation, LossConfig, OptimConfig, OptimKind,
-    QueueConfig, Schedule, TrainConfig, ViewsConfig,
+    Precision, QueueConfig, Schedule, TrainConfig, ViewsConfig,
 };
 pub use layers::{Layers, Origin, Resolved};
 pub use model::{Arch, ModelConfig, Stem};
@@ -37,7 +37,7 @@ pub struct Config {
     pub queue: QueueConfig,
     /// Optimiser and learning-rate schedule.
     pub optim: OptimConfig,
-    /// Epochs, batch size, seed.
+    /// Epochs, batch size, seed, precision.
     pub train: TrainConfig,
     /// When checkpoints are written and which are kept.
     pub checkpoint: CheckpointConfig,

@@ -2,7 +2,7 @@
 
 use super::extract::{Forward, Network};
 use crate::Result;
-use crate::model::{Context, SelfClassifier, to_array};
+use crate::model::{Context, SelfClassifier, to_array, with_weight_layout};
 use crate::runtime::Runtime;
 use burn::tensor::{Tensor, TensorData};
 
@@ -27,7 +27,7 @@ impl ModelNetwork {
     /// `model` must be for inference (without autodiff) and on the runtime's device.
     pub fn new(model: SelfClassifier, runtime: Runtime, features: Features) -> Self {
         Self {
-            model,
+            model: with_weight_layout(model, &*runtime.kernels),
             runtime,
             features,
         }

@@ -45,7 +45,7 @@ impl Conv2d {
 
     /// `[batch, in, h, w]` to `[batch, out, ceil(h / stride), ceil(w / stride)]`: padded by half the kernel.
     pub fn forward(&self, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
-        let weight = self.weight.val();
+        let (x, weight) = (context.autocast(x), context.autocast(self.weight.val()));
         let padding = weight.dims()[2] / 2;
         context
             .kernels

@@ -3,8 +3,8 @@
 use super::{BatchNorm, Context, Init, Linear, normalize_rows};
 use crate::config::ModelConfig;
 use burn::module::Module;
-use burn::tensor::Tensor;
 use burn::tensor::activation::{leaky_relu, relu};
+use burn::tensor::{FloatDType, Tensor};
 
 /// Slope of LeakyReLU below zero (PyTorch's default).
 const LEAKY_SLOPE: f64 = 0.01;
@@ -56,16 +56,17 @@ impl MlpHead {
         Self { mlp }
     }
 
-    /// Features `[batch, backbone_dim]` to unit embeddings `[batch, dim]`.
+    /// Features `[batch, backbone_dim]` to unit embeddings `[batch, dim]`, which are f32 in any precision:
+    /// from here on temperatures of a few hundredths magnify every rounding.
     pub fn forward(&self, mut x: Tensor<2>, context: &Context<'_>) -> Tensor<2> {
         for layer in &self.mlp {
             x = match layer {
-                HeadLayer::Linear(linear) => linear.forward(x),
+                HeadLayer::Linear(linear) => linear.forward(x, context),
                 HeadLayer::Norm(norm) => norm.forward_1d(x, context),
                 HeadLayer::Activation(Activation { leaky: true }) => leaky_relu(x, LEAKY_SLOPE),
                 HeadLayer::Activation(Activation { leaky: false }) => relu(x),
             };
         }
-        normalize_rows(x, NORM_EPS)
+        normalize_rows(x.cast(FloatDType::F32), NORM_EPS)
     }
 }

@@ -1,6 +1,6 @@
 //! Fully connected layer.
 
-use super::Init;
+use super::{Context, Init};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
@@ -23,8 +23,10 @@ impl Linear {
         }
     }
 
-    /// `[batch, in]` to `[batch, out]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    /// `[batch, in]` to `[batch, out]`, in the precision of the context's kernels.
+    pub fn forward(&self, x: Tensor<2>, context: &Context<'_>) -> Tensor<2> {
+        let weight = context.autocast(self.weight.val());
+        let bias = context.autocast(self.bias.val());
+        context.autocast(x).matmul(weight.transpose()) + bias.unsqueeze()
     }
 }

@@ -4,7 +4,6 @@ use super::{BatchNorm, Context, Conv2d, Init};
 use crate::config::{ModelConfig, Stem};
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 
@@ -53,10 +52,11 @@ impl BasicBlock {
                 Shortcut::Norm(norm) => norm.forward(x, context),
             });
         let x = self.bn1.forward(self.conv1.forward(x, context), context);
-        let x = self
-            .bn2
-            .forward(self.conv2.forward(relu(x), context), context);
-        relu(x + shortcut)
+        let x = self.bn2.forward(
+            self.conv2.forward(context.kernels.relu(x), context),
+            context,
+        );
+        context.kernels.add_relu(x, shortcut)
     }
 }
 
@@ -110,7 +110,7 @@ impl ResNet {
 
     /// Images `[batch, 3, h, w]` to globally averaged features `[batch, 8 * width]`.
     pub fn forward(&self, images: Tensor<4>, context: &Context<'_>) -> Tensor<2> {
-        let mut x = relu(
+        let mut x = context.kernels.relu(
             self.bn1
                 .forward(self.conv1.forward(images, context), context),
         );

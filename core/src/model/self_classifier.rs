@@ -1,10 +1,10 @@
 //! The whole network.
 
 use super::{Classifier, Init, MlpHead, ResNet};
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Precision};
 use crate::kernels::Kernels;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 /// What a forward pass needs besides its input.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +13,18 @@ pub struct Context<'a> {
     pub kernels: &'a dyn Kernels,
     /// Whether batch normalisation uses, and records, the batch's statistics.
     pub training: bool,
+}
+
+impl Context<'_> {
+    /// `x` in the precision that convolutions and linear layers are computed in. Gradients return in the
+    /// precision that `x` came in, so those of weights are f32.
+    pub fn autocast<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.kernels.precision() {
+            Precision::F32 => x,
+            Precision::Bf16 => x.cast(FloatDType::BF16),
+            Precision::Fp16 => x.cast(FloatDType::F16),
+        }
+    }
 }
 
 /// The views of a batch, on the device. Views of one resolution are stacked view by view.

@@ -2,12 +2,13 @@
 
 use crate::config::Config;
 use crate::loss::Loss;
-use crate::model::{Context, SelfClassifier, ViewBatch};
+use crate::loss_scale::LossScale;
+use crate::model::{Context, SelfClassifier, ViewBatch, with_weight_layout};
 use crate::optim::Optimizer;
 use crate::queue::Queue;
 use crate::runtime::Runtime;
 use crate::{Error, Result};
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Int, Tensor};
 
 /// Everything that learns: the model, its optimiser and the queue.
@@ -19,6 +20,7 @@ pub struct Learner {
     queue: Option<Queue>,
     replace: bool,
     loss: Loss,
+    loss_scale: Option<LossScale>,
     runtime: Runtime,
 }
 
@@ -44,6 +46,49 @@ pub struct StepOutput {
     pub assigned: Tensor<1, Int>,
 }
 
+/// Divides the gradients of `model` by `factor`, and tells whether all of them are finite: the one value
+/// that a step in half precision has to wait for.
+fn unscale<M: Module>(model: &M, grads: &mut Gradients, factor: f64) -> Result<bool> {
+    struct Unscale<'a> {
+        grads: &'a mut Gradients,
+        factor: f64,
+        /// Sum of zero times each gradient: zero, or NaN.
+        probe: Option<Tensor<1>>,
+    }
+    impl ModuleVisitor for Unscale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let tensor = param.val();
+            let Some(grad) = tensor.grad(self.grads) else {
+                return;
+            };
+            let zero = (grad.clone() * 0.0).sum();
+            self.probe = Some(match self.probe.take() {
+                Some(probe) => probe + zero,
+                None => zero,
+            });
+            tensor.grad_replace(self.grads, grad / self.factor);
+        }
+    }
+    let mut unscale = Unscale {
+        grads,
+        factor,
+        probe: None,
+    };
+    model.visit(&mut unscale);
+    match unscale.probe {
+        Some(probe) => Ok(scalar(probe)? == 0.0),
+        None => Ok(true),
+    }
+}
+
+/// The value of a one-element tensor, once the device has computed it.
+pub(super) fn scalar(tensor: Tensor<1>) -> Result<f64> {
+    tensor
+        .try_into_scalar::<f32>()
+        .map(f64::from)
+        .map_err(|error| Error::Invalid(format!("the device did not return a value: {error:?}")))
+}
+
 /// The global views of every sample.
 const GLOBALS: usize = 2;
 
@@ -56,11 +101,12 @@ impl Learner {
         let queue = (config.queue.length > 0)
             .then(|| Queue::new(config.queue.length, config.model.dim, &runtime.device));
         Self {
-            model: Some(model),
+            model: Some(with_weight_layout(model, &*runtime.kernels)),
             optimizer: config.optim.init(),
             queue,
             replace: config.queue.replace,
             loss: config.loss.init(),
+            loss_scale: LossScale::for_precision(runtime.kernels.precision()),
             runtime,
         }
     }
@@ -83,26 +129,45 @@ impl Learner {
         self.queue.as_ref()
     }
 
+    /// The factor on the loss, where the precision needs one.
+    pub fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale
+    }
+
+    /// Goes on with another factor on the loss.
+    pub fn set_loss_scale(&mut self, scale: Option<LossScale>) {
+        self.loss_scale = scale;
+    }
+
     /// Replaces model, optimiser history and queue.
     pub fn replace(&mut self, model: SelfClassifier, optimizer: Optimizer, queue: Option<Queue>) {
-        self.model = Some(model);
+        self.model = Some(with_weight_layout(model, &*self.runtime.kernels));
         self.optimizer = optimizer;
         self.queue = queue;
     }
 
     /// One step with learning rate `lr`: embed all views, replace view 0 by its neighbours, classify,
-    /// compare, and follow the gradient.
+    /// compare, and follow the gradient. Where the loss is scaled and a gradient overflows, the parameters
+    /// stay as they are and the scale is lowered.
     ///
     /// # Errors
     /// If the views do not belong together.
     pub fn step(&mut self, batch: Batch, lr: f64) -> Result<StepOutput> {
         let (output, mut grads) = self.gradients(batch)?;
+        if let Some(scale) = self.loss_scale {
+            let finite = unscale(self.model(), &mut grads, scale.factor)?;
+            self.loss_scale = Some(scale.after(finite));
+            if !finite {
+                return Ok(output);
+            }
+        }
         let model = self.model.take();
         self.model = model.map(|model| self.optimizer.step(lr, model, &mut grads));
         Ok(output)
     }
 
-    /// The forward and backward pass of a step, with its effects on running statistics and queue.
+    /// The forward and backward pass of a step, with its effects on running statistics and queue. The
+    /// gradients are those of the loss times the [`loss_scale`](Self::loss_scale), where there is one.
     ///
     /// # Errors
     /// If the views do not belong together.
@@ -140,7 +205,10 @@ impl Learner {
             .argmax(1)
             .squeeze_dim(1);
         let loss = self.loss.forward(&logits, GLOBALS)?;
-        let grads = loss.backward();
+        let grads = match self.loss_scale {
+            None => loss.backward(),
+            Some(scale) => (loss.clone() * scale.factor).backward(),
+        };
         let output = StepOutput {
             loss: loss.without_autodiff(),
             neighbour_accuracy,

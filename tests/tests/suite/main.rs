@@ -13,6 +13,8 @@ mod fixture;
 mod loss;
 mod model;
 mod optimizer;
+#[cfg(feature = "tch")]
+mod precision;
 mod queue;
 mod runner;
 mod schedule;
