@@ -82,8 +82,7 @@ fn result(dir: &Path) -> (checkpoint::Snapshot, Vec<serde_json::Value>) {
     (checkpoint::load(&path).expect("loads"), journal)
 }
 
-fn interrupted_equals_undisturbed(kind: OptimKind, stops: &[usize]) {
-    let config = config(kind);
+fn interrupted_equals_undisturbed(config: Config, stops: &[usize]) {
     let undisturbed = tempfile::tempdir().expect("a folder");
     assert!(train(undisturbed.path(), &config, usize::MAX).complete);
     let interrupted = tempfile::tempdir().expect("a folder");
@@ -111,13 +110,21 @@ fn interrupted_equals_undisturbed(kind: OptimKind, stops: &[usize]) {
 /// In the middle of epochs, before and after the queue is full, and at the very end of one.
 #[test]
 fn adamw_resumes_to_the_bit() {
-    interrupted_equals_undisturbed(OptimKind::AdamW, &[2, 5, 13, 16]);
+    interrupted_equals_undisturbed(config(OptimKind::AdamW), &[2, 5, 13, 16]);
 }
 
 /// LARC has one momentum instead of two moments.
 #[test]
 fn larc_resumes_to_the_bit() {
-    interrupted_equals_undisturbed(OptimKind::Larc, &[11]);
+    interrupted_equals_undisturbed(config(OptimKind::Larc), &[11]);
+}
+
+/// Batches in parts end at the same places.
+#[test]
+fn accumulation_resumes_to_the_bit() {
+    let mut config = config(OptimKind::LarcAdamW);
+    config.train.accumulate = 4;
+    interrupted_equals_undisturbed(config, &[3, 14]);
 }
 
 /// A crash can leave a half-written checkpoint and a line cut off: both are made good.

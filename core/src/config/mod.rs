@@ -16,7 +16,7 @@ pub use keys::{
     QueueConfig, Schedule, TrainConfig, ViewsConfig,
 };
 pub use layers::{Layers, Origin, Resolved};
-pub use model::{Arch, ModelConfig, Stem};
+pub use model::{Arch, ClassifierInit, HeadInit, ModelConfig, Stem};
 pub use section::Key;
 
 use serde::{Deserialize, Serialize};

@@ -35,6 +35,26 @@ pub enum Stem {
     CifarStride2,
 }
 
+/// Initial weights of the head's linear layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadInit {
+    /// `N(0, 0.02^2)`, bias 0 (authors' code).
+    Normal,
+    /// `U(-1/sqrt(in), 1/sqrt(in))` for weights and bias, PyTorch's default (first arXiv version).
+    Uniform,
+}
+
+/// Initial directions of the classifiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassifierInit {
+    /// `U(-1/sqrt(dim), 1/sqrt(dim))`, PyTorch's default for a linear layer (authors' code).
+    Uniform,
+    /// Rows (columns, with more classes than dimensions) of a random orthogonal matrix (first arXiv version).
+    Orthogonal,
+}
+
 section! {
     /// Backbone, head and classifiers.
     "model" => ModelConfig {
@@ -58,6 +78,12 @@ section! {
         heads: Vec<usize> = vec![1000, 2000, 4000, 8000],
         /// Freeze the classifiers at their initial weights. Default false (authors' code).
         fixed_classifiers: bool = false,
+        /// Train the classifiers' gain; false keeps it at 1. Default true (authors' code; false in the first arXiv version).
+        classifier_gain: bool = true,
+        /// Initial directions of the classifiers: uniform or orthogonal. Default uniform (authors' code; orthogonal in the first arXiv version).
+        classifier_init: ClassifierInit = ClassifierInit::Uniform,
+        /// Initial weights of the head: normal or uniform. Default normal (authors' code; uniform in the first arXiv version).
+        head_init: HeadInit = HeadInit::Normal,
     }
 }
 

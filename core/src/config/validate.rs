@@ -1,6 +1,6 @@
 //! What makes a configuration impossible, found before any data is touched.
 
-use super::{Config, EvalConfig};
+use super::{Config, EvalConfig, OptimKind};
 use crate::preprocess::Preprocess;
 use crate::{Error, Result};
 
@@ -157,6 +157,7 @@ impl Config {
             ("optim.weight_decay", o.weight_decay),
             ("optim.trust", o.trust),
             ("optim.clip_grad", o.clip_grad),
+            ("optim.clip_grad_global", o.clip_grad_global),
         ] {
             problems.when(!(x >= 0.0 && x.is_finite()), || {
                 format!("{name} = {x} must be a number from 0 up")
@@ -171,6 +172,22 @@ impl Config {
                 format!("{name} = {x} must be from 0 to below 1")
             });
         }
+        let decay = o.backbone_weight_decay;
+        problems.when(!(decay >= 0.0 || decay == -1.0) || !decay.is_finite(), || {
+            format!(
+                "optim.backbone_weight_decay = {decay} must be a number from 0 up, or -1 for that of the rest"
+            )
+        });
+        let larc = matches!(o.kind, OptimKind::Larc | OptimKind::LarcAdamW);
+        problems.when(larc && o.trust == 0.0, || {
+            "optim.trust = 0 lets LARC move nothing; it must be above 0".into()
+        });
+        problems.when(o.clip_grad > 0.0 && o.clip_grad_global > 0.0, || {
+            format!(
+                "optim.clip_grad = {} and optim.clip_grad_global = {} both clip; set one of them to 0",
+                o.clip_grad, o.clip_grad_global
+            )
+        });
         problems.when(o.warmup_epochs > self.train.epochs, || {
             format!(
                 "optim.warmup_epochs = {} is longer than train.epochs = {}; shorten the warm-up",
@@ -188,6 +205,19 @@ impl Config {
             format!(
                 "train.batch_size = {} must be at least 2: the loss normalises over the batch",
                 t.batch_size
+            )
+        });
+        let divides = t.accumulate > 0 && t.batch_size.is_multiple_of(t.accumulate);
+        problems.when(!divides, || {
+            format!(
+                "train.accumulate = {} must divide train.batch_size = {}: all parts of a batch are equal",
+                t.accumulate, t.batch_size
+            )
+        });
+        problems.when(divides && t.accumulate > 1 && t.batch_size < 2 * t.accumulate, || {
+            format!(
+                "train.accumulate = {} leaves one image in each part of train.batch_size = {}; batch normalisation needs at least 2",
+                t.accumulate, t.batch_size
             )
         });
         problems.when(t.log_every == 0, || {
@@ -261,6 +291,106 @@ impl Problems {
 mod tests {
     use super::*;
 
+    type Edit = fn(&mut Config);
+
+    /// One impossible value each, and what the message must name.
+    const IMPOSSIBLE: &[(&str, Edit)] = &[
+        ("views.global_size", |c| c.views.global_size = 5000),
+        ("views.local_count", |c| c.views.local_count = 65),
+        ("views.local_size", |c| c.views.local_size = 4),
+        ("larger than views.global_size", |c| {
+            c.views.local_size = 256;
+        }),
+        ("views.global_scale", |c| c.views.global_scale = [0.5, 0.4]),
+        ("views.global_scale", |c| c.views.global_scale = [0.5, 1.5]),
+        ("views.local_scale", |c| c.views.local_scale = [0.0, 0.4]),
+        ("views.ratio", |c| c.views.ratio = [f64::NAN, 1.0]),
+        ("views.blur_radius", |c| c.views.blur_radius = [2.0, 0.1]),
+        ("views.flip", |c| c.views.flip = 1.1),
+        ("views.grey", |c| c.views.grey = f64::NAN),
+        ("views.global_blur", |c| c.views.global_blur = [0.1, -1.0]),
+        ("views.saturation", |c| c.views.saturation = 1.5),
+        ("views.hue", |c| c.views.hue = 0.6),
+        ("views.std", |c| c.views.std = [0.2, 0.0, 0.2]),
+        ("views.mean", |c| c.views.mean[1] = f64::INFINITY),
+        ("model.width", |c| c.model.width = 0),
+        ("model.dim = 0", |c| c.model.dim = 0),
+        ("model.hidden_dim", |c| c.model.hidden_dim = 0),
+        ("model.head_layers = 17", |c| c.model.head_layers = 17),
+        ("model.head_layers = 0", |c| {
+            c.model.head_layers = 0;
+            c.model.dim = 100;
+        }),
+        ("model.heads is empty", |c| c.model.heads.clear()),
+        ("model.heads has 1;", |c| c.model.heads = vec![10, 1]),
+        ("loss.row_temperature", |c| c.loss.row_temperature = 0.0),
+        ("loss.col_temperature", |c| c.loss.col_temperature = -0.05),
+        ("loss.col_temperature", |c| {
+            c.loss.col_temperature = f64::NAN;
+        }),
+        ("loss.eps", |c| c.loss.eps = 0.0),
+        ("queue.length = 255 cannot hold", |c| c.queue.length = 255),
+        ("optim.lr", |c| c.optim.lr = f64::INFINITY),
+        ("optim.start_lr", |c| c.optim.start_lr = -0.1),
+        ("optim.final_lr", |c| c.optim.final_lr = f64::NAN),
+        ("optim.weight_decay", |c| c.optim.weight_decay = -1.0),
+        ("optim.backbone_weight_decay", |c| {
+            c.optim.backbone_weight_decay = -0.5;
+        }),
+        ("optim.backbone_weight_decay", |c| {
+            c.optim.backbone_weight_decay = f64::INFINITY;
+        }),
+        ("optim.momentum", |c| c.optim.momentum = 1.0),
+        ("optim.betas", |c| c.optim.betas = [0.9, 1.0]),
+        ("optim.trust", |c| c.optim.trust = 0.0),
+        ("optim.clip_grad", |c| c.optim.clip_grad = -1.0),
+        ("both clip", |c| {
+            c.optim.clip_grad = 1.0;
+            c.optim.clip_grad_global = 1.0;
+        }),
+        ("optim.warmup_epochs", |c| c.optim.warmup_epochs = 101),
+        ("train.epochs", |c| {
+            c.train.epochs = 0;
+            c.optim.warmup_epochs = 0;
+        }),
+        ("train.batch_size = 1", |c| c.train.batch_size = 1),
+        ("train.accumulate = 3", |c| c.train.accumulate = 3),
+        ("train.accumulate = 0", |c| c.train.accumulate = 0),
+        ("one image in each part", |c| c.train.accumulate = 256),
+        ("train.log_every", |c| c.train.log_every = 0),
+        ("larger than eval.resize", |c| c.eval.resize = 200),
+        ("eval.crop", |c| c.eval.crop = 4),
+        ("eval.resize", |c| c.eval.resize = 9000),
+        ("eval.batch_size", |c| c.eval.batch_size = 0),
+    ];
+
+    fn problems(config: &Config) -> Vec<String> {
+        match config.validate() {
+            Err(Error::Config(problems)) => problems,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_impossible_value_is_refused_by_name() {
+        Config::default()
+            .validate()
+            .expect("the defaults are possible");
+        for (expected, edit) in IMPOSSIBLE {
+            let mut config = Config::default();
+            edit(&mut config);
+            let problems = problems(&config);
+            let [problem] = problems.as_slice() else {
+                panic!("{expected}: {problems:#?}");
+            };
+            assert!(problem.contains(expected), "{expected}: {problem}");
+        }
+        // One row has no second neighbour; it cannot hold a batch either.
+        let mut config = Config::default();
+        config.queue.length = 1;
+        assert_eq!(problems(&config).len(), 2);
+    }
+
     #[test]
     fn all_problems_are_listed_at_once() {
         let mut config = Config::default();
@@ -271,14 +401,22 @@ mod tests {
         config.train.batch_size = 1;
         config.views.local_size = 256;
         config.views.global_scale = [0.5, 0.4];
-        let Err(Error::Config(problems)) = config.validate() else {
-            panic!("accepted");
-        };
+        let problems = problems(&config);
         assert_eq!(problems.len(), 7, "{problems:#?}");
         assert!(Error::Config(problems).to_string().contains("7 problems"));
-        Config::default()
-            .validate()
-            .expect("the defaults are possible");
+    }
+
+    #[test]
+    fn unusual_but_possible_values_are_accepted() {
+        let mut config = Config::default();
+        config.optim.lr = 6.4; // rates above 1 are the authors' rule
+        config.optim.warmup_epochs = config.train.epochs;
+        config.optim.backbone_weight_decay = 0.0;
+        config.train.accumulate = 128;
+        config.queue.length = 0;
+        config.model.head_layers = 1;
+        config.views.local_size = config.views.global_size;
+        config.validate().expect("possible");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub struct Loader {
     source: Arc<dyn Source>,
     recipe: Arc<Recipe>,
     batch_size: usize,
+    parts: usize,
     seed: u64,
     pool: Arc<ThreadPool>,
 }
@@ -56,9 +57,25 @@ impl Loader {
             source,
             recipe: Arc::new(recipe),
             batch_size,
+            parts: 1,
             seed,
             pool: pool(workers)?,
         })
+    }
+
+    /// Hands out every batch in `parts` equal parts, one after the other, so that less is prepared ahead.
+    ///
+    /// # Errors
+    /// If the batches cannot be divided so.
+    pub fn in_parts(mut self, parts: usize) -> Result<Self> {
+        if parts == 0 || !self.batch_size.is_multiple_of(parts) {
+            return Err(Error::Invalid(format!(
+                "a batch of {} images cannot be divided into {parts} equal parts",
+                self.batch_size
+            )));
+        }
+        self.parts = parts;
+        Ok(self)
     }
 
     /// Batches in an epoch; the incomplete last one is left out.
@@ -71,9 +88,9 @@ impl Loader {
         !self.source.classes().is_empty()
     }
 
-    /// The batches of `epoch` from number `first` on. Their order depends on the seed and the epoch
-    /// alone, their views on the seed, the epoch and the sample: beginning in the middle gives the same
-    /// batches as coming from the start.
+    /// The batches of `epoch` from number `first` on, part by part. Their order depends on the seed and
+    /// the epoch alone, their views on the seed, the epoch and the sample: beginning in the middle gives
+    /// the same batches as coming from the start, and the parts of a batch together are the batch.
     pub fn epoch(
         &self,
         epoch: usize,
@@ -82,10 +99,12 @@ impl Loader {
         let mut order: Vec<usize> = (0..self.source.len()).collect();
         stream(self.seed, Purpose::Shuffle, [epoch as u64, 0, 0]).shuffle(&mut order);
         let (source, recipe) = (Arc::clone(&self.source), Arc::clone(&self.recipe));
-        let (pool, seed, size) = (Arc::clone(&self.pool), self.seed, self.batch_size);
+        let (pool, seed) = (Arc::clone(&self.pool), self.seed);
+        let size = self.batch_size / self.parts;
+        let first_part = first * self.parts;
         let steps = self.steps_per_epoch().saturating_sub(first);
-        Prefetch::new(steps, move |number| {
-            let start = (first + number) * size;
+        Prefetch::new(steps * self.parts, move |number| {
+            let start = (first_part + number) * size;
             let indices = &order[start..start + size];
             pool.install(|| train_batch(&*source, &recipe, seed, epoch as u64, indices))
         })
@@ -289,6 +308,53 @@ mod tests {
         let mut expected = vec![0.0; 3 * 16 * 16];
         Recipe::new(&views).make(&image, 5, 2, batch.indices[2] as u64, 1, &mut expected);
         assert_eq!(batch.global[5 * expected.len()..], expected);
+    }
+
+    #[test]
+    fn parts_make_up_the_batch() {
+        // Ten images, batches of 4: two steps, two images dropped.
+        let views = ViewsConfig {
+            global_size: 16,
+            local_count: 0,
+            ..Default::default()
+        };
+        let whole = || {
+            let source = Arc::new(Ten { broken: None });
+            Loader::new(source, Recipe::new(&views), 4, 5, 1).expect("a loader")
+        };
+        let all = |loader: Loader, first| -> Vec<TrainBatch> {
+            loader
+                .epoch(1, first)
+                .collect::<Result<_>>()
+                .expect("batches")
+        };
+        let (batches, parts) = (
+            all(whole(), 0),
+            all(whole().in_parts(2).expect("divides"), 0),
+        );
+        assert_eq!((batches.len(), parts.len()), (2, 4));
+        let length = 3 * 16 * 16;
+        for (batch, parts) in batches.iter().zip(parts.chunks(2)) {
+            assert_eq!(
+                batch.indices,
+                [&parts[0].indices[..], &parts[1].indices].concat()
+            );
+            // Second view of the fourth sample: the last of its part, too.
+            assert_eq!(batch.global[7 * length..], parts[1].global[3 * length..]);
+        }
+        // The order is the epoch's, however it is cut.
+        let order = |batches: &[TrainBatch]| -> Vec<usize> {
+            batches
+                .iter()
+                .flat_map(|batch| batch.indices.clone())
+                .collect()
+        };
+        let source = Arc::new(Ten { broken: None });
+        let pairs = Loader::new(source, Recipe::new(&views), 2, 5, 1).expect("a loader");
+        assert_eq!(order(&all(pairs, 0))[..8], order(&batches));
+        let second = all(whole().in_parts(2).expect("divides"), 1);
+        assert_eq!(second, parts[2..]);
+        assert!(whole().in_parts(3).is_err());
     }
 
     #[test]

@@ -42,7 +42,8 @@ impl MlpHead {
         let dims = config.head_dims();
         let mut mlp = Vec::new();
         for (layer, &(input, output)) in dims.iter().enumerate() {
-            mlp.push(HeadLayer::Linear(Linear::new(init, input, output)));
+            let linear = Linear::new(init, config.head_init, input, output);
+            mlp.push(HeadLayer::Linear(linear));
             if layer + 1 == dims.len() {
                 break;
             }

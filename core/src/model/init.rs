@@ -47,6 +47,25 @@ impl<'a> Init<'a> {
         self.param(shape, || rng.random_range(-bound..=bound))
     }
 
+    /// Orthonormal rows, or columns where there are more rows than columns: a Gaussian matrix,
+    /// orthonormalised (the Q of its QR decomposition, up to signs).
+    pub fn orthogonal(&mut self, shape: [usize; 2]) -> Param<Tensor<2>> {
+        let mut rng = self.stream();
+        let [rows, columns] = shape;
+        let (vectors, length) = (rows.min(columns), rows.max(columns));
+        let basis = orthonormal(vectors, length, || rng.sample(StandardNormal));
+        let mut order = (0..rows * columns).map(|i| {
+            let (row, column) = (i / columns, i % columns);
+            if rows <= columns {
+                basis[row][column]
+            } else {
+                basis[column][row]
+            }
+        });
+        // Invariant: `order` has as many values as the tensor.
+        self.param(shape, || order.next().unwrap_or_default())
+    }
+
     fn stream(&mut self) -> crate::random::Stream {
         self.position += 1;
         stream(self.seed, Purpose::Weights, [self.position, 0, 0])
@@ -62,5 +81,45 @@ impl<'a> Init<'a> {
             TensorData::new(values, shape),
             self.device,
         ))
+    }
+}
+
+/// `count` random orthonormal vectors of `length >= count` values (modified Gram-Schmidt, each vector
+/// projected twice: once leaves an error that grows with `count`).
+fn orthonormal(count: usize, length: usize, mut draw: impl FnMut() -> f64) -> Vec<Vec<f64>> {
+    let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut vector: Vec<f64> = (0..length).map(|_| draw()).collect();
+        for _ in 0..2 {
+            for other in &basis {
+                let along = dot(&vector, other);
+                for (x, y) in vector.iter_mut().zip(other) {
+                    *x -= along * y;
+                }
+            }
+        }
+        let norm = dot(&vector, &vector).sqrt();
+        vector.iter_mut().for_each(|x| *x /= norm);
+        basis.push(vector);
+    }
+    basis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gram_schmidt_makes_an_orthonormal_basis() {
+        let mut rng = stream(0, Purpose::Weights, [1, 0, 0]);
+        let basis = orthonormal(20, 20, || rng.sample(StandardNormal));
+        for (i, a) in basis.iter().enumerate() {
+            for (j, b) in basis.iter().enumerate() {
+                let dot: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                let expected = f64::from(u8::from(i == j));
+                assert!((dot - expected).abs() < 1e-12, "{i} {j}: {dot}");
+            }
+        }
     }
 }

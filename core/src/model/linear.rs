@@ -1,6 +1,7 @@
 //! Fully connected layer.
 
 use super::Init;
+use crate::config::HeadInit;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
@@ -14,12 +15,22 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Weights `N(0, 0.02^2)`, bias 0, as the authors' head. (Theirs is truncated at +-2, a hundred
-    /// standard deviations out: the same distribution.)
-    pub fn new(init: &mut Init<'_>, input: usize, output: usize) -> Self {
-        Self {
-            weight: init.normal([output, input], 0.02),
-            bias: init.constant([output], 0.0),
+    /// A layer of the head. `normal`: weights `N(0, 0.02^2)`, bias 0, as the authors' (theirs is truncated
+    /// at +-2, a hundred standard deviations out: the same distribution). `uniform`: both
+    /// `U(-1/sqrt(in), 1/sqrt(in))`, PyTorch's default.
+    pub fn new(init: &mut Init<'_>, kind: HeadInit, input: usize, output: usize) -> Self {
+        match kind {
+            HeadInit::Normal => Self {
+                weight: init.normal([output, input], 0.02),
+                bias: init.constant([output], 0.0),
+            },
+            HeadInit::Uniform => {
+                let bound = 1.0 / (input as f64).sqrt();
+                Self {
+                    weight: init.uniform([output, input], bound),
+                    bias: init.uniform([output], bound),
+                }
+            }
         }
     }
 

@@ -44,7 +44,7 @@ impl ModelConfig {
         let classifiers = self
             .heads
             .iter()
-            .map(|&classes| Classifier::new(&mut init, self.dim, classes, self.fixed_classifiers))
+            .map(|&classes| Classifier::new(&mut init, self, classes))
             .collect();
         SelfClassifier {
             backbone,

@@ -1,9 +1,10 @@
 //! Walks a model's parameters and updates each from its gradient.
 
-use super::rule::{Moments, update};
+use super::gradients::ParamGradients;
+use super::rule::{Moments, clip_factor, update};
 use crate::checkpoint::OptimizerState;
 use crate::config::OptimConfig;
-use crate::model::{NamePath, is_buffer, to_array};
+use crate::model::{NamePath, to_array};
 use crate::weights::Array;
 use crate::{Error, Result};
 use burn::module::{Module, ModuleMapper, Param};
@@ -33,11 +34,14 @@ impl OptimConfig {
         }
     }
 
-    /// The weight decay of a parameter: none for biases and one-dimensional parameters under
-    /// `no_bias_weight_decay` (the authors' groups).
+    /// The weight decay of a parameter of `dims` dimensions, after the authors' groups: none for biases
+    /// and one-dimensional parameters under `no_bias_weight_decay`, `backbone_weight_decay` (where given)
+    /// for what remains of the backbone, `weight_decay` for the rest.
     pub fn weight_decay_of(&self, name: &str, dims: usize) -> f64 {
         if self.no_bias_weight_decay && (dims == 1 || name.ends_with(".bias")) {
             0.0
+        } else if self.backbone_weight_decay >= 0.0 && name.contains("backbone") {
+            self.backbone_weight_decay
         } else {
             self.weight_decay
         }
@@ -45,14 +49,26 @@ impl OptimConfig {
 }
 
 impl Optimizer {
-    /// Updates every parameter of `model` that has a gradient in `grads`, with learning rate `lr`.
-    pub fn step<M: Module>(&mut self, lr: f64, model: M, grads: &mut Gradients) -> M {
+    /// Updates every parameter of `model` that has a gradient, with learning rate `lr`.
+    pub fn apply<M: Module>(&mut self, lr: f64, model: M, mut grads: ParamGradients) -> M {
+        let limit = self.config.clip_grad_global;
+        if limit > 0.0
+            && let Some(norm) = grads.norm()
+        {
+            grads.scale(clip_factor(norm, limit));
+        }
         model.map(&mut Step {
             optimizer: self,
             path: NamePath::default(),
             grads,
             lr,
         })
+    }
+
+    /// [`apply`](Self::apply) with the gradients of a single backward pass.
+    pub fn step<M: Module>(&mut self, lr: f64, model: M, grads: &mut Gradients) -> M {
+        let grads = ParamGradients::take(&model, grads);
+        self.apply(lr, model, grads)
     }
 
     /// The history as plain data.
@@ -109,7 +125,7 @@ impl Optimizer {
 struct Step<'a> {
     optimizer: &'a mut Optimizer,
     path: NamePath,
-    grads: &'a mut Gradients,
+    grads: ParamGradients,
     lr: f64,
 }
 
@@ -123,11 +139,10 @@ impl ModuleMapper for Step<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(grad) = param.val().grad_remove(self.grads) else {
+        let name = self.path.name();
+        let Some(grad) = self.grads.remove(&name) else {
             return param;
         };
-        let name = self.path.name();
-        debug_assert!(!is_buffer(&name), "{name} has a gradient");
         let weight_decay = self.optimizer.config.weight_decay_of(&name, D);
         let state = self.optimizer.params.entry(name).or_default();
         state.steps += 1;
@@ -141,7 +156,7 @@ impl ModuleMapper for Step<'_> {
             weight_decay,
             state.steps,
             tensor.without_autodiff().reshape([length]),
-            grad.reshape([length]),
+            grad,
             &mut state.moments,
         );
         let updated = updated

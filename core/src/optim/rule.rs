@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 const LARC_EPS: f64 = 1e-8;
 /// Keeps AdamW's division defined (PyTorch).
 const ADAM_EPS: f64 = 1e-8;
-/// Keeps the division of norm clipping defined (authors' code).
+/// Keeps the division of norm clipping defined (authors' code and PyTorch).
 const CLIP_EPS: f64 = 1e-6;
 
 /// Momentum buffers of a parameter, flattened: one for SGD, two for AdamW.
@@ -15,6 +15,10 @@ pub(super) type Moments = Vec<Tensor<1>>;
 
 /// One update of `param` by `grad`, both flattened and without autodiff.
 /// `step` counts this parameter's updates from 1.
+///
+/// The order of operations leaves each intermediate result with a single owner, so that a backend
+/// writes it in place: one temporary tensor of the parameter's size for SGD, two for AdamW, one more
+/// for weight decay and two for LARC's norms.
 pub(super) fn update(
     config: &OptimConfig,
     lr: f64,
@@ -35,6 +39,10 @@ pub(super) fn update(
             sgd(config, lr, param, grad, moments)
         }
         OptimKind::AdamW => adamw(config, lr, weight_decay, step, param, grad, moments),
+        OptimKind::LarcAdamW => {
+            let grad = larc(config, lr, weight_decay, &param, grad);
+            adamw(config, lr, 0.0, step, param, grad, moments)
+        }
     }
 }
 
@@ -43,8 +51,13 @@ fn clip(grad: Tensor<1>, limit: f64) -> Tensor<1> {
     if limit == 0.0 {
         return grad;
     }
-    let factor = (norm(&grad) + CLIP_EPS).recip() * limit;
-    grad * factor.clamp_max(1.0)
+    let factor = clip_factor(norm(&grad), limit);
+    grad * factor
+}
+
+/// What brings a gradient of norm `norm`, `[1]`, down to `limit`: `min(1, limit / (norm + eps))`.
+pub(super) fn clip_factor(norm: Tensor<1>, limit: f64) -> Tensor<1> {
+    ((norm + CLIP_EPS).recip() * limit).clamp_max(1.0)
 }
 
 fn decay(grad: Tensor<1>, param: &Tensor<1>, weight_decay: f64) -> Tensor<1> {
@@ -74,6 +87,7 @@ fn sgd(
 /// LARC (You et al. 2017, as in NVIDIA apex): the gradient with weight decay, scaled by
 /// `trust ||p|| / (||g|| + weight_decay ||p|| + eps)`; with clipping, by that over `lr`, at most 1.
 /// Where the parameter or the gradient is zero the gradient stays as it is, without weight decay.
+/// Whatever comes after must not decay again.
 fn larc(
     config: &OptimConfig,
     lr: f64,
@@ -91,6 +105,9 @@ fn larc(
     let usable = (param_norm * grad_norm).greater_elem(0.0);
     let one = Tensor::ones([1], &rate.device());
     let rate = one.mask_where(usable.clone(), rate);
+    if weight_decay == 0.0 {
+        return grad * rate;
+    }
     let decay = usable.float() * weight_decay;
     (grad + param.clone() * decay) * rate
 }

@@ -67,7 +67,8 @@ impl Trainer {
             config.train.batch_size,
             config.train.seed,
             config.data.workers,
-        )?;
+        )?
+        .in_parts(config.train.accumulate)?;
         let steps_per_epoch = loader.steps_per_epoch();
         let schedule = config.optim.schedule(config.train.epochs, steps_per_epoch);
         let learner = Learner::new(&config, runtime.clone());
@@ -197,10 +198,18 @@ impl Trainer {
         let (epoch, first) = (self.position.epoch(), self.position.step_in_epoch());
         let mut neighbours = Mean::default();
         let mut done = 0;
-        for batch in self.loader.epoch(epoch, first) {
-            let batch = self.upload(batch?)?;
+        let mut loaded = self.loader.epoch(epoch, first);
+        loop {
+            let parts = loaded
+                .by_ref()
+                .take(self.config.train.accumulate)
+                .map(|part| self.upload(part?))
+                .collect::<Result<Vec<_>>>()?;
+            if parts.is_empty() {
+                return Ok(ControlFlow::Continue(()));
+            }
             let lr = self.schedule.at(self.position.step);
-            let output = self.learner.step(batch, lr)?;
+            let output = self.learner.step_in_parts(&parts, lr)?;
             done += 1;
             let event = self.record(&output, epoch, lr)?;
             neighbours.add(event.neighbour_accuracy);
@@ -229,7 +238,6 @@ impl Trainer {
                 return Ok(flow);
             }
         }
-        Ok(ControlFlow::Continue(()))
     }
 
     /// Reads a step's numbers and moves the position on.
