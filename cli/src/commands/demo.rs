@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::subject::{Subject, device};
 use clap::Args;
 use selfcls_core::Config;
-use selfcls_core::config::{Layers, Origin, presets};
+use selfcls_core::config::{Layers, presets};
 use selfcls_core::data;
 use selfcls_core::metrics::ClusterReport;
 use serde::Serialize;
@@ -148,10 +148,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
 fn config() -> Result<Config> {
     let preset = presets::find("shapes-demo")
         .ok_or_else(|| CliError::failure("the preset shapes-demo is missing from this build"))?;
-    let mut config = Layers::default()
-        .document(preset.toml, Origin::Preset(preset.name.into()))?
-        .resolve()?
-        .config;
+    let mut config = Layers::default().preset(preset)?.resolve()?.config;
     config.data.source = TRAIN_SOURCE.into();
     Ok(config)
 }
