@@ -15,6 +15,7 @@
 //! | [`preprocess`], [`metadata`] | what a deployed classifier needs to know |
 //! | [`metrics`] | NMI, AMI, ARI, clustering accuracy, nearest-neighbour accuracy |
 //! | [`checkpoint`], [`weights`] | what a run leaves on disk |
+//! | [`pretrained`] | the authors' and other projects' checkpoints, in and out |
 //! | [`eval`] | one pass of a network over a data set |
 //! | [`picture`], [`atomic`] | a PNG of the discovered classes; files that appear whole or not at all |
 //! | `model`, `loss`, `queue`, `optim`, `train` | the method (feature `train`) |
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod picture;
 pub mod pixels;
 pub mod preprocess;
+pub mod pretrained;
 pub mod random;
 pub mod views;
 pub mod weights;

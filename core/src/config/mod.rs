@@ -8,6 +8,7 @@ mod keys;
 mod layers;
 mod model;
 pub mod presets;
+mod pretrained;
 mod section;
 mod validate;
 
@@ -17,6 +18,7 @@ pub use keys::{
 };
 pub use layers::{Layers, Origin, Resolved};
 pub use model::{Arch, ModelConfig, Stem};
+pub use pretrained::{PretrainedConfig, PretrainedParts};
 pub use section::Key;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +45,8 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     /// Preprocessing outside training: evaluation and the exported file.
     pub eval: EvalConfig,
+    /// Weights to start from.
+    pub pretrained: PretrainedConfig,
 }
 
 impl Config {
@@ -58,6 +62,7 @@ impl Config {
             TrainConfig::KEYS,
             CheckpointConfig::KEYS,
             EvalConfig::KEYS,
+            PretrainedConfig::KEYS,
         ]
         .into_iter()
         .flatten()
