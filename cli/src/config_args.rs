@@ -8,11 +8,12 @@ use selfcls_core::config::{Config, Key, Layers, Origin, Resolved};
 use std::path::PathBuf;
 
 /// Keys that also have a short name, as flags and in `-h`.
-const SHORT_NAMES: [(&str, &str); 4] = [
+const SHORT_NAMES: [(&str, &str); 5] = [
     ("train.epochs", "epochs"),
     ("train.batch_size", "batch-size"),
     ("train.seed", "seed"),
     ("optim.lr", "lr"),
+    ("pretrained.file", "pretrained"),
 ];
 
 /// A preset, a file and single values, each over the one before.

@@ -3,11 +3,13 @@
 use crate::args::{BackendArgs, EngineArgs};
 use crate::error::{CliError, Result};
 use selfcls_backends::Opened;
+use selfcls_core::Config;
 use selfcls_core::checkpoint::{self, Manifest};
 use selfcls_core::data::Source;
 use selfcls_core::eval::{Extracted, Features, ModelNetwork, Network, extract};
-use selfcls_core::model::{SelfClassifier, with_state_dict};
+use selfcls_core::model::{SelfClassifier, state_dict, with_state_dict};
 use selfcls_core::preprocess::Preprocess;
+use selfcls_core::pretrained;
 use selfcls_core::runtime::Runtime;
 use selfcls_core::weights::StateDict;
 use selfcls_export::Classifier;
@@ -34,13 +36,30 @@ pub(crate) fn device(args: &BackendArgs) -> Result<Opened> {
     selfcls_backends::open(&selection).map_err(CliError::failure)
 }
 
-/// The weights of a checkpoint as a model for inference on `runtime`'s device.
+/// The weights that `path` names: a run, a checkpoint, or a file that `convert` reads. Of a file, the
+/// model's configuration is told from the shapes and the preprocessing is the default, ImageNet's; a
+/// backbone alone comes without classifiers.
+pub(crate) fn load(path: &Path) -> Result<(Manifest, StateDict)> {
+    if !path.is_file() {
+        return Ok(checkpoint::load_model(&checkpoint::find(path)?)?);
+    }
+    let state = pretrained::read(path, &[])?.state;
+    let snapshot = pretrained::evaluable(state, &Config::default())?;
+    Ok((snapshot.manifest, snapshot.model))
+}
+
+/// The weights of a checkpoint as a model for inference on `runtime`'s device. Where they are a backbone
+/// alone, the head is as it was initialised, and there are no classifiers.
 pub(crate) fn model(
     manifest: &Manifest,
     weights: &StateDict,
     runtime: &Runtime,
 ) -> Result<SelfClassifier> {
     let fresh = manifest.config.model.init(&runtime.device, 0);
+    if manifest.config.model.heads.is_empty() {
+        let state = pretrained::with_backbone(state_dict(&fresh), weights)?;
+        return Ok(with_state_dict(fresh, &state)?);
+    }
     Ok(with_state_dict(fresh, weights)?)
 }
 
@@ -80,7 +99,7 @@ impl Subject {
     }
 
     fn checkpoint(path: &Path, opened: &Opened, features: Features) -> Result<Self> {
-        let (manifest, weights) = checkpoint::load_model(&checkpoint::find(path)?)?;
+        let (manifest, weights) = load(path)?;
         let config = &manifest.config;
         let runtime = Runtime::new(opened.device.clone());
         let model = model(&manifest, &weights, &runtime)?;
@@ -97,6 +116,12 @@ impl Subject {
     /// Where head `index` stands among the network's logits, and its number of classes.
     pub(crate) fn head(&self, index: usize) -> Result<(usize, usize)> {
         let found = self.heads.iter().position(|&(known, _)| known == index);
+        if self.heads.is_empty() {
+            return Err(
+                CliError::failure("the weights are a backbone's, without classifiers")
+                    .hint("its features can be evaluated: eval knn"),
+            );
+        }
         found
             .map(|position| (position, self.heads[position].1))
             .ok_or_else(|| {

@@ -75,7 +75,7 @@ impl Ran {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &[],
         &["train"],
         &["eval"],
@@ -83,6 +83,7 @@ fn every_command_has_help() {
         &["eval", "knn"],
         &["metrics"],
         &["export"],
+        &["convert"],
         &["predict"],
         &["demo"],
         &["devices"],

@@ -37,8 +37,8 @@ pub(crate) enum Measure {
 /// What is evaluated, and on what.
 #[derive(Debug, Args)]
 pub(crate) struct EvalTarget {
-    /// A run directory (its newest checkpoint), a checkpoint, or an exported ONNX file
-    #[arg(value_name = "RUN|CHECKPOINT|MODEL.onnx")]
+    /// A run directory (its newest checkpoint), a checkpoint, an exported ONNX file, or a file of weights (see convert)
+    #[arg(value_name = "RUN|CHECKPOINT|FILE")]
     pub(crate) model: PathBuf,
     /// Labelled images: a folder with one sub-folder per class
     #[arg(long, value_name = "SOURCE")]

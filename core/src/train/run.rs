@@ -53,6 +53,8 @@ pub fn run(
         let snapshot = checkpoint::load(path)?;
         compatibility::check(dir, &snapshot.manifest.config, &config)?;
         trainer.resume(snapshot)?;
+    } else {
+        trainer.load_pretrained()?;
     }
     atomic::write(&dir.join("config.toml"), config.to_toml().as_bytes())?;
     let mut journal = Journal::open(dir, trainer.position().step, config.train.log_every)?;

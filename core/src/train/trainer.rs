@@ -87,6 +87,21 @@ impl Trainer {
         })
     }
 
+    /// Replaces the initial weights by those of `pretrained` in the configuration, where it names some.
+    ///
+    /// # Errors
+    /// If they cannot be read or do not fit the model.
+    pub fn load_pretrained(&mut self) -> Result<()> {
+        let fresh = self.learner.model();
+        let config = &self.config.pretrained;
+        if let Some(state) = crate::pretrained::select(config, state_dict(fresh))? {
+            let model = with_state_dict(fresh.clone(), &state)?;
+            let queue = self.learner.queue().cloned();
+            self.learner.replace(model, self.config.optim.init(), queue);
+        }
+        Ok(())
+    }
+
     /// Continues from `snapshot`, whose configuration the caller has compared.
     ///
     /// # Errors
