@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod agreement;
+mod authors;
 mod classifier;
 mod devices;
 mod fixture;
@@ -37,6 +38,8 @@ on_backends! {
         model::tiny_resnet_in_training,
         model::tiny_resnet_multi_view_step,
         classifier::weights_survive_a_round_trip,
+        authors::checkpoint_in_evaluation,
+        authors::training_resumed_from_the_checkpoint,
         training::a_step_moves_every_parameter,
     }
     // A full ResNet-18 would take minutes on a software GPU driver and on ndarray; the tiny one covers
