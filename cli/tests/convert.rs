@@ -210,20 +210,53 @@ fn the_authors_model_becomes_a_run() {
         &[
             "train",
             "--data",
-            "shapes:32",
+            "shapes:256",
             "--out",
             "run",
             "--config",
             "run/config.toml",
         ],
         1,
-        &["0 images"],
+        &["no training to continue", "--pretrained RUN"],
     );
     fail(
         path,
         &["convert", &authors(), "--to", "selfcls", "--out", "run"],
         1,
         &["run is there already", "hint: "],
+    );
+}
+
+/// Without a detour too: what the shapes tell is enough.
+#[test]
+fn files_are_evaluated_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let clusters = |model: &str| {
+        let (code, text, talk) = run(path, &["eval", "clusters", model, "--data", "shapes:16"]);
+        assert_eq!(code, Some(0), "{talk}");
+        text
+    };
+    succeed(path, &["export", &authors(), "--out", "model.onnx"]);
+    assert_eq!(clusters(&authors()), clusters("model.onnx"));
+
+    let moco = moco();
+    let data = ["--data", "shapes:16"];
+    succeed(
+        path,
+        &[&["eval", "knn", &moco, "--k", "1"][..], &data].concat(),
+    );
+    fail(
+        path,
+        &[&["eval", "clusters", &moco][..], &data].concat(),
+        1,
+        &["without classifiers", "eval knn"],
+    );
+    fail(
+        path,
+        &["export", &moco, "--out", "moco.onnx"],
+        1,
+        &["without classifiers", "--pretrained.parts backbone"],
     );
 }
 

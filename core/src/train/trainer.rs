@@ -108,6 +108,11 @@ impl Trainer {
     /// If the snapshot's arrays or its data do not fit this trainer.
     pub fn resume(&mut self, snapshot: Snapshot) -> Result<()> {
         let manifest = snapshot.manifest;
+        if manifest.samples == 0 {
+            return Err(Error::Checkpoint(
+                "the checkpoint holds weights that were converted, and no training to continue; start one from them: --pretrained RUN and another --out".into(),
+            ));
+        }
         if manifest.samples != self.samples
             || manifest.position.steps_per_epoch != self.position.steps_per_epoch
         {
