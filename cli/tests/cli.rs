@@ -75,12 +75,15 @@ impl Ran {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 15] = [
         &[],
         &["train"],
         &["eval"],
         &["eval", "clusters"],
         &["eval", "knn"],
+        &["eval", "kmeans"],
+        &["eval", "usage"],
+        &["eval", "compare"],
         &["metrics"],
         &["export"],
         &["predict"],

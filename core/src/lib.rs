@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod picture;
 pub mod pixels;
 pub mod preprocess;
+mod products;
 pub mod random;
 pub mod views;
 pub mod weights;

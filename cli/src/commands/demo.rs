@@ -1,6 +1,6 @@
 //! `demo`: the whole line on a built-in data set.
 
-use super::eval::draw;
+use super::eval::draw_classes;
 use super::export::{ExportArgs, HeadChoice, export};
 use super::train::train_in;
 use crate::args::{BackendArgs, EngineArgs};
@@ -12,6 +12,7 @@ use clap::Args;
 use selfcls_core::Config;
 use selfcls_core::config::{Layers, Origin, presets};
 use selfcls_core::data;
+use selfcls_core::eval::Keep;
 use selfcls_core::metrics::ClusterReport;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -94,11 +95,11 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     // The file is measured, not the model it came from: it is what gets deployed.
     let test = data::open(TEST_SOURCE, &config.data)?;
     let mut subject = Subject::exported(exported.classifier);
-    let extracted = subject.extract(&test, "evaluating", progress)?;
+    let extracted = subject.extract(&test, "evaluating", Keep::Nothing, progress)?;
     let labels = extracted.labels.as_deref().unwrap_or_default();
     let report = ClusterReport::new(labels, &extracted.assignments[0])?;
     let picture = args.out.join("classes.png");
-    draw(&picture, &*test, &extracted, 0)?;
+    draw_classes(&picture, &*test, &extracted, 0)?;
 
     let summary = Summary {
         nmi: report.nmi,
