@@ -154,7 +154,8 @@ impl Case {
     /// If this build does not know the backbone.
     fn config(&self) -> Result<Config, String> {
         let text = format!("[model]\nbackbone = \"{}\"\n", self.arch);
-        let mut config = Config::from_toml(&text)?;
+        let unknown = |_| format!("this build has no backbone {}", self.arch);
+        let mut config = Config::from_toml(&text).map_err(unknown)?;
         config.model.hidden_dim = HIDDEN;
         config.model.dim = DIM;
         config.model.heads = HEADS.to_vec();

@@ -53,21 +53,19 @@ def main():
 
     queries, references = (np.fromfile(p, np.float32).reshape(-1, args.dim) for p in (args.queries, args.references))
     make = {"torch": torch_search, "scikit-learn": sklearn_search}[args.library]
-    make(queries[:256], references, args.k, args.threads)()
-
+    warm_up = make(queries[:256], references, args.k, args.threads)
     search = make(queries, references, args.k, args.threads)
-    peak = None
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
         before = status("VmRSS:")
     except OSError:
         before = None
+    warm_up()
     start = time.perf_counter()
     found = search()
     seconds = time.perf_counter() - start
-    if before is not None:
-        peak = status("VmHWM:") - before
+    peak = None if before is None else status("VmHWM:") - before
     found.astype(np.uint32).tofile(args.neighbours)
     print(json.dumps({"seconds": seconds, "peak_mib": peak}))
 
