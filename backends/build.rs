@@ -1,39 +1,64 @@
-//! Passes on where libtorch lies, when the feature `tch` is on.
-//!
-//! `torch-sys` links its libraries but leaves the run-time search path to whoever makes the binary,
-//! and cargo applies a link argument only to the package whose build script prints it. So every
-//! package of the workspace with a binary, a test or a benchmark runs this script:
-//! `build = "../backends/build.rs"` in its manifest.
+//! What every package with a binary does for libtorch, and, with the feature `tch`, the C++ half of the
+//! ATen kernels.
 
-use std::env;
-use std::path::Path;
+#[path = "libtorch/build.rs"]
+mod libtorch;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(libtorch_gpu)");
-    // Set by `torch-sys` (`links = "tch"`) for the packages that depend on it directly.
-    println!("cargo::rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
-    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB") else {
-        return;
-    };
-    let lib = Path::new(&lib);
+    libtorch::main();
+    #[cfg(feature = "tch")]
+    kernels::compile();
+}
 
-    if env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "unix") {
-        println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+#[cfg(feature = "tch")]
+mod kernels {
+    use std::env;
+    use std::path::{Path, PathBuf};
+
+    const SOURCE: &str = "src/aten/ops.cpp";
+
+    pub(super) fn compile() {
+        println!("cargo::rerun-if-changed={SOURCE}");
+        for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+            println!("cargo::rerun-if-env-changed={name}");
+        }
+        let Some(include) = include_dir() else {
+            fail(
+                "libtorch's headers were not found (include/ATen): set LIBTORCH to an unpacked libtorch \
+                 (`cargo xtask setup libtorch`), or LIBTORCH_INCLUDE to the folder that holds its `include`",
+            );
+        };
+        // As torch-sys: every libtorch since 2.7 is built with it.
+        let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+        let compiled = cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .warnings(false)
+            .include(include)
+            .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+            .file(SOURCE)
+            .try_compile("selfcls_aten");
+        if let Err(error) = compiled {
+            fail(&format!(
+                "backends/{SOURCE} did not compile: it needs a C++17 compiler (on Debian and Ubuntu \
+                 `apt-get install g++`; CXX names another) and the headers of the libtorch that is linked; \
+                 {error}"
+            ));
+        }
     }
 
-    // burn-tch decides at build time whether it knows a GPU, and panics on `cuda` if it does not:
-    // the same question asked here lets `open` refuse with an explanation instead.
-    let gpu_libraries = ["libtorch_cuda.so", "libtorch_hip.so", "torch_cuda.dll"];
-    if gpu_libraries.iter().any(|name| lib.join(name).exists()) {
-        println!("cargo::rustc-cfg=libtorch_gpu");
+    /// Beside the libraries, as in every distribution of libtorch, unless told otherwise.
+    fn include_dir() -> Option<PathBuf> {
+        let told = env::var_os("LIBTORCH_INCLUDE").map(|root| Path::new(&root).join("include"));
+        let beside = env::var_os("DEP_TCH_LIBTORCH_LIB")
+            .and_then(|lib| Some(Path::new(&lib).parent()?.join("include")));
+        told.into_iter()
+            .chain(beside)
+            .find(|folder| folder.join("ATen/core/Tensor.h").exists())
     }
 
-    let version = lib.parent().map(|root| root.join("build-version"));
-    if let Some(version) = version.and_then(|file| std::fs::read_to_string(file).ok()) {
-        println!(
-            "cargo::rustc-env=SELFCLS_LIBTORCH_VERSION={}",
-            version.trim()
-        );
+    fn fail(reason: &str) -> ! {
+        println!("cargo::error=the feature `tch` cannot be built: {reason}");
+        std::process::exit(1);
     }
 }

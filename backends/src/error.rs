@@ -1,5 +1,7 @@
 //! Why a device cannot be opened, each reason with its fix.
 
+use selfcls_core::config::Precision;
+
 use crate::{Backend, Selection};
 
 /// A backend or a device that is not to be had. The message is one paragraph: what is missing, why,
@@ -20,12 +22,33 @@ pub enum BackendError {
         /// What to do.
         fix: String,
     },
+    /// The device computes in f32 only.
+    #[error(
+        "train.precision = \"{name}\" is not to be had on {device}, which computes in f32 only: choose \
+         --backend tch, or train.precision = \"f32\"",
+        name = precision_name(*.precision)
+    )]
+    Precision {
+        /// The device's name for people.
+        device: String,
+        /// What was asked for.
+        precision: Precision,
+    },
     /// The number of threads was set after they had started.
     #[error(
         "the number of threads is fixed once the first of them has started: set it before \
          anything is computed, or with RAYON_NUM_THREADS"
     )]
     ThreadsRunning,
+}
+
+/// As it is written in the configuration.
+fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+        Precision::Fp16 => "fp16",
+    }
 }
 
 /// The cargo flag that adds `backend` to a build, and what has to be there first.

@@ -15,13 +15,19 @@
 //!
 //! ```no_run
 //! use selfcls_backends::{Selection, open};
+//! use selfcls_core::config::Precision;
 //!
 //! let selection: Selection = "tch:cuda:1".parse()?;
 //! let opened = open(&selection)?;
 //! eprintln!("training on {}", opened.name);
-//! let device = opened.device.autodiff();
+//! let runtime = opened.runtime(Precision::F32)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Kernels and precision
+//!
+//! [`Opened::runtime`] hands core the fastest kernels for the device: burn's own operations, or on libtorch
+//! ATen's, channels-last, in f32, bf16 or fp16 (`AtenKernels`).
 //!
 //! # Threads
 //!
@@ -29,6 +35,8 @@
 //! libtorch has a pool of its own. [`set_threads`] sets both. Without it rayon reads
 //! `RAYON_NUM_THREADS` and libtorch `OMP_NUM_THREADS`, and both default to the number of cores.
 
+#[cfg(feature = "tch")]
+mod aten;
 mod error;
 mod open;
 mod selection;
@@ -40,6 +48,8 @@ mod adapters;
 #[cfg(feature = "tch")]
 mod libtorch;
 
+#[cfg(feature = "tch")]
+pub use aten::AtenKernels;
 pub use burn::tensor::Device;
 pub use error::BackendError;
 pub use open::{Opened, open};

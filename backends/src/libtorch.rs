@@ -40,18 +40,23 @@ pub(crate) fn set_threads(threads: NonZeroUsize) {
     tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
 }
 
+/// The device that is meant: for [`TchDevice::Best`] the first GPU, or else the CPU.
+pub(crate) fn resolve(choice: TchDevice) -> TchDevice {
+    match choice {
+        TchDevice::Best if cuda_devices() > 0 => TchDevice::Cuda(0),
+        TchDevice::Best if has_mps() => TchDevice::Mps,
+        TchDevice::Best => TchDevice::Cpu,
+        named => named,
+    }
+}
+
 /// Opens a device: the handle, and its name for people.
 #[expect(
     deprecated,
     reason = "burn 0.22 is the last line with burn-tch; the version is pinned for it"
 )]
 pub(crate) fn open(choice: TchDevice) -> Result<(Device, String), BackendError> {
-    let device = match choice {
-        TchDevice::Best if cuda_devices() > 0 => TchDevice::Cuda(0),
-        TchDevice::Best if has_mps() => TchDevice::Mps,
-        TchDevice::Best => TchDevice::Cpu,
-        named => named,
-    };
+    let device = resolve(choice);
     let handle = match device {
         TchDevice::Cuda(index) => {
             check_cuda(choice, index)?;

@@ -1,7 +1,11 @@
 //! From a selection to a device.
 
 use burn::tensor::Device;
+use selfcls_core::config::Precision;
+use selfcls_core::runtime::Runtime;
 
+#[cfg(feature = "tch")]
+use crate::TchDevice;
 use crate::{Backend, BackendError, Selection};
 
 /// A device that is ready for tensors.
@@ -13,6 +17,34 @@ pub struct Opened {
     pub backend: Backend,
     /// What it is, for people: `flex (2 threads)`, `tch:cuda:0 (libtorch 2.9.0)`.
     pub name: String,
+    /// Whether operations return before they are done.
+    asynchronous: bool,
+    /// Whether ATen's kernels serve it.
+    #[cfg(feature = "tch")]
+    aten: bool,
+}
+
+impl Opened {
+    /// A single process on this device with the fastest kernels there are for it, computing convolutions
+    /// and linear layers in `precision`.
+    ///
+    /// # Errors
+    /// [`BackendError::Precision`] where only f32 is to be had.
+    pub fn runtime(&self, precision: Precision) -> Result<Runtime, BackendError> {
+        let mut runtime = Runtime::new(self.device.clone());
+        runtime.asynchronous = self.asynchronous;
+        #[cfg(feature = "tch")]
+        if self.aten {
+            runtime.kernels = std::sync::Arc::new(crate::AtenKernels::new(precision));
+        }
+        if runtime.kernels.precision() != precision {
+            return Err(BackendError::Precision {
+                device: self.name.clone(),
+                precision,
+            });
+        }
+        Ok(runtime)
+    }
 }
 
 /// Opens the selected device.
@@ -47,7 +79,29 @@ pub fn open(selection: &Selection) -> Result<Opened, BackendError> {
         device,
         backend,
         name,
+        asynchronous: is_asynchronous(*selection),
+        #[cfg(feature = "tch")]
+        aten: has_aten_kernels(*selection),
     })
+}
+
+/// GPUs are; so is wgpu's software driver, which runs on threads of its own.
+fn is_asynchronous(selection: Selection) -> bool {
+    match selection {
+        Selection::Wgpu(_) => true,
+        #[cfg(feature = "tch")]
+        Selection::Tch(device) => crate::libtorch::resolve(device) != TchDevice::Cpu,
+        _ => false,
+    }
+}
+
+/// CPUs and CUDA; on Apple's GPU burn's own operations, until somebody has tried these there.
+#[cfg(feature = "tch")]
+fn has_aten_kernels(selection: Selection) -> bool {
+    match selection {
+        Selection::Tch(device) => crate::libtorch::resolve(device) != TchDevice::Mps,
+        _ => false,
+    }
 }
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]

@@ -2,10 +2,10 @@
 //! that does the same with Pillow and onnxruntime.
 //!
 //! ```text
-//! cargo bench -p selfcls-benches --bench infer -- --model M.onnx --data FOLDER \
-//!     --peer-python PYTHON --peer-script classify.py --json
+//! cargo bench -p selfcls-benches --bench infer -- --data FOLDER --peer-python PYTHON --json
 //! ```
 //!
+//! The model is a ResNet-18 for 224 pixels with initial weights, exported by this build, or that of `--model`.
 //! Ours and the peer run in turn, each in a process of its own (a process is bound to one engine), on the
 //! same files, threads and batch; each figure is the median of `--rounds`. The peer is called as
 //! `PYTHON SCRIPT MODEL FOLDER --batch N --threads N --limit N --resize N --crop N` and prints a JSON
@@ -14,35 +14,35 @@
 #![allow(clippy::print_stdout)]
 
 use clap::Parser;
+use selfcls_backends::{Selection, open};
+use selfcls_benches::Outcome;
+use selfcls_benches::figures::{Better, Turns, sentence};
+use selfcls_benches::peer::{PeerArgs, figure, run};
+use selfcls_core::Config;
 use selfcls_core::data::read_all;
+use selfcls_core::metadata::{Metadata, TrainingSummary};
+use selfcls_core::model::state_dict;
 use selfcls_core::pixels::Rgb8;
-use selfcls_export::{Classifier, EngineChoice, Options};
+use selfcls_export::{Classifier, EngineChoice, OnnxWriter, Options};
 use serde_json::{Value, json};
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
 /// Images classified per second, ours beside a Python peer.
 #[derive(Parser)]
 struct Args {
-    /// An exported classifier.
+    /// An exported classifier; without it, a ResNet-18 with initial weights is exported first.
     #[arg(long)]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// A folder of images, searched recursively.
     #[arg(long)]
     data: PathBuf,
     /// ONNX Runtime's library; without it, ORT_DYLIB_PATH or a well-known place must have it.
     #[arg(long)]
     onnxruntime: Option<PathBuf>,
-    /// The peer's interpreter.
-    #[arg(long, requires = "peer_script")]
-    peer_python: Option<PathBuf>,
-    /// The peer's program.
-    #[arg(long, requires = "peer_python")]
-    peer_script: Option<PathBuf>,
+    #[command(flatten)]
+    peer: PeerArgs,
     /// Images per run of the network; one case each.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     batch: Vec<usize>,
@@ -68,20 +68,22 @@ struct Args {
 
 fn main() -> Outcome<()> {
     let args = Args::parse();
+    let folder = tempfile::tempdir()?;
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => untrained(folder.path())?,
+    };
     if let Some(engine) = &args.measure {
-        println!("{}", measure(&args, engine)?);
+        println!("{}", measure(&args, &model, engine)?);
         return Ok(());
     }
     for engine in ["onnxruntime", "tract"] {
         for &batch in &args.batch {
-            let case = compare(&args, engine, batch)?;
+            let case = compare(&args, &model, engine, batch)?;
             if args.json {
                 println!("{case}");
             } else {
-                println!(
-                    "{} batch {batch}: ours {} images/s, peer {}, ratio {}",
-                    case["engine"], case["ours"], case["peer"], case["ratio"]
-                );
+                println!("{}", sentence(&case));
             }
         }
     }
@@ -89,43 +91,52 @@ fn main() -> Outcome<()> {
 }
 
 /// One case: the sides in turn, `rounds` times.
-fn compare(args: &Args, engine: &str, batch: usize) -> Outcome<Value> {
-    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+fn compare(args: &Args, model: &Path, engine: &str, batch: usize) -> Outcome<Value> {
+    let mut turns = Turns::default();
     let mut last = Value::Null;
     for _ in 0..args.rounds.max(1) {
-        last = run(&mut ourselves(args, engine, batch)?)?;
-        ours.push(figure(&last, "images_per_s")?);
-        if let (Some(python), Some(script)) = (&args.peer_python, &args.peer_script) {
+        last = run(&mut ourselves(args, model, engine, batch)?)?;
+        turns.ours.push(figure(&last, "images_per_s")?);
+        if let Some(mut peer) = args.peer.command("infer.py") {
             let crop = last["crop"].to_string();
             let resize = last["resize"].to_string();
-            let mut peer = Command::new(python);
-            peer.arg(script).arg(&args.model).arg(&args.data);
+            peer.arg(model).arg(&args.data);
             peer.args(["--crop", &crop, "--resize", &resize]);
             peer.args(limits(args, batch));
-            peers.push(figure(&run(&mut peer)?, "wall_images_per_s")?);
+            turns
+                .peer
+                .push(figure(&run(&mut peer)?, "wall_images_per_s")?);
         }
     }
-    let ours = median(ours);
-    let peer = median(peers);
-    Ok(json!({
+    let case = json!({
         "bench": "infer",
         "case": format!("{engine} batch {batch}"),
         "engine": last["engine"],
         "images": last["images"],
         "threads": args.threads,
-        "ours": ours,
-        "peer": peer,
-        "ratio": ours.zip(peer).map(|(ours, peer)| ours / peer),
-        "units": "images/s",
         "open_ms": last["open_ms"],
         "prepare_share": last["prepare_share"],
-    }))
+    });
+    Ok(turns.report(case, "images/s", Better::Higher))
 }
 
-fn ourselves(args: &Args, engine: &str, batch: usize) -> Outcome<Command> {
+/// Exports a ResNet-18 with initial weights: how long it takes does not depend on what it has learnt.
+fn untrained(folder: &Path) -> Outcome<PathBuf> {
+    let mut config = Config::default();
+    config.model.hidden_dim = 512;
+    config.model.heads = vec![1000];
+    let device = open(&Selection::default())?.device;
+    let weights = state_dict(&config.model.init(&device, 0));
+    let metadata = Metadata::new(&config, TrainingSummary::default());
+    let path = folder.join("resnet18.onnx");
+    OnnxWriter::new(&config.model, &weights, metadata).write(&path)?;
+    Ok(path)
+}
+
+fn ourselves(args: &Args, model: &Path, engine: &str, batch: usize) -> Outcome<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--measure", engine]);
-    command.arg("--model").arg(&args.model);
+    command.arg("--model").arg(model);
     command.arg("--data").arg(&args.data);
     if let Some(library) = &args.onnxruntime {
         command.arg("--onnxruntime").arg(library);
@@ -147,33 +158,8 @@ fn limits(args: &Args, batch: usize) -> Vec<String> {
         .collect()
 }
 
-/// Runs a side and reads the JSON object that it prints last.
-fn run(command: &mut Command) -> Outcome<Value> {
-    let output = command.output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match text.lines().last().filter(|_| output.status.success()) {
-        Some(line) => Ok(serde_json::from_str(line)?),
-        None => Err(format!(
-            "{command:?} failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        )
-        .into()),
-    }
-}
-
-fn figure(side: &Value, key: &str) -> Outcome<f64> {
-    side[key]
-        .as_f64()
-        .ok_or_else(|| format!("`{key}` is not a number in {side}").into())
-}
-
-fn median(mut figures: Vec<f64>) -> Option<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
-}
-
 /// Our side: classifies one batch to warm up, then all files against the clock.
-fn measure(args: &Args, engine: &str) -> Outcome<Value> {
+fn measure(args: &Args, model: &Path, engine: &str) -> Outcome<Value> {
     let choice = match (engine, &args.onnxruntime) {
         ("tract", _) => EngineChoice::Tract,
         (_, Some(library)) => EngineChoice::OnnxRuntimeAt(library.clone()),
@@ -185,7 +171,7 @@ fn measure(args: &Args, engine: &str) -> Outcome<Value> {
         threads: args.threads,
         ..Options::default()
     };
-    let classifier = Classifier::open(&args.model, &options)?;
+    let classifier = Classifier::open(model, &options)?;
     let open = started.elapsed();
 
     let mut files = Vec::new();

@@ -1,8 +1,7 @@
 //! Making the views of training images, from file to normalised floats; beside Python pipelines.
 //!
 //! ```text
-//! cargo bench -p selfcls-benches --bench views -- --data FOLDER \
-//!     --peer-python PYTHON --peer-script views.py --json
+//! cargo bench -p selfcls-benches --bench views -- --data FOLDER --peer-python PYTHON --json
 //! ```
 //!
 //! One thread on either side, on the same files, in turn; each figure is the median of `--rounds`. On
@@ -14,17 +13,16 @@
 #![allow(clippy::print_stdout)]
 
 use clap::Parser;
+use selfcls_benches::Outcome;
+use selfcls_benches::figures::{Better, Turns, sentence};
+use selfcls_benches::peer::{self, PeerArgs};
 use selfcls_core::config::ViewsConfig;
 use selfcls_core::data::{ImageFolder, is_image_name, read};
 use selfcls_core::views::Recipe;
 use serde_json::{Value, json};
-use std::error::Error;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Images (all views of each) per second, ours beside a Python peer.
 #[derive(Parser)]
@@ -32,12 +30,8 @@ struct Args {
     /// A folder of JPEG files, searched recursively.
     #[arg(long)]
     data: PathBuf,
-    /// The peer's interpreter.
-    #[arg(long, requires = "peer_script")]
-    peer_python: Option<PathBuf>,
-    /// The peer's program.
-    #[arg(long, requires = "peer_python")]
-    peer_script: Option<PathBuf>,
+    #[command(flatten)]
+    peer: PeerArgs,
     /// The peer's pipelines; one case each.
     #[arg(long, value_delimiter = ',', default_values = ["albumentations", "torchvision", "decode"])]
     pipelines: Vec<String>,
@@ -78,10 +72,7 @@ fn main() -> Outcome<()> {
         if args.json {
             println!("{case}");
         } else {
-            println!(
-                "{}: ours {} images/s, peer {}, ratio {}",
-                case["case"], case["ours"], case["peer"], case["ratio"]
-            );
+            println!("{}", sentence(&case));
         }
     }
     Ok(())
@@ -106,15 +97,13 @@ fn files(args: &Args) -> Outcome<Vec<PathBuf>> {
 fn compare(args: &Args, pipeline: &str, files: &[PathBuf], recipe: &Recipe) -> Outcome<Value> {
     let decode_only = pipeline == "decode";
     let clock = Clock::best();
-    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    let mut turns = Turns::default();
     for _ in 0..args.rounds.max(1) {
-        ours.push(measure(&clock, files, recipe, decode_only)?);
-        if let (Some(python), Some(script)) = (&args.peer_python, &args.peer_script) {
-            let mut command = Command::new(python);
-            command
-                .arg(script)
-                .arg(&args.data)
-                .args(["--pipeline", pipeline]);
+        turns
+            .ours
+            .push(measure(&clock, files, recipe, decode_only)?);
+        if let Some(mut command) = args.peer.command("views.py") {
+            command.arg(&args.data).args(["--pipeline", pipeline]);
             for (name, value) in [
                 ("--count", args.count),
                 ("--global-size", args.global_size),
@@ -123,24 +112,24 @@ fn compare(args: &Args, pipeline: &str, files: &[PathBuf], recipe: &Recipe) -> O
             ] {
                 command.args([name, &value.to_string()]);
             }
-            peers.push(peer(&mut command, clock.peer_figure())?);
+            let figures = peer::run(command.env("OMP_NUM_THREADS", "1"))?;
+            turns
+                .peer
+                .push(peer::figure(&figures, clock.peer_figure())?);
         }
     }
-    let (ours, peer) = (median(ours), median(peers));
     let views = format!(
         "2x{} + {}x{}",
         args.global_size, args.locals, args.local_size
     );
-    Ok(json!({
+    let case = json!({
         "bench": "views",
         "case": if decode_only { "decode".to_owned() } else { format!("decode and {views}, beside {pipeline}") },
         "images": files.len(),
         "threads": 1,
-        "ours": ours,
-        "peer": peer,
-        "ratio": ours.zip(peer).map(|(ours, peer)| ours / peer),
-        "units": format!("images per second of {}", clock.name()),
-    }))
+    });
+    let units = format!("images per second of {}", clock.name());
+    Ok(turns.report(case, &units, Better::Higher))
 }
 
 /// Our images per second. The views go into fresh memory, as they do in a batch.
@@ -151,11 +140,12 @@ fn measure(clock: &Clock, files: &[PathBuf], recipe: &Recipe, decode_only: bool)
             black_box(&image);
             return Ok(());
         }
-        for view in 0..recipe.count() {
-            let mut out = vec![0.0; recipe.view_len(view)];
-            recipe.make(&image, 0, 0, number as u64, view, &mut out);
-            black_box(&out);
-        }
+        let mut views: Vec<Vec<f32>> = (0..recipe.count())
+            .map(|view| vec![0.0; recipe.view_len(view)])
+            .collect();
+        let mut outs: Vec<&mut [f32]> = views.iter_mut().map(Vec::as_mut_slice).collect();
+        recipe.make_all(&image, 0, 0, number as u64, &mut outs);
+        black_box(&views);
         Ok(())
     };
     once(0, &files[0])?;
@@ -209,23 +199,4 @@ impl Clock {
             Self::Wall(_) => "wall_images_per_s",
         }
     }
-}
-
-/// Runs the peer, on one thread, and takes a figure from the JSON object it prints last.
-fn peer(command: &mut Command, figure: &str) -> Outcome<f64> {
-    let output = command.env("OMP_NUM_THREADS", "1").output()?;
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("the peer failed ({}): {complaint}", output.status).into());
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().last().unwrap_or_default();
-    let values: Value = serde_json::from_str(last)?;
-    let value = values[figure].as_f64();
-    value.ok_or_else(|| format!("the peer printed no {figure}: {last}").into())
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }

@@ -1,8 +1,9 @@
 //! What can be typed: the commands, and the arguments that several of them share.
 
 use crate::commands::{
-    completions::CompletionsArgs, demo::DemoArgs, eval::EvalArgs, export::ExportArgs,
-    metrics::MetricsArgs, predict::PredictArgs, presets::PresetsArgs, train::TrainArgs,
+    completions::CompletionsArgs, convert::ConvertArgs, demo::DemoArgs, eval::EvalArgs,
+    export::ExportArgs, metrics::MetricsArgs, predict::PredictArgs, presets::PresetsArgs,
+    train::TrainArgs,
 };
 use clap::{Args, Parser, Subcommand};
 use selfcls_export::{EngineChoice, Options};
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     Metrics(MetricsArgs),
     Export(ExportArgs),
+    Convert(ConvertArgs),
     Predict(PredictArgs),
     Demo(DemoArgs),
     /// List the backends and devices of this build and this machine, and what to do for those missing

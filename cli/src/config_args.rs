@@ -3,16 +3,17 @@
 use crate::error::{CliError, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use selfcls_core::config::presets::{self, DEFAULT_PRESET, PRESETS};
+use selfcls_core::config::presets::{self, DEFAULT_PRESET};
 use selfcls_core::config::{Config, Key, Layers, Origin, Resolved};
 use std::path::PathBuf;
 
 /// Keys that also have a short name, as flags and in `-h`.
-const SHORT_NAMES: [(&str, &str); 4] = [
+const SHORT_NAMES: [(&str, &str); 5] = [
     ("train.epochs", "epochs"),
     ("train.batch_size", "batch-size"),
     ("train.seed", "seed"),
     ("optim.lr", "lr"),
+    ("pretrained.file", "pretrained"),
 ];
 
 /// A preset, a file and single values, each over the one before.
@@ -23,7 +24,7 @@ pub(crate) struct ConfigArgs {
         long,
         value_name = "NAME",
         default_value = DEFAULT_PRESET,
-        value_parser = PossibleValuesParser::new(PRESETS.iter().map(|preset| preset.name)),
+        value_parser = PossibleValuesParser::new(presets::all().map(|preset| preset.name)),
         hide_possible_values = true
     )]
     preset: String,
@@ -42,7 +43,7 @@ impl ConfigArgs {
     pub(crate) fn resolve(&self) -> Result<Resolved> {
         let mut layers = Layers::default();
         if let Some(preset) = presets::find(&self.preset) {
-            layers = layers.document(preset.toml, Origin::Preset(self.preset.clone()))?;
+            layers = layers.preset(preset)?;
         }
         if let Some(path) = &self.config {
             let text = std::fs::read_to_string(path).map_err(|error| {

@@ -12,19 +12,63 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// # Errors
 /// [`Error::Io`] if the file cannot be created, written, synced or renamed.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = Temporary::beside(path)?;
-    let mut file = File::create_new(&temporary.path).map_err(Error::io("create", path))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io("write", path))?;
-    fs::rename(&temporary.path, path).map_err(Error::io("write", path))?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
-        _ => sync_folder(Path::new(".")),
+    let mut staged = Staged::new(path)?;
+    staged.write(bytes)?;
+    staged.commit()
+}
+
+/// A file in the making, written in parts under another name beside its final one. Dropped before
+/// [`commit`](Self::commit), it disappears.
+#[derive(Debug)]
+pub struct Staged {
+    file: File,
+    temporary: Temporary,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// Begins what will be the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if no file can be created there, [`Error::Invalid`] if `path` has no file name.
+    pub fn new(path: &Path) -> Result<Self> {
+        let temporary = Temporary::beside(path)?;
+        let file = File::create_new(&temporary.path).map_err(Error::io("create", path))?;
+        Ok(Self {
+            file,
+            temporary,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .map_err(Error::io("write", &self.path))
+    }
+
+    /// Syncs the file and gives it its final name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be synced or renamed.
+    pub fn commit(self) -> Result<()> {
+        self.file
+            .sync_all()
+            .map_err(Error::io("write", &self.path))?;
+        fs::rename(&self.temporary.path, &self.path).map_err(Error::io("write", &self.path))?;
+        match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
+            _ => sync_folder(Path::new(".")),
+        }
     }
 }
 
 /// A name beside the final one, unique among processes and threads; removed when dropped, if it still exists.
+#[derive(Debug)]
 struct Temporary {
     path: PathBuf,
 }

@@ -3,39 +3,68 @@
 //! [`PlainKernels`] writes them in burn's own operations and serves every backend. `selfcls-backends`
 //! can supply others (ATen's on libtorch); their gradients must equal these.
 
+use crate::config::Precision;
 use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
 use burn::tensor::ops::ConvOptions;
 use std::fmt::Debug;
 
-/// Batch normalisation over a batch, with the statistics it used.
+/// The statistics that batch normalisation gathers over training, both without autodiff.
+#[derive(Debug, Clone)]
+pub struct RunningStatistics {
+    /// Mean of each channel, `[channels]`.
+    pub mean: Tensor<1>,
+    /// Unbiased variance of each channel, `[channels]`.
+    pub variance: Tensor<1>,
+}
+
+/// Batch normalisation over a batch, with what it does to the running statistics.
 #[derive(Debug)]
 pub struct BatchNormOutput {
     /// The normalised, scaled and shifted input, `[batch, channels, height, width]`.
     pub output: Tensor<4>,
-    /// Mean of each channel, `[channels]`, detached.
-    pub mean: Tensor<1>,
-    /// Biased variance of each channel (divided by the count), `[channels]`, detached.
-    pub variance: Tensor<1>,
+    /// The running statistics with this batch's blended in.
+    pub running: RunningStatistics,
 }
 
 /// Implementations of the operations that training spends its time in.
+///
+/// Weights and statistics are f32; images may come in the precision of [`precision`](Self::precision),
+/// and keep it.
 pub trait Kernels: Send + Sync + Debug {
-    /// Convolution without bias: `[batch, in, h, w]` with `[out, in, kh, kw]`.
+    /// What the callers of these kernels compute convolutions and linear layers in
+    /// ([`Context::autocast`](crate::model::Context::autocast)).
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
+    /// The same weight `[out, in, kh, kw]`, without autodiff, in the memory layout that `conv2d` works on
+    /// best. Elementwise updates keep it, so it is chosen once per model.
+    fn weight_layout(&self, weight: Tensor<4>) -> Tensor<4> {
+        weight
+    }
+
+    /// Convolution without bias: `[batch, in, h, w]` with `[out, in / groups, kh, kw]`. Input and output
+    /// channels fall into `groups` equal parts that do not see each other.
     fn conv2d(
         &self,
         input: Tensor<4>,
         weight: Tensor<4>,
         stride: usize,
         padding: usize,
+        groups: usize,
     ) -> Tensor<4>;
 
-    /// Batch normalisation with the batch's own statistics, `[batch, channels, h, w]`.
+    /// Batch normalisation with the batch's own statistics, `[batch, channels, h, w]`, of which
+    /// `momentum` is the weight in the new running ones.
     fn batch_norm_train(
         &self,
         input: Tensor<4>,
         weight: Tensor<1>,
         bias: Tensor<1>,
+        running: RunningStatistics,
+        momentum: f64,
         eps: f64,
     ) -> BatchNormOutput;
 
@@ -45,10 +74,19 @@ pub trait Kernels: Send + Sync + Debug {
         input: Tensor<4>,
         weight: Tensor<1>,
         bias: Tensor<1>,
-        mean: Tensor<1>,
-        variance: Tensor<1>,
+        running: RunningStatistics,
         eps: f64,
     ) -> Tensor<4>;
+
+    /// `max(input, 0)`.
+    fn relu(&self, input: Tensor<4>) -> Tensor<4> {
+        relu(input)
+    }
+
+    /// `max(lhs + rhs, 0)`, the end of a residual block.
+    fn add_relu(&self, lhs: Tensor<4>, rhs: Tensor<4>) -> Tensor<4> {
+        relu(lhs + rhs)
+    }
 }
 
 /// The operations as burn has them.
@@ -62,8 +100,9 @@ impl Kernels for PlainKernels {
         weight: Tensor<4>,
         stride: usize,
         padding: usize,
+        groups: usize,
     ) -> Tensor<4> {
-        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
         conv2d(input, weight, None, options)
     }
 
@@ -72,13 +111,25 @@ impl Kernels for PlainKernels {
         input: Tensor<4>,
         weight: Tensor<1>,
         bias: Tensor<1>,
+        running: RunningStatistics,
+        momentum: f64,
         eps: f64,
     ) -> BatchNormOutput {
+        let [batch, _, height, width] = input.dims();
+        let count = (batch * height * width) as f64;
         let result = batch_norm_train(input, weight, bias, eps);
+        // Bessel's correction, as PyTorch; a single value has no unbiased variance.
+        let variance = result.variance * (count / (count - 1.0).max(1.0));
+        let blend = |old: Tensor<1>, new: Tensor<1>| {
+            // Buffers stay outside the autodiff graph altogether.
+            old * (1.0 - momentum) + new.without_autodiff() * momentum
+        };
         BatchNormOutput {
             output: result.output,
-            mean: result.mean.detach(),
-            variance: result.variance.detach(),
+            running: RunningStatistics {
+                mean: blend(running.mean, result.mean),
+                variance: blend(running.variance, variance),
+            },
         }
     }
 
@@ -87,10 +138,10 @@ impl Kernels for PlainKernels {
         input: Tensor<4>,
         weight: Tensor<1>,
         bias: Tensor<1>,
-        mean: Tensor<1>,
-        variance: Tensor<1>,
+        running: RunningStatistics,
         eps: f64,
     ) -> Tensor<4> {
+        let RunningStatistics { mean, variance } = running;
         batch_norm(input, weight, bias, mean, variance, eps)
     }
 }

@@ -12,9 +12,10 @@
 //! | [`config`] | the one configuration type, presets, validation |
 //! | [`data`] | image sources, decoding, batches |
 //! | [`views`] | random crops and colour operations, equal to Pillow's and torchvision's |
-//! | [`preprocess`], [`metadata`] | what a deployed classifier needs to know |
+//! | [`preprocess`], [`metadata`], [`positions`] | what a deployed classifier needs to know |
 //! | [`metrics`] | NMI, AMI, ARI, clustering accuracy, nearest-neighbour accuracy |
-//! | [`checkpoint`], [`weights`] | what a run leaves on disk |
+//! | [`checkpoint`], [`weights`], [`loss_scale`] | what a run leaves on disk |
+//! | [`pretrained`] | the authors' and other projects' checkpoints, in and out |
 //! | [`eval`] | one pass of a network over a data set |
 //! | [`picture`], [`atomic`] | a PNG of the discovered classes; files that appear whole or not at all |
 //! | `model`, `loss`, `queue`, `optim`, `train` | the method (feature `train`) |
@@ -25,11 +26,15 @@ pub mod config;
 pub mod data;
 mod error;
 pub mod eval;
+pub mod loss_scale;
 pub mod metadata;
 pub mod metrics;
 pub mod picture;
 pub mod pixels;
+pub mod positions;
 pub mod preprocess;
+pub mod pretrained;
+mod products;
 pub mod random;
 pub mod views;
 pub mod weights;

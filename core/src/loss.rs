@@ -1,4 +1,4 @@
-//! The Self-Classifier loss (arXiv 2103.10994v3, section 3).
+//! The Self-Classifier loss (arXiv 2103.10994v3, section 3; in detail the authors' code).
 //!
 //! For one head with logits `z[v]` of view v, `[batch, classes]`, B samples and C classes:
 //!
@@ -11,11 +11,22 @@
 //! with i != j and not both local. The uniform prior over classes is the softmax over the batch and the
 //! factor B/C. Gradients flow through both factors. Identical views, and equal logits everywhere, both
 //! give exactly ln C: a loss stuck there is a collapsed model.
+//!
+//! Two switches lead back to the first arXiv version: without `normalise_predictions` the second factor
+//! is the plain `log softmax` over classes, without `normalise_targets` the targets keep their sum over
+//! the batch.
+//!
+//! Everything is computed in f32 whatever the logits are. Both softmaxes subtract the maximum first, so
+//! logits of magnitude 100 at a temperature of 0.03 give finite losses and gradients.
+//!
+//! # Memory
+//! A head keeps a constant number (about ten) of tensors of views x batch x classes until its gradient
+//! is taken. Pairs of views are never formed: for each `pred` the targets it meets are summed first.
 
 use crate::config::LossConfig;
 use crate::{Error, Result};
-use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{FloatDType, Tensor};
 
 /// The loss with its temperatures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +34,8 @@ pub struct Loss {
     row_temperature: f64,
     col_temperature: f64,
     eps: f64,
+    normalise_targets: bool,
+    normalise_predictions: bool,
 }
 
 impl LossConfig {
@@ -32,6 +45,8 @@ impl LossConfig {
             row_temperature: self.row_temperature,
             col_temperature: self.col_temperature,
             eps: self.eps,
+            normalise_targets: self.normalise_targets,
+            normalise_predictions: self.normalise_predictions,
         }
     }
 }
@@ -40,21 +55,12 @@ impl Loss {
     /// The mean over heads, `[1]`. `logits` holds `[views, batch, classes]` per head; the first
     /// `globals` views are global, the others local.
     ///
-    /// Memory is linear in views x batch x classes: the pairs are never formed, since for each `pred`
-    /// the targets it meets can be summed first.
-    ///
     /// # Errors
     /// If there is no head, or no pair of views to compare.
     pub fn forward(&self, logits: &[Tensor<3>], globals: usize) -> Result<Tensor<1>> {
         let mut total: Option<Tensor<1>> = None;
         for head in logits {
-            let views = head.dims()[0];
-            if views < 2 || globals == 0 || globals > views {
-                return Err(Error::Invalid(format!(
-                    "the loss compares views: {views} views of which {globals} are global make no pair"
-                )));
-            }
-            let loss = self.head(head.clone(), globals);
+            let loss = self.head(head.clone(), globals)?;
             total = Some(match total {
                 Some(sum) => sum + loss,
                 None => loss,
@@ -66,14 +72,31 @@ impl Loss {
     }
 
     /// The loss of one head, `[views, batch, classes]` to `[1]`.
-    fn head(&self, logits: Tensor<3>, globals: usize) -> Tensor<1> {
+    ///
+    /// # Errors
+    /// If there is no pair of views to compare.
+    pub fn head(&self, logits: Tensor<3>, globals: usize) -> Result<Tensor<1>> {
         let [views, batch, classes] = logits.dims();
+        if views < 2 || globals == 0 || globals > views {
+            return Err(Error::Invalid(format!(
+                "the loss compares views: {views} views of which {globals} are global make no pair"
+            )));
+        }
         let locals = views - globals;
+        let logits = logits.cast(FloatDType::F32);
         let by_batch = softmax(logits.clone() / self.col_temperature, 1);
-        let target = self.normalize(by_batch, 2);
-        let by_class = softmax(logits / self.row_temperature, 2);
-        let pred = self.normalize(by_class, 1);
-        let log_pred = (pred * (batch as f64 / classes as f64) + self.eps).log();
+        let target = if self.normalise_targets {
+            self.normalise(by_batch, 2)
+        } else {
+            by_batch
+        };
+        let rows = logits / self.row_temperature;
+        let log_pred = if self.normalise_predictions {
+            let pred = self.normalise(softmax(rows, 2), 1);
+            (pred * (batch as f64 / classes as f64) + self.eps).log()
+        } else {
+            log_softmax(rows, 2)
+        };
 
         let view = |tensor: &Tensor<3>, v: usize| tensor.clone().slice(v..v + 1);
         let local_sum = |tensor: &Tensor<3>| tensor.clone().slice(globals..views).sum_dim(0);
@@ -92,12 +115,12 @@ impl Loss {
         }
         let pairs = views * (views - 1) - locals * locals.saturating_sub(1);
         let sum = terms.into_iter().reduce(|a, b| a + b);
-        // Invariant: `forward` admits only view counts that make at least one pair, hence one term.
-        sum.expect("at least one pair of views") / -((batch * pairs) as f64)
+        // Invariant: only view counts were admitted that make at least one pair, hence one term.
+        Ok(sum.expect("at least one pair of views") / -((batch * pairs) as f64))
     }
 
     /// Divides by the sum along `dim`, no less than eps (all entries are non-negative).
-    fn normalize(&self, x: Tensor<3>, dim: usize) -> Tensor<3> {
+    fn normalise(&self, x: Tensor<3>, dim: usize) -> Tensor<3> {
         let sum = x.clone().sum_dim(dim).clamp_min(self.eps);
         x / sum
     }

@@ -15,7 +15,7 @@
 //! A reader ignores `selfcls.*` keys it does not know; a change that an old reader would misunderstand
 //! raises the format version, and a newer version is refused.
 
-use crate::config::{Config, ModelConfig};
+use crate::config::{Config, Layout, ModelConfig};
 use crate::preprocess::Preprocess;
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -266,12 +266,16 @@ fn json(value: &impl Serialize) -> String {
 }
 
 fn describe(model: &ModelConfig) -> String {
-    format!(
-        "{}, {} stem, width {}",
-        word(&model.backbone),
-        word(&model.stem),
-        model.width
-    )
+    let name = word(&model.backbone);
+    match model.layout() {
+        Layout::Residual(net) => {
+            format!("{name}, {} stem, width {}", word(&net.stem), net.width)
+        }
+        Layout::Transformer(net) => format!(
+            "{name}, patches of {} pixels, width {}, {} blocks",
+            net.patch, net.dim, net.depth
+        ),
+    }
 }
 
 /// A configuration value as it is written in TOML, without quotes.

@@ -1,11 +1,23 @@
-//! The queue of past embeddings, from which view 0 takes its nearest neighbour.
+//! The queue of past embeddings, from which view 0 takes its nearest neighbour (authors' code).
+//!
+//! # Memory
+//! The queue itself holds `length * (4 dim + 16)` bytes: 1,048,576 embeddings of 128 values are 528 MiB.
+//! A look-up never forms the whole similarity matrix of batch x length, 4 GiB for a batch of 1024 and
+//! that queue: it goes through the queue in blocks of [`SEARCH_VALUES`] / batch rows (at least
+//! [`LEAST_ROWS`]) and keeps the best two so far. At any time it holds the block's rows, two similarity
+//! matrices of the block and two masks of its shape, whatever the length: for batches up to
+//! `SEARCH_VALUES / LEAST_ROWS` = 65,536 at most about `10 * SEARCH_VALUES` = 160 MiB, plus 4 dim bytes
+//! per row of the block on backends that copy a slice.
 
 use crate::checkpoint::QueueState;
 use crate::{Error, Result};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-/// Rows of the queue searched at a time: bounds the similarity matrix to batch x this.
-const BLOCK: usize = 65_536;
+/// Values of a similarity matrix that the search holds at a time.
+pub const SEARCH_VALUES: usize = 1 << 24;
+
+/// Rows searched at a time, at least: below this a large batch would pay for many small products.
+pub const LEAST_ROWS: usize = 256;
 
 /// A ring of the last `length` unit embeddings with the index and label of the sample behind each.
 #[derive(Debug, Clone)]
@@ -15,6 +27,8 @@ pub struct Queue {
     labels: Tensor<1, Int>,
     next: usize,
     full: bool,
+    /// Rows searched at a time; none: as many as the memory bound allows.
+    block: Option<usize>,
 }
 
 /// The nearest neighbours of a batch.
@@ -36,7 +50,15 @@ impl Queue {
             labels: Tensor::zeros([length], &device),
             next: 0,
             full: false,
+            block: None,
         }
+    }
+
+    /// Searches `rows` rows at a time instead of choosing by itself; the result is the same.
+    #[must_use]
+    pub fn with_block(mut self, rows: usize) -> Self {
+        self.block = Some(rows.max(1));
+        self
     }
 
     /// Whether every row has been written: before, there are no neighbours.
@@ -76,7 +98,9 @@ impl Queue {
     }
 
     /// For each query `[batch, dim]` the most similar row (by dot product) that is not of the same sample:
-    /// the second where the first has the query's own index, as happens early in an epoch.
+    /// the second where the first has the query's own index, as happens early in an epoch. Of equally
+    /// similar rows which one comes first is the backend's choice within a block, the earlier block's between
+    /// blocks. Queries and result are without autodiff: neighbours are constants to the gradient.
     pub fn nearest(&self, queries: Tensor<2>, indices: Tensor<1, Int>) -> Neighbours {
         let (first, second) = self.top2(queries);
         let own = self.indices.clone().select(0, first.clone()).equal(indices);
@@ -90,9 +114,11 @@ impl Queue {
     /// Rows with the largest and second largest similarity, `[batch]` each; block by block.
     fn top2(&self, queries: Tensor<2>) -> (Tensor<1, Int>, Tensor<1, Int>) {
         let length = self.length();
+        let automatic = (SEARCH_VALUES / queries.dims()[0].max(1)).max(LEAST_ROWS);
+        let rows = self.block.unwrap_or(automatic);
         let mut best: Option<(Top, Top)> = None;
-        for start in (0..length).step_by(BLOCK) {
-            let end = (start + BLOCK).min(length);
+        for start in (0..length).step_by(rows) {
+            let end = (start + rows).min(length);
             let block = self.embeddings.clone().slice(start..end);
             let similarity = queries.clone().matmul(block.transpose());
             let first = Top::of(similarity.clone(), start);
@@ -163,6 +189,7 @@ impl Queue {
             labels: Tensor::from_data(TensorData::new(state.labels, [length]), &device),
             next: state.next,
             full: state.full,
+            block: None,
         })
     }
 }

@@ -19,6 +19,8 @@ pub enum Purpose {
     Images,
     /// Anything in evaluation that draws (subsets, sampled pictures).
     Evaluation,
+    /// Branches that samples skip in training; counters: step, part and pass, layer.
+    DropPath,
 }
 
 /// The stream for `purpose` and up to three counters.

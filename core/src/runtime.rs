@@ -14,15 +14,19 @@ pub struct Runtime {
     pub kernels: Arc<dyn Kernels>,
     /// The processes of the run.
     pub collective: Arc<dyn Collective>,
+    /// Whether operations return before they are done. Reading a value then waits for all of them, so the
+    /// trainer reads each step's loss only when the next step is under way.
+    pub asynchronous: bool,
 }
 
 impl Runtime {
-    /// A single process on `device` with plain kernels.
+    /// A single process on `device`, taken to be synchronous, with plain kernels.
     pub fn new(device: Device) -> Self {
         Self {
             device: device.without_autodiff(),
             kernels: Arc::new(PlainKernels),
             collective: Arc::new(SingleProcess),
+            asynchronous: false,
         }
     }
 }

@@ -188,6 +188,34 @@ fn a_view_depends_on_its_key_alone() {
 }
 
 #[test]
+fn all_views_at_once_are_the_views_one_by_one() {
+    let recipe = Recipe::new(&ViewsConfig {
+        global_size: 40,
+        local_size: 21,
+        ..ViewsConfig::default()
+    });
+    // Flat, tall (which resizes some views by height first), smaller than a view, and a single line.
+    for (width, height) in [(150, 70), (90, 160), (33, 31), (700, 1), (1, 90)] {
+        let image = test_card(width, height);
+        for sample in 0..10 {
+            let mut all: Vec<Vec<f32>> = (0..recipe.count())
+                .map(|view| vec![f32::NAN; recipe.view_len(view)])
+                .collect();
+            let mut outs: Vec<&mut [f32]> = all.iter_mut().map(Vec::as_mut_slice).collect();
+            recipe.make_all(&image, 5, 1, sample, &mut outs);
+            for (view, made) in all.iter().enumerate() {
+                let mut alone = vec![f32::NAN; recipe.view_len(view)];
+                recipe.make(&image, 5, 1, sample, view, &mut alone);
+                assert!(
+                    *made == alone,
+                    "{width} x {height}, sample {sample}, view {view}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn images_of_any_size_make_views() {
     let mut config = Config::default();
     config.views.global_size = 9;

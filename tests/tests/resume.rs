@@ -41,8 +41,17 @@ fn config(kind: OptimKind) -> Config {
 
 /// Trains in `dir` until step `until`, as a process that is asked to stop there.
 fn train(dir: &Path, config: &Config, until: usize) -> Outcome {
+    train_on(dir, config, until, false)
+}
+
+/// [`train`], reading losses a step late where the device is said to be asynchronous.
+fn train_on(dir: &Path, config: &Config, until: usize, asynchronous: bool) -> Outcome {
     let selection: Selection = "flex".parse().expect("a backend");
     let device = open(&selection).expect("flex runs everywhere").device;
+    let runtime = Runtime {
+        asynchronous,
+        ..Runtime::new(device)
+    };
     let stop = AtomicBool::new(false);
     let mut listen = |event: &Event| {
         if let Event::Step(step) = event
@@ -52,15 +61,7 @@ fn train(dir: &Path, config: &Config, until: usize) -> Outcome {
         }
     };
     let source = Arc::new(Shapes::new(SAMPLES, 0, 20));
-    run(
-        dir,
-        config.clone(),
-        source,
-        Runtime::new(device),
-        &mut listen,
-        &stop,
-    )
-    .expect("trains")
+    run(dir, config.clone(), source, runtime, &mut listen, &stop).expect("trains")
 }
 
 /// Every array and number of the newest checkpoint, and the journal without its clock times.
@@ -82,8 +83,7 @@ fn result(dir: &Path) -> (checkpoint::Snapshot, Vec<serde_json::Value>) {
     (checkpoint::load(&path).expect("loads"), journal)
 }
 
-fn interrupted_equals_undisturbed(kind: OptimKind, stops: &[usize]) {
-    let config = config(kind);
+fn interrupted_equals_undisturbed(config: Config, stops: &[usize]) {
     let undisturbed = tempfile::tempdir().expect("a folder");
     assert!(train(undisturbed.path(), &config, usize::MAX).complete);
     let interrupted = tempfile::tempdir().expect("a folder");
@@ -111,13 +111,42 @@ fn interrupted_equals_undisturbed(kind: OptimKind, stops: &[usize]) {
 /// In the middle of epochs, before and after the queue is full, and at the very end of one.
 #[test]
 fn adamw_resumes_to_the_bit() {
-    interrupted_equals_undisturbed(OptimKind::AdamW, &[2, 5, 13, 16]);
+    interrupted_equals_undisturbed(config(OptimKind::AdamW), &[2, 5, 13, 16]);
 }
 
 /// LARC has one momentum instead of two moments.
 #[test]
 fn larc_resumes_to_the_bit() {
-    interrupted_equals_undisturbed(OptimKind::Larc, &[11]);
+    interrupted_equals_undisturbed(config(OptimKind::Larc), &[11]);
+}
+
+/// Batches in parts end at the same places.
+#[test]
+fn accumulation_resumes_to_the_bit() {
+    let mut config = config(OptimKind::LarcAdamW);
+    config.train.accumulate = 4;
+    interrupted_equals_undisturbed(config, &[3, 14]);
+}
+
+/// On a GPU the loss is read when the next step is under way: events come later, and nothing else changes.
+#[test]
+fn reading_losses_late_changes_nothing() {
+    let mut config = config(OptimKind::AdamW);
+    config.checkpoint.every_steps = 3;
+    let prompt = tempfile::tempdir().expect("a folder");
+    assert!(train_on(prompt.path(), &config, usize::MAX, false).complete);
+    let late = tempfile::tempdir().expect("a folder");
+    for (heard, made) in [(4, 5), (8, 8), (11, 12)] {
+        // 4: the event comes when step 5 is under way, and the run stops behind it. 8 ends an epoch, and
+        // 12 is to be saved: there the trainer waits, but the request came with the event before.
+        let outcome = train_on(late.path(), &config, heard, true);
+        assert_eq!((outcome.complete, outcome.step), (false, made));
+    }
+    assert!(train_on(late.path(), &config, usize::MAX, true).complete);
+    let (expected, journal) = result(prompt.path());
+    let (actual, late_journal) = result(late.path());
+    assert!(expected == actual, "the checkpoints differ");
+    assert_eq!(journal, late_journal);
 }
 
 /// A crash can leave a half-written checkpoint and a line cut off: both are made good.

@@ -1,6 +1,6 @@
 //! `demo`: the whole line on a built-in data set.
 
-use super::eval::draw;
+use super::eval::draw_classes;
 use super::export::{ExportArgs, HeadChoice, export};
 use super::train::train_in;
 use crate::args::{BackendArgs, EngineArgs};
@@ -10,8 +10,9 @@ use crate::progress::Progress;
 use crate::subject::{Subject, device};
 use clap::Args;
 use selfcls_core::Config;
-use selfcls_core::config::{Layers, Origin, presets};
+use selfcls_core::config::{Layers, presets};
 use selfcls_core::data;
+use selfcls_core::eval::Keep;
 use selfcls_core::metrics::ClusterReport;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -56,13 +57,10 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     let engine = EngineArgs { onnxruntime: None };
 
     let source = data::open(TRAIN_SOURCE, &config.data)?;
-    let outcome = train_in(
-        &run_dir,
-        config.clone(),
-        source,
-        device(&backend)?.device,
-        progress,
-    )?;
+    let runtime = device(&backend)?
+        .runtime(config.train.precision)
+        .map_err(CliError::failure)?;
+    let outcome = train_in(&run_dir, config.clone(), source, runtime, progress)?;
 
     let model = args.out.join("shapes.onnx");
     let exported = export(
@@ -94,11 +92,11 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     // The file is measured, not the model it came from: it is what gets deployed.
     let test = data::open(TEST_SOURCE, &config.data)?;
     let mut subject = Subject::exported(exported.classifier);
-    let extracted = subject.extract(&test, "evaluating", progress)?;
+    let extracted = subject.extract(&test, "evaluating", Keep::Nothing, progress)?;
     let labels = extracted.labels.as_deref().unwrap_or_default();
     let report = ClusterReport::new(labels, &extracted.assignments[0])?;
     let picture = args.out.join("classes.png");
-    draw(&picture, &*test, &extracted, 0)?;
+    draw_classes(&picture, &*test, &extracted, 0)?;
 
     let summary = Summary {
         nmi: report.nmi,
@@ -148,10 +146,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
 fn config() -> Result<Config> {
     let preset = presets::find("shapes-demo")
         .ok_or_else(|| CliError::failure("the preset shapes-demo is missing from this build"))?;
-    let mut config = Layers::default()
-        .document(preset.toml, Origin::Preset(preset.name.into()))?
-        .resolve()?
-        .config;
+    let mut config = Layers::default().preset(preset)?.resolve()?.config;
     config.data.source = TRAIN_SOURCE.into();
     Ok(config)
 }

@@ -4,14 +4,13 @@ use crate::args::{BackendArgs, EngineArgs};
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::progress::Progress;
-use crate::subject::{device, model};
+use crate::subject::{device, load, model};
 use clap::Args;
 use selfcls_core::atomic;
-use selfcls_core::checkpoint;
+use selfcls_core::config::Precision;
 use selfcls_core::data::{Shapes, Source};
 use selfcls_core::eval::{Features, ModelNetwork};
 use selfcls_core::metadata::{Metadata, TrainingSummary};
-use selfcls_core::runtime::Runtime;
 use selfcls_export::{Classifier, HeadSelection, OnnxWriter};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -19,8 +18,8 @@ use std::str::FromStr;
 /// Write a trained classifier as an ONNX file, preprocessing and class names included
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// A run directory (its newest checkpoint) or a checkpoint
-    #[arg(value_name = "RUN|CHECKPOINT")]
+    /// A run directory (its newest checkpoint), a checkpoint, or a file of weights (see convert)
+    #[arg(value_name = "RUN|CHECKPOINT|FILE")]
     pub(crate) model: PathBuf,
     /// File to write
     #[arg(long, value_name = "MODEL.onnx")]
@@ -81,10 +80,16 @@ pub(crate) struct Exported {
 
 /// Makes the file, runs it beside the trained model on images, and writes it only if they agree.
 pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> {
-    let checkpoint = checkpoint::find(&args.model)?;
-    let (manifest, weights) = checkpoint::load_model(&checkpoint)?;
-    progress.note(&format!("exporting {}", checkpoint.display()));
+    let (manifest, weights) = load(&args.model)?;
+    progress.note(&format!("exporting {}", args.model.display()));
     let config = &manifest.config;
+    if config.model.heads.is_empty() {
+        return Err(CliError::failure(format!(
+            "{} is a backbone, without classifiers to export",
+            args.model.display()
+        ))
+        .hint("train some on it: train --pretrained FILE --pretrained.parts backbone"));
+    }
     let summary = TrainingSummary {
         epochs: manifest.position.epoch(),
         steps: manifest.position.step as u64,
@@ -100,7 +105,9 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
         .to_bytes()?;
     let classifier = Classifier::from_bytes(bytes.clone(), &args.engine.options())?;
 
-    let runtime = Runtime::new(device(&args.backend)?.device);
+    let runtime = device(&args.backend)?
+        .runtime(Precision::F32)
+        .map_err(CliError::failure)?;
     let model = model(&manifest, &weights, &runtime)?;
     let mut network = ModelNetwork::new(model, runtime, Features::Embedding);
     let mut difference = 0.0_f32;

@@ -30,15 +30,15 @@ pub(crate) struct MetricsArgs {
 }
 
 /// The measures of a [`ClusterReport`] as they are printed, here and by `eval clusters`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct ClusterSummary {
-    nmi: f64,
-    ami: f64,
-    ari: f64,
-    acc: f64,
-    samples: u64,
-    classes: usize,
-    clusters: usize,
+    pub(crate) nmi: f64,
+    pub(crate) ami: f64,
+    pub(crate) ari: f64,
+    pub(crate) acc: f64,
+    pub(crate) samples: u64,
+    pub(crate) classes: usize,
+    pub(crate) clusters: usize,
 }
 
 impl From<&ClusterReport> for ClusterSummary {
@@ -56,15 +56,12 @@ impl From<&ClusterReport> for ClusterSummary {
 }
 
 impl ClusterSummary {
-    /// Prints a JSON object, or a name and a value per line.
-    pub(crate) fn print(&self, json: bool) -> Result<()> {
-        if json {
-            return output::json(self);
-        }
-        output::text(&format!(
+    /// A name and a value per line.
+    pub(crate) fn lines(&self) -> String {
+        format!(
             "nmi      {:.6}\nami      {:.6}\nari      {:.6}\nacc      {:.6}\nsamples  {}\nclasses  {}\nclusters {}\n",
             self.nmi, self.ami, self.ari, self.acc, self.samples, self.classes, self.clusters
-        ))
+        )
     }
 }
 
@@ -87,5 +84,10 @@ pub(crate) fn run(args: &MetricsArgs) -> Result<()> {
         }
         None => ClusterReport::new(&targets, &predictions)?,
     };
-    ClusterSummary::from(&report).print(args.json)
+    let summary = ClusterSummary::from(&report);
+    if args.json {
+        output::json(&summary)
+    } else {
+        output::text(&summary.lines())
+    }
 }

@@ -1,6 +1,7 @@
 //! One module per command: its arguments, and what it does with them.
 
 pub(crate) mod completions;
+pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod eval;
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Eval(args) => eval::run(args, progress),
         Command::Metrics(args) => metrics::run(args),
         Command::Export(args) => export::run(args, progress),
+        Command::Convert(args) => convert::run(args, progress),
         Command::Predict(args) => predict::run(args, progress),
         Command::Demo(args) => demo::run(args, progress),
         Command::Devices => devices::run(),

@@ -7,7 +7,6 @@ use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::subject::device;
 use clap::Args;
-use selfcls_backends::Device;
 use selfcls_core::Config;
 use selfcls_core::data::{self, Source};
 use selfcls_core::runtime::Runtime;
@@ -58,10 +57,13 @@ pub(crate) fn run(args: &TrainArgs, progress: Progress) -> Result<()> {
     let mut config = resolved.config;
     config.data.source = data.display().to_string();
     let opened = device(&args.backend)?;
+    let runtime = opened
+        .runtime(config.train.precision)
+        .map_err(CliError::usage)?;
     let source = data::open(&config.data.source, &config.data)?;
     progress.note(&format!("device: {}", opened.name));
     progress.note(&args.config.summary());
-    let outcome = train_in(out, config, source, opened.device, progress)?;
+    let outcome = train_in(out, config, source, runtime, progress)?;
     output::text(&format!("{}\n", outcome.checkpoint.display()))
 }
 
@@ -71,7 +73,7 @@ pub(crate) fn train_in(
     out: &Path,
     config: Config,
     source: Arc<dyn Source>,
-    device: Device,
+    runtime: Runtime,
     progress: Progress,
 ) -> Result<Outcome> {
     let mut report = Report::new(out, progress);
@@ -79,7 +81,7 @@ pub(crate) fn train_in(
         out,
         config,
         source,
-        Runtime::new(device),
+        runtime,
         &mut |event| report.event(event),
         stop_flag(),
     )?;

@@ -5,14 +5,18 @@ use std::process::Stdio;
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["train"],
         &["eval"],
         &["eval", "clusters"],
         &["eval", "knn"],
+        &["eval", "kmeans"],
+        &["eval", "usage"],
+        &["eval", "compare"],
         &["metrics"],
         &["export"],
+        &["convert"],
         &["predict"],
         &["demo"],
         &["devices"],
@@ -194,6 +198,23 @@ fn presets_are_listed_and_shown() {
     let toml = run(&["presets", "--show", "shapes-demo"]).succeeded();
     let table: toml::Table = toml.parse().unwrap();
     assert!(table.contains_key("train"));
+
+    // A preset that extends another is shown whole, and is a configuration file like any other.
+    let folder = tempfile::tempdir().unwrap();
+    let toml = run(&["presets", "--show", "cifar10"]).succeeded();
+    assert!(toml.contains("# cifar10-small"), "{toml}");
+    std::fs::write(folder.path().join("mine.toml"), &toml).unwrap();
+    let of_preset = run(&["train", "--preset", "cifar10", "--print-config"]).succeeded();
+    let args = [
+        "train",
+        "--preset",
+        "cifar10-small",
+        "--config",
+        "mine.toml",
+    ];
+    let of_file = run_in(folder.path(), &[&args[..], &["--print-config"]].concat()).succeeded();
+    let values = |text: &str| text.parse::<toml::Table>().unwrap();
+    assert_eq!(values(&of_preset), values(&of_file));
 }
 
 #[test]

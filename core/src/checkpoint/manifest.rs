@@ -1,6 +1,7 @@
 //! The part of a checkpoint that is not arrays.
 
 use crate::config::Config;
+use crate::loss_scale::LossScale;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ pub struct Manifest {
     pub samples: usize,
     /// Updates made by the optimiser, per parameter.
     pub optimizer_steps: OptimizerSteps,
+    /// The factor on the loss; none where the precision needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// The queue's ring position; none without a queue.
     pub queue: Option<QueuePosition>,
     /// Size and SHA-256 of every other file.

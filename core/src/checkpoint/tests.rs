@@ -1,5 +1,7 @@
 use super::*;
 use crate::Config;
+use crate::config::Precision;
+use crate::loss_scale::LossScale;
 use crate::weights::Array;
 
 fn snapshot(step: usize, loss: f64) -> Snapshot {
@@ -16,6 +18,7 @@ fn snapshot(step: usize, loss: f64) -> Snapshot {
             },
             samples: 100,
             optimizer_steps: BTreeMap::new(),
+            loss_scale: LossScale::for_precision(Precision::Fp16),
             queue: None,
             files: BTreeMap::new(),
             config: Config::default(),

@@ -12,6 +12,8 @@ section! {
         source: String = String::new(),
         /// Use only the first N images of each class folder, in sorted order; 0 uses all. For unlabelled folders: the first N images. Default 0.
         limit_per_class: usize = 0,
+        /// A text file that names the class folders to use, one per line: the first word (the rest is a comment, as in the authors' imagenet_subsets), or the whole line where a folder's name has spaces. Their order numbers the labels. Default "" (all folders; the authors' --subset-file).
+        classes_file: String = String::new(),
         /// Threads that decode images and make views; 0 uses all cores. The result does not depend on it. Default 0.
         workers: usize = 0,
         /// Keep decoded images in memory while they fit into this many MiB; 0 decodes anew each epoch. Default 1024.
@@ -76,7 +78,7 @@ section! {
 }
 
 section! {
-    /// The loss (arXiv 2103.10994v3, section 3).
+    /// The loss: cross-entropy between views under a uniform prior over classes.
     "loss" => LossConfig {
         /// Temperature of the softmax over classes (rows of the batch x class matrix). Default 0.1 (authors' scripts).
         row_temperature: f64 = 0.1,
@@ -84,6 +86,10 @@ section! {
         col_temperature: f64 = 0.05,
         /// Guards divisions and the logarithm. Default 1e-12 (authors' code).
         eps: f64 = 1e-12,
+        /// Divide each sample's targets by their sum over the classes. Default true (authors' code; false in the first arXiv version's ImageNet training).
+        normalise_targets: bool = true,
+        /// Divide predictions by their sum over the batch and multiply them by batch / classes, the uniform prior. Default true (authors' code; false in the first arXiv version).
+        normalise_predictions: bool = true,
     }
 }
 
@@ -99,22 +105,29 @@ section! {
 
 /// The optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
 pub enum OptimKind {
     /// PyTorch's SGD with momentum, without dampening.
+    #[serde(rename = "sgd")]
     Sgd,
-    /// SGD with layer-wise adaptive rate scaling (LARC with clip off, as NVIDIA apex).
+    /// SGD with layer-wise adaptive rate scaling (LARC, as NVIDIA apex).
+    #[serde(rename = "larc")]
     Larc,
-    /// AdamW.
+    /// AdamW, as PyTorch's.
+    #[serde(rename = "adamw")]
     AdamW,
+    /// AdamW on gradients that LARC has scaled; the weight decay is LARC's, hence no longer decoupled.
+    #[serde(rename = "larc-adamw")]
+    LarcAdamW,
 }
 
 /// The learning rate over the steps after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Half a cosine from `lr` down to `final_lr`.
+    /// Half a cosine from `lr` down to `final_lr`, a new value every step.
     Cosine,
+    /// The same cosine, a new value every epoch.
+    CosineEpochs,
     /// `lr` throughout.
     Constant,
 }
@@ -122,7 +135,7 @@ pub enum Schedule {
 section! {
     /// Optimiser and learning-rate schedule.
     "optim" => OptimConfig {
-        /// sgd, larc or adamw. Default larc (authors' scripts: --sgd --lars).
+        /// sgd, larc (around sgd), adamw or larc-adamw. Default larc (authors' scripts: --sgd --lars).
         kind: OptimKind = OptimKind::Larc,
         /// Learning rate after the warm-up. Default 4.8 (authors' code, for a total batch of 4096).
         lr: f64 = 4.8,
@@ -130,7 +143,7 @@ section! {
         start_lr: f64 = 0.3,
         /// Learning rate towards which the cosine falls. Default 0.0048 (authors' scripts).
         final_lr: f64 = 0.0048,
-        /// cosine or constant. Default cosine (authors' scripts: --cos).
+        /// cosine (per step), cosine-epochs (per epoch, as the first arXiv version on CIFAR) or constant. Default cosine (authors' scripts: --cos).
         schedule: Schedule = Schedule::Cosine,
         /// Epochs of linear warm-up. Default 10 (authors' code).
         warmup_epochs: usize = 10,
@@ -138,28 +151,48 @@ section! {
         momentum: f64 = 0.9,
         /// Weight decay: added to the gradient by sgd and larc, decoupled in adamw. Default 1e-6 (authors' code).
         weight_decay: f64 = 1e-6,
+        /// Weight decay of the backbone's parameters; -1 uses weight_decay. Default -1 (authors' code: --bbone-wd).
+        backbone_weight_decay: f64 = -1.0,
         /// Exempt biases and all one-dimensional parameters from weight decay. Default false (authors' code).
         no_bias_weight_decay: bool = false,
         /// LARC's trust coefficient. Default 0.001 (authors' code).
         trust: f64 = 0.001,
         /// Let LARC only ever lower the learning rate (clip mode of NVIDIA apex). Default false (authors' code).
         larc_clip: bool = false,
-        /// Largest gradient norm per parameter tensor; 0 disables clipping. Default 0 (authors' code).
+        /// Largest gradient norm of each parameter tensor on its own; 0 disables it. Default 0 (authors' code: --clip-grad).
         clip_grad: f64 = 0.0,
+        /// Largest norm of all gradients together, as PyTorch's clip_grad_norm_; 0 disables it. Default 0.
+        clip_grad_global: f64 = 0.0,
         /// AdamW's decay rates of the first and second moment. Default [0.9, 0.999] (PyTorch).
         betas: [f64; 2] = [0.9, 0.999],
     }
 }
 
+/// What convolutions and linear layers are computed in. Weights, statistics and the loss are f32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    F32,
+    /// bfloat16: the range of f32 with 8 bits of precision.
+    Bf16,
+    /// IEEE half precision: 11 bits, and a range so small that the loss must be scaled.
+    Fp16,
+}
+
 section! {
-    /// Epochs, batch size, seed.
+    /// Epochs, batch size, seed, precision.
     "train" => TrainConfig {
         /// Passes over the data. Default 100 (authors' train_100ep).
         epochs: usize = 100,
         /// Images per step, over all ranks. The last incomplete batch of an epoch is dropped. Default 256 (authors' code).
         batch_size: usize = 256,
+        /// Micro-batches that a step is split into, to train with a large batch in little memory. The loss still compares the whole batch (exactly: two passes, one forward pass more); batch normalisation sees micro-batches. Must divide batch_size. Default 1.
+        accumulate: usize = 1,
         /// Seed of weights, shuffles and views. Default 0.
         seed: u64 = 0,
+        /// What convolutions and linear layers are computed in: f32, bf16 or fp16; the last two need --backend tch. Default f32 (authors' scripts).
+        precision: Precision = Precision::F32,
         /// Steps between two lines of metrics. Default 16 (authors' code).
         log_every: usize = 16,
     }

@@ -64,15 +64,13 @@ impl Layers {
     pub fn document(mut self, text: &str, origin: Origin) -> Result<Self> {
         let fail = |reason: &dyn fmt::Display| Error::Config(vec![format!("{origin}: {reason}")]);
         // Checked on its own first, so that the message speaks of this document's lines.
-        Config::from_toml(text).map_err(|error| fail(&error))?;
+        let config = Config::from_toml(text).map_err(|error| fail(&error))?;
         let table: toml::Table = text
             .parse()
             .map_err(|error: toml::de::Error| fail(&error))?;
-        for (section, entries) in table {
-            if let toml::Value::Table(entries) = entries {
-                for (name, value) in entries {
-                    self.set(&section, &name, value, origin.clone());
-                }
+        for (section, entries) in &table {
+            for name in entries.as_table().into_iter().flat_map(toml::Table::keys) {
+                self.adopt(&config, section, name, origin.clone());
             }
         }
         Ok(self)
@@ -83,31 +81,38 @@ impl Layers {
     /// # Errors
     /// [`Error::Config`] if the text is not a value of the key's type.
     pub fn command_line(mut self, key: &Key, text: &str) -> Result<Self> {
+        let fail = |what: &str| Error::Config(vec![format!("{} = {text:?}{what}", key.path())]);
         let current = self
             .merged
             .get(key.section)
             .and_then(|section| section.get(key.name))
-            .cloned()
             .ok_or_else(|| Error::Config(vec![format!("unknown key {}", key.path())]))?;
-        let value = parse_like(&current, text.trim()).ok_or_else(|| {
-            Error::Config(vec![format!(
-                "{} = {text:?} is not {}",
-                key.path(),
-                kind(&current)
-            )])
-        })?;
-        self.set(key.section, key.name, value, Origin::CommandLine);
+        let list = current.is_array();
+        let not_of_kind = format!(" is not {}", kind(current));
+        let value = match parse_like(current, text.trim()) {
+            Some(value) => value,
+            // Some lists have a short form of their own, which their type reads.
+            None if list => toml::Value::String(text.trim().to_string()),
+            None => return Err(fail(&not_of_kind)),
+        };
+        let short_form = list && value.is_str();
+        let mut merged = self.merged.clone();
+        if let Some(toml::Value::Table(entries)) = merged.get_mut(key.section) {
+            entries.insert(key.name.to_string(), value);
+        }
         // Reports values of the right kind but outside the domain, such as an unknown optimiser.
-        toml::Value::Table(self.merged.clone())
+        let config = toml::Value::Table(merged)
             .try_into::<Config>()
             .map_err(|error| {
                 let reason = error.to_string();
-                Error::Config(vec![format!(
-                    "{} = {text:?}: {}",
-                    key.path(),
-                    reason.trim()
-                )])
+                let reason = reason.trim();
+                if short_form {
+                    fail(&format!("{not_of_kind} ({reason})"))
+                } else {
+                    fail(&format!(": {reason}"))
+                }
             })?;
+        self.adopt(&config, key.section, key.name, Origin::CommandLine);
         Ok(self)
     }
 
@@ -126,8 +131,17 @@ impl Layers {
         })
     }
 
-    fn set(&mut self, section: &str, name: &str, value: toml::Value, origin: Origin) {
-        if let Some(toml::Value::Table(entries)) = self.merged.get_mut(section) {
+    /// Takes one value over from `config`: read and written back, so that it stands here in one form
+    /// however it was written.
+    fn adopt(&mut self, config: &Config, section: &str, name: &str, origin: Origin) {
+        let value = toml::Table::try_from(config)
+            // Invariant: see `Config::to_toml`.
+            .expect("a configuration is representable in TOML")
+            .get_mut(section)
+            .and_then(|entries| entries.as_table_mut()?.remove(name));
+        if let (Some(value), Some(toml::Value::Table(entries))) =
+            (value, self.merged.get_mut(section))
+        {
             entries.insert(name.to_string(), value);
             self.origins.insert(format!("{section}.{name}"), origin);
         }
@@ -237,12 +251,42 @@ mod tests {
     }
 
     #[test]
+    fn short_lists_of_heads_stand_there_in_full() {
+        let layers = Layers::default()
+            .document("[model]\nheads = \"2x1k+7\"", Origin::File("f.toml".into()))
+            .expect("a short form");
+        let resolved = layers.clone().resolve().expect("resolves");
+        assert_eq!(resolved.config.model.heads, [1000, 1000, 7]);
+        assert!(
+            resolved
+                .annotated_toml()
+                .contains("heads = [1000, 1000, 7]"),
+            "{}",
+            resolved.annotated_toml()
+        );
+        for (text, heads) in [
+            ("3x5", vec![5; 3]),
+            ("[4, 6]", vec![4, 6]),
+            ("1k", vec![1000]),
+        ] {
+            let resolved = layers
+                .clone()
+                .command_line(key("model.heads"), text)
+                .and_then(Layers::resolve)
+                .expect(text);
+            assert_eq!(resolved.config.model.heads, heads);
+        }
+    }
+
+    #[test]
     fn wrong_values_name_the_key() {
         for (path, text, expected) in [
             ("train.epochs", "ten", "a whole number"),
             ("optim.kind", "adam", "unknown variant"),
             ("train.epochs", "-1", "train.epochs"),
             ("model.heads", "10,x", "a list"),
+            ("model.heads", "10,x", "\"x\" is not a number of classes"),
+            ("views.ratio", "1,x", "a list"),
         ] {
             let error = Layers::default()
                 .command_line(key(path), text)

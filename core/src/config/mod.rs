@@ -4,19 +4,24 @@
 //! something the rest of the crate may trust, and lists every problem at once. [`Layers`] merges
 //! defaults, a preset, a file and command-line values, and remembers where each value came from.
 
+mod backbone;
+mod heads;
 mod keys;
 mod layers;
 mod model;
 pub mod presets;
+mod pretrained;
 mod section;
 mod validate;
 
+pub use backbone::{Arch, Layout, Residual, ResidualBlock, Transformer};
 pub use keys::{
     CheckpointConfig, DataConfig, EvalConfig, Interpolation, LossConfig, OptimConfig, OptimKind,
-    QueueConfig, Schedule, TrainConfig, ViewsConfig,
+    Precision, QueueConfig, Schedule, TrainConfig, ViewsConfig,
 };
 pub use layers::{Layers, Origin, Resolved};
-pub use model::{Arch, ModelConfig, Stem};
+pub use model::{ClassifierInit, HeadInit, ModelConfig, Stem};
+pub use pretrained::{PretrainedConfig, PretrainedParts};
 pub use section::Key;
 
 use serde::{Deserialize, Serialize};
@@ -37,12 +42,14 @@ pub struct Config {
     pub queue: QueueConfig,
     /// Optimiser and learning-rate schedule.
     pub optim: OptimConfig,
-    /// Epochs, batch size, seed.
+    /// Epochs, batch size, seed, precision.
     pub train: TrainConfig,
     /// When checkpoints are written and which are kept.
     pub checkpoint: CheckpointConfig,
     /// Preprocessing outside training: evaluation and the exported file.
     pub eval: EvalConfig,
+    /// Weights to start from.
+    pub pretrained: PretrainedConfig,
 }
 
 impl Config {
@@ -58,6 +65,7 @@ impl Config {
             TrainConfig::KEYS,
             CheckpointConfig::KEYS,
             EvalConfig::KEYS,
+            PretrainedConfig::KEYS,
         ]
         .into_iter()
         .flatten()

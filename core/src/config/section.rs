@@ -23,14 +23,14 @@ macro_rules! section {
     (
         $(#[doc = $doc:expr])+
         $section:literal => $name:ident {
-            $( $(#[doc = $field_doc:expr])+ $field:ident : $type:ty = $default:expr, )+
+            $( $(#[doc = $field_doc:expr])+ $(#[serde($($serde:tt)+)])* $field:ident : $type:ty = $default:expr, )+
         }
     ) => {
         $(#[doc = $doc])+
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct $name {
-            $( $(#[doc = $field_doc])+ pub $field: $type, )+
+            $( $(#[doc = $field_doc])+ $(#[serde($($serde)+)])* pub $field: $type, )+
         }
 
         impl Default for $name {

@@ -3,6 +3,7 @@
 use super::Source;
 use super::cache::Cache;
 use super::decode::{is_image_name, probe, read};
+use super::subset;
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
@@ -38,7 +39,8 @@ impl ImageFolder {
     ///
     /// # Errors
     /// If `root` is no folder, cannot be listed, holds no image, looks like a data set of several
-    /// splits, or if any file is not the image its name says: the first few are listed.
+    /// splits, lacks a class that `data.classes_file` names, or if any file is not the image its name
+    /// says: the first few are listed.
     pub fn open(root: &Path, config: &DataConfig) -> Result<Self> {
         let kind = fs::metadata(root).map_err(Error::io("open", root))?;
         if !kind.is_dir() {
@@ -60,6 +62,9 @@ impl ImageFolder {
             )));
         }
         let mut folder = Self::labelled(root, files)?;
+        if !config.classes_file.is_empty() {
+            folder.keep_classes(Path::new(&config.classes_file))?;
+        }
         folder.limit(config.limit_per_class);
         folder.check_headers()?;
         folder.cache = Cache::new(folder.files.len(), config.cache_mib.saturating_mul(1 << 20));
@@ -128,6 +133,33 @@ impl ImageFolder {
             classes,
             cache: Cache::new(0, 0),
         })
+    }
+
+    /// Keeps the images of the classes that the subset file names, numbered in its order.
+    fn keep_classes(&mut self, file: &Path) -> Result<()> {
+        let Some(labels) = self.labels.take() else {
+            return Err(Error::Data(format!(
+                "data.classes_file chooses among class folders, but {} has no labels: its images are not all in sub-folders, or there is only one",
+                self.root.display()
+            )));
+        };
+        let chosen = subset::select(file, &self.classes)?;
+        let mut number = vec![None; self.classes.len()];
+        for (new, &old) in chosen.iter().enumerate() {
+            number[old] = Some(new);
+        }
+        let files = std::mem::take(&mut self.files);
+        let kept = files
+            .into_iter()
+            .zip(labels)
+            .filter_map(|(file, label)| Some((file, number[label]?)));
+        let (files, labels) = kept.unzip();
+        (self.files, self.labels) = (files, Some(labels));
+        self.classes = chosen
+            .iter()
+            .map(|&class| self.classes[class].clone())
+            .collect();
+        Ok(())
     }
 
     /// Keeps the first `count` images of each class (of all, without classes); 0 keeps all.
@@ -290,6 +322,33 @@ mod tests {
         let limited = open(&root, 1).expect("opens");
         assert_eq!(limited.files, ["a/1.png", "b/1.png"].map(PathBuf::from));
         assert_eq!(limited.label(1), Some(1));
+    }
+
+    #[test]
+    fn a_subset_file_chooses_and_numbers_classes() {
+        let root = folder(&["a/1.png", "b/2.png", "c/3.png", "c/4.png"]);
+        let list = root.path().join("subset.txt");
+        fs::write(&list, "c third\na first\n").expect("writes");
+        let config = DataConfig {
+            classes_file: list.display().to_string(),
+            ..Default::default()
+        };
+        let source = ImageFolder::open(root.path(), &config).expect("opens");
+        assert_eq!(source.classes(), ["c", "a"]);
+        let labels: Vec<_> = (0..source.len()).map(|i| source.label(i)).collect();
+        assert_eq!(labels, [Some(1), Some(0), Some(0)]);
+        assert_eq!(source.image(1).expect("reads").data()[0], 2);
+        fs::write(&list, "a\nzebra\n").expect("writes");
+        let message = ImageFolder::open(root.path(), &config)
+            .err()
+            .expect("refused");
+        assert!(message.to_string().contains("zebra"), "{message}");
+        let flat = folder(&["1.png", "a/2.png"]);
+        let message = ImageFolder::open(flat.path(), &config)
+            .err()
+            .expect("refused");
+        assert!(message.to_string().contains("no labels"), "{message}");
+        assert!(super::super::open("shapes", &config).is_err());
     }
 
     #[test]

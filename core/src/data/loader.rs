@@ -1,8 +1,7 @@
 //! Batches: random views in random order for training, preprocessed images in order for evaluation.
 
 use super::Source;
-use super::prefetch::Prefetch;
-use crate::pixels::Rgb8;
+use super::prefetch::{Demand, Prefetch};
 use crate::preprocess::Preprocess;
 use crate::random::{Draw, Purpose, stream};
 use crate::views::Recipe;
@@ -29,6 +28,7 @@ pub struct Loader {
     source: Arc<dyn Source>,
     recipe: Arc<Recipe>,
     batch_size: usize,
+    parts: usize,
     seed: u64,
     pool: Arc<ThreadPool>,
 }
@@ -56,9 +56,25 @@ impl Loader {
             source,
             recipe: Arc::new(recipe),
             batch_size,
+            parts: 1,
             seed,
             pool: pool(workers)?,
         })
+    }
+
+    /// Hands out every batch in `parts` equal parts, one after the other, so that less is prepared ahead.
+    ///
+    /// # Errors
+    /// If the batches cannot be divided so.
+    pub fn in_parts(mut self, parts: usize) -> Result<Self> {
+        if parts == 0 || !self.batch_size.is_multiple_of(parts) {
+            return Err(Error::Invalid(format!(
+                "a batch of {} images cannot be divided into {parts} equal parts",
+                self.batch_size
+            )));
+        }
+        self.parts = parts;
+        Ok(self)
     }
 
     /// Batches in an epoch; the incomplete last one is left out.
@@ -71,9 +87,9 @@ impl Loader {
         !self.source.classes().is_empty()
     }
 
-    /// The batches of `epoch` from number `first` on. Their order depends on the seed and the epoch
-    /// alone, their views on the seed, the epoch and the sample: beginning in the middle gives the same
-    /// batches as coming from the start.
+    /// The batches of `epoch` from number `first` on, part by part. Their order depends on the seed and
+    /// the epoch alone, their views on the seed, the epoch and the sample: beginning in the middle gives
+    /// the same batches as coming from the start, and the parts of a batch together are the batch.
     pub fn epoch(
         &self,
         epoch: usize,
@@ -82,12 +98,14 @@ impl Loader {
         let mut order: Vec<usize> = (0..self.source.len()).collect();
         stream(self.seed, Purpose::Shuffle, [epoch as u64, 0, 0]).shuffle(&mut order);
         let (source, recipe) = (Arc::clone(&self.source), Arc::clone(&self.recipe));
-        let (pool, seed, size) = (Arc::clone(&self.pool), self.seed, self.batch_size);
+        let (pool, seed) = (Arc::clone(&self.pool), self.seed);
+        let size = self.batch_size / self.parts;
+        let first_part = first * self.parts;
         let steps = self.steps_per_epoch().saturating_sub(first);
-        Prefetch::new(steps, move |number| {
-            let start = (first + number) * size;
+        Prefetch::new(steps * self.parts, move |number, demand| {
+            let start = (first_part + number) * size;
             let indices = &order[start..start + size];
-            pool.install(|| train_batch(&*source, &recipe, seed, epoch as u64, indices))
+            pool.install(|| train_batch(&*source, &recipe, seed, epoch as u64, indices, demand))
         })
     }
 }
@@ -98,34 +116,39 @@ fn train_batch(
     seed: u64,
     epoch: u64,
     indices: &[usize],
+    demand: &Demand,
 ) -> Result<TrainBatch> {
-    let images = decode_all(source, indices)?;
+    let (count, globals) = (recipe.count(), recipe.global_count());
     // Views `from` to `to` of all samples, view by view.
-    let views = |from: usize, to: usize| {
-        let length = recipe.view_len(from);
-        let mut values = vec![0.0; (to - from) * indices.len() * length];
-        values
-            .par_chunks_exact_mut(length)
-            .enumerate()
-            .for_each(|(slot, out)| {
-                let (view, sample) = (from + slot / indices.len(), slot % indices.len());
-                recipe.make(
-                    &images[sample],
-                    seed,
-                    epoch,
-                    indices[sample] as u64,
-                    view,
-                    out,
-                );
-            });
-        values
-    };
-    let globals = recipe.global_count();
+    let room = |from, to| vec![0.0; (to - from) * indices.len() * recipe.view_len(from)];
+    let mut global = room(0, globals);
+    let mut local = (recipe.local_count() > 0).then(|| room(globals, count));
+    let mut samples: Vec<Vec<&mut [f32]>> =
+        indices.iter().map(|_| Vec::with_capacity(count)).collect();
+    let views = global.chunks_exact_mut(recipe.view_len(0));
+    let local_len = recipe.view_len(globals);
+    let views = views.chain(
+        local
+            .iter_mut()
+            .flat_map(|all| all.chunks_exact_mut(local_len)),
+    );
+    for (slot, view) in views.enumerate() {
+        samples[slot % indices.len()].push(view);
+    }
+    samples
+        .par_iter_mut()
+        .zip(indices)
+        .try_for_each(|(views, &index)| {
+            demand.check()?;
+            let image = source.image(index)?;
+            recipe.make_all(&image, seed, epoch, index as u64, views);
+            Ok::<_, Error>(())
+        })?;
     Ok(TrainBatch {
         indices: indices.to_vec(),
         labels: indices.iter().map(|&index| source.label(index)).collect(),
-        global: views(0, globals),
-        local: (recipe.local_count() > 0).then(|| views(globals, recipe.count())),
+        global,
+        local,
     })
 }
 
@@ -159,9 +182,9 @@ impl EvalLoader {
         let pool = pool(workers)?;
         let total = source.len();
         let size = batch_size.max(1);
-        let batches = Prefetch::new(total.div_ceil(size), move |number| {
+        let batches = Prefetch::new(total.div_ceil(size), move |number, demand| {
             let indices: Vec<usize> = (number * size..((number + 1) * size).min(total)).collect();
-            pool.install(|| eval_batch(&*source, &preprocess, &indices))
+            pool.install(|| eval_batch(&*source, &preprocess, &indices, demand))
         });
         Ok(Self { batches })
     }
@@ -179,6 +202,7 @@ fn eval_batch(
     source: &dyn Source,
     preprocess: &Preprocess,
     indices: &[usize],
+    demand: &Demand,
 ) -> Result<EvalBatch> {
     let length = preprocess.input_len();
     let mut images = vec![0.0; indices.len() * length];
@@ -186,6 +210,7 @@ fn eval_batch(
         .par_chunks_exact_mut(length)
         .zip(indices)
         .try_for_each(|(out, &index)| -> Result<()> {
+            demand.check()?;
             preprocess.apply(&*source.image(index)?, out);
             Ok(())
         })?;
@@ -194,13 +219,6 @@ fn eval_batch(
         images,
         labels: indices.iter().map(|&index| source.label(index)).collect(),
     })
-}
-
-fn decode_all(source: &dyn Source, indices: &[usize]) -> Result<Vec<Arc<Rgb8>>> {
-    indices
-        .par_iter()
-        .map(|&index| source.image(index))
-        .collect()
 }
 
 fn pool(workers: usize) -> Result<Arc<ThreadPool>> {
@@ -220,6 +238,9 @@ fn pool(workers: usize) -> Result<Arc<ThreadPool>> {
 mod tests {
     use super::*;
     use crate::config::ViewsConfig;
+    use crate::pixels::Rgb8;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Ten images, one of which may be broken.
     struct Ten {
@@ -292,6 +313,53 @@ mod tests {
     }
 
     #[test]
+    fn parts_make_up_the_batch() {
+        // Ten images, batches of 4: two steps, two images dropped.
+        let views = ViewsConfig {
+            global_size: 16,
+            local_count: 0,
+            ..Default::default()
+        };
+        let whole = || {
+            let source = Arc::new(Ten { broken: None });
+            Loader::new(source, Recipe::new(&views), 4, 5, 1).expect("a loader")
+        };
+        let all = |loader: Loader, first| -> Vec<TrainBatch> {
+            loader
+                .epoch(1, first)
+                .collect::<Result<_>>()
+                .expect("batches")
+        };
+        let (batches, parts) = (
+            all(whole(), 0),
+            all(whole().in_parts(2).expect("divides"), 0),
+        );
+        assert_eq!((batches.len(), parts.len()), (2, 4));
+        let length = 3 * 16 * 16;
+        for (batch, parts) in batches.iter().zip(parts.chunks(2)) {
+            assert_eq!(
+                batch.indices,
+                [&parts[0].indices[..], &parts[1].indices].concat()
+            );
+            // Second view of the fourth sample: the last of its part, too.
+            assert_eq!(batch.global[7 * length..], parts[1].global[3 * length..]);
+        }
+        // The order is the epoch's, however it is cut.
+        let order = |batches: &[TrainBatch]| -> Vec<usize> {
+            batches
+                .iter()
+                .flat_map(|batch| batch.indices.clone())
+                .collect()
+        };
+        let source = Arc::new(Ten { broken: None });
+        let pairs = Loader::new(source, Recipe::new(&views), 2, 5, 1).expect("a loader");
+        assert_eq!(order(&all(pairs, 0))[..8], order(&batches));
+        let second = all(whole().in_parts(2).expect("divides"), 1);
+        assert_eq!(second, parts[2..]);
+        assert!(whole().in_parts(3).is_err());
+    }
+
+    #[test]
     fn epochs_differ_and_each_sample_comes_at_most_once() {
         let order = |epoch| -> Vec<usize> {
             loader(2, None)
@@ -344,6 +412,51 @@ mod tests {
             preprocess.input(&image)
         );
         assert_eq!(batches[2].labels, Some(vec![0, 1]));
+    }
+
+    #[test]
+    fn a_batch_in_the_making_stops_between_samples() {
+        /// Counts what it is asked for; the third image lasts until the test goes on.
+        struct Slow {
+            asked: AtomicUsize,
+            reached: Barrier,
+        }
+        impl Source for Slow {
+            fn len(&self) -> usize {
+                1000
+            }
+            fn image(&self, index: usize) -> Result<Arc<Rgb8>> {
+                if self.asked.fetch_add(1, Ordering::Relaxed) == 2 {
+                    self.reached.wait();
+                    // Time to drop the epoch.
+                    std::thread::sleep(std::time::Duration::from_millis(200));
+                }
+                Ten { broken: None }.image(index)
+            }
+            fn label(&self, _: usize) -> Option<usize> {
+                None
+            }
+            fn classes(&self) -> &[String] {
+                &[]
+            }
+            fn name(&self, index: usize) -> String {
+                index.to_string()
+            }
+        }
+        let source = Arc::new(Slow {
+            asked: AtomicUsize::new(0),
+            reached: Barrier::new(2),
+        });
+        let views = ViewsConfig {
+            global_size: 16,
+            ..Default::default()
+        };
+        let asked = Arc::clone(&source);
+        let loader = Loader::new(source, Recipe::new(&views), 1000, 5, 1).expect("a loader");
+        let epoch = loader.epoch(0, 0);
+        asked.reached.wait();
+        drop(epoch);
+        assert_eq!(asked.asked.load(Ordering::Relaxed), 3);
     }
 
     #[test]

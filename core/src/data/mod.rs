@@ -10,6 +10,7 @@ mod folder;
 mod loader;
 mod prefetch;
 mod shapes;
+mod subset;
 
 pub use decode::{decode, is_image_name, probe, read, read_all};
 pub use folder::ImageFolder;
@@ -53,12 +54,16 @@ pub trait Source: Send + Sync {
 ///
 /// # Errors
 /// If there is no such folder, it holds no images, or some of its files are none; see [`ImageFolder`].
+/// If a class subset is asked of the procedural set.
 pub fn open(source: &str, config: &DataConfig) -> Result<Arc<dyn Source>> {
     match source.split_once(':').map_or(source, |(name, _)| name) {
         "" => Err(Error::Data(
             "no images are given; use --data FOLDER, or --data shapes for the built-in set".into(),
         )),
         // A folder of this name is reached as ./shapes.
+        "shapes" if !config.classes_file.is_empty() => Err(Error::Data(
+            "data.classes_file chooses among class folders; the built-in shapes have none".into(),
+        )),
         "shapes" => Ok(Arc::new(Shapes::parse(source)?)),
         _ => Ok(Arc::new(ImageFolder::open(Path::new(source), config)?)),
     }

@@ -1,8 +1,10 @@
 //! One pass over a data set.
 
-use crate::Result;
+use super::features::{FeatureTable, FileWriter, Key, MemoryWriter, Precision, read_cache};
 use crate::data::{EvalLoader, Source};
 use crate::preprocess::Preprocess;
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Something that turns preprocessed images into logits and features.
@@ -24,7 +26,7 @@ pub struct Forward {
 }
 
 /// What a network says of a whole data set, in the order of the source.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Default)]
 pub struct Extracted {
     /// The images' labels, where the source has them.
     pub labels: Option<Vec<usize>>,
@@ -32,54 +34,186 @@ pub struct Extracted {
     pub assignments: Vec<Vec<usize>>,
     /// Per head and image, the probability of that class.
     pub confidences: Vec<Vec<f32>>,
-    /// Features, `[images, width]`, row-major.
-    pub features: Vec<f32>,
-    /// Values per feature vector.
-    pub width: usize,
+    /// Features of each image; empty if they were not kept.
+    pub features: FeatureTable,
 }
 
-/// Runs `network` over `source` in batches. Probabilities are `softmax(logits / temperature)`.
-/// `progress` is told how many images are done.
-///
-/// # Errors
-/// If an image cannot be read or the network fails.
-pub fn extract(
-    source: Arc<dyn Source>,
-    preprocess: &Preprocess,
-    batch_size: usize,
-    workers: usize,
-    temperature: f32,
-    network: &mut dyn Network,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Extracted> {
-    let mut all = Extracted::default();
-    let mut labels = Vec::new();
-    let mut done = 0;
-    for batch in EvalLoader::new(source, preprocess.clone(), batch_size, workers)? {
-        let batch = batch?;
-        let count = batch.count;
-        let output = network.forward(batch.images, count)?;
-        if all.assignments.is_empty() {
-            all.assignments = vec![Vec::new(); output.logits.len()];
-            all.confidences = vec![Vec::new(); output.logits.len()];
+/// What happens to the features of a pass.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Keep {
+    /// They are dropped: only assignments are wanted.
+    Nothing,
+    /// They stay in memory.
+    Memory(Precision),
+    /// They go to a file, whatever its size, and are read from there; an earlier pass's file is used if it was made
+    /// from the same model, images and preprocessing.
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What this pass depends on.
+        key: Key,
+        /// How they are kept.
+        precision: Precision,
+        /// Whether to make the file anew without looking at it.
+        recompute: bool,
+        /// Whether any features will do, the backbone's or the head's: only assignments are wanted.
+        any_features: bool,
+    },
+}
+
+/// How to go over a source.
+#[derive(Debug, Clone)]
+pub struct Extractor {
+    /// From an image to the network's input.
+    pub preprocess: Preprocess,
+    /// Images per forward pass.
+    pub batch_size: usize,
+    /// Threads that prepare images; 0 for one per core.
+    pub workers: usize,
+    /// Probabilities are `softmax(logits / temperature)`.
+    pub temperature: f32,
+    /// What happens to the features.
+    pub keep: Keep,
+}
+
+impl Extractor {
+    /// What an earlier pass has left in the cache; none if this one has to be made.
+    ///
+    /// # Errors
+    /// If the cache cannot be read, or was made from something else and is not to be made anew.
+    pub fn cached(&self) -> Result<Option<Extracted>> {
+        match &self.keep {
+            Keep::Cache {
+                path,
+                key,
+                recompute: false,
+                any_features,
+                ..
+            } if path.exists() => read_cache(path)?
+                .checked(path, key, *any_features)
+                .map(Some),
+            _ => Ok(None),
         }
-        for (head, logits) in output.logits.iter().enumerate() {
-            for row in logits.chunks_exact(logits.len() / count) {
-                let (class, probability) = strongest(row, temperature);
-                all.assignments[head].push(class);
-                all.confidences[head].push(probability);
+    }
+
+    /// Runs `network` over `source` in batches, without looking for earlier results. `progress` is told how many images
+    /// are done.
+    ///
+    /// # Errors
+    /// If an image cannot be read, the network fails or answers with something that is not finite, or the cache cannot
+    /// be written.
+    pub fn run(
+        &self,
+        source: &Arc<dyn Source>,
+        network: &mut dyn Network,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Extracted> {
+        let mut all = Extracted {
+            labels: (0..source.len()).map(|index| source.label(index)).collect(),
+            ..Extracted::default()
+        };
+        let mut sink = Sink::Nothing;
+        let mut done = 0;
+        let loader = EvalLoader::new(
+            Arc::clone(source),
+            self.preprocess.clone(),
+            self.batch_size,
+            self.workers,
+        )?;
+        for batch in loader {
+            let batch = batch?;
+            let count = batch.count;
+            let output = network.forward(batch.images, count)?;
+            check_finite(&output, &**source, done, count)?;
+            if done == 0 {
+                all.assignments = vec![Vec::with_capacity(source.len()); output.logits.len()];
+                all.confidences = vec![Vec::with_capacity(source.len()); output.logits.len()];
+                let shape = [
+                    source.len(),
+                    output.features.len() / count,
+                    output.logits.len(),
+                ];
+                sink = Sink::new(&self.keep, shape, all.labels.is_some())?;
+            }
+            for (head, logits) in output.logits.iter().enumerate() {
+                for row in logits.chunks_exact(logits.len() / count) {
+                    let (class, probability) = strongest(row, self.temperature);
+                    all.assignments[head].push(class);
+                    all.confidences[head].push(probability);
+                }
+            }
+            sink.append(output.features)?;
+            done += count;
+            progress(done);
+        }
+        sink.finish(&mut all)?;
+        Ok(all)
+    }
+}
+
+/// Where features go.
+enum Sink<'a> {
+    Nothing,
+    Memory(MemoryWriter),
+    File(FileWriter, &'a Path),
+}
+
+impl<'a> Sink<'a> {
+    fn new(keep: &'a Keep, shape: [usize; 3], labelled: bool) -> Result<Self> {
+        Ok(match keep {
+            Keep::Nothing => Self::Nothing,
+            Keep::Memory(precision) => {
+                Self::Memory(MemoryWriter::new(shape[0], shape[1], *precision))
+            }
+            Keep::Cache {
+                path,
+                key,
+                precision,
+                ..
+            } => Self::File(
+                FileWriter::new(path, key, shape, labelled, *precision)?,
+                path,
+            ),
+        })
+    }
+
+    fn append(&mut self, features: Vec<f32>) -> Result<()> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Memory(writer) => {
+                writer.append(features);
+                Ok(())
+            }
+            Self::File(writer, _) => writer.append(&features),
+        }
+    }
+
+    fn finish(self, all: &mut Extracted) -> Result<()> {
+        match self {
+            Self::Nothing => {}
+            Self::Memory(writer) => all.features = writer.finish(),
+            Self::File(writer, path) => {
+                writer.finish(all)?;
+                all.features = read_cache(path)?.extracted.features;
             }
         }
-        all.width = output.features.len() / count;
-        all.features.extend(output.features);
-        labels.extend(batch.labels.into_iter().flatten());
-        done += count;
-        progress(done);
+        Ok(())
     }
-    if labels.len() == done && done > 0 {
-        all.labels = Some(labels);
+}
+
+/// A comparison with NaN would turn it into an ordinary class.
+fn check_finite(output: &Forward, source: &dyn Source, first: usize, count: usize) -> Result<()> {
+    for values in output.logits.iter().chain([&output.features]) {
+        if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+            let image = first + place / (values.len() / count).max(1);
+            return Err(Error::Data(format!(
+                "the network's answer to {} is {}, not a finite number; its weights are damaged, or training diverged",
+                source.name(image),
+                values[place]
+            )));
+        }
     }
-    Ok(all)
+    Ok(())
 }
 
 /// The class with the largest logit and its probability.
@@ -99,7 +233,9 @@ fn strongest(logits: &[f32], temperature: f32) -> (usize, f32) {
 
 #[cfg(test)]
 mod tests {
-    use super::strongest;
+    use super::*;
+    use crate::config::Config;
+    use crate::data::Shapes;
 
     #[test]
     fn the_strongest_class_and_its_probability() {
@@ -109,5 +245,104 @@ mod tests {
         assert!((probability - expected).abs() < 1e-6);
         let (class, probability) = strongest(&[1000.0, -1000.0], 0.001);
         assert_eq!((class, probability), (0, 1.0));
+    }
+
+    /// Two heads whose class is the image's number modulo 3 and 2; features are the number and its half.
+    struct Counting {
+        seen: usize,
+        broken_at: Option<usize>,
+    }
+
+    impl Network for Counting {
+        fn forward(&mut self, _: Vec<f32>, count: usize) -> Result<Forward> {
+            let numbers = self.seen..self.seen + count;
+            self.seen += count;
+            let hot = |classes: usize| {
+                let rows = numbers.clone().map(move |n| n % classes);
+                rows.flat_map(move |hot| {
+                    (0..classes).map(move |class| f32::from(u8::from(class == hot)))
+                })
+                .collect::<Vec<f32>>()
+            };
+            let mut logits = vec![hot(3), hot(2)];
+            if let Some(at) = self.broken_at.filter(|at| numbers.contains(at)) {
+                logits[1][(at - numbers.start) * 2] = f32::NAN;
+            }
+            let features = numbers.flat_map(|n| [n as f32, n as f32 / 2.0]).collect();
+            Ok(Forward { logits, features })
+        }
+    }
+
+    fn extractor(keep: Keep) -> Extractor {
+        let mut config = Config::default();
+        config.views.global_size = 8;
+        Extractor {
+            preprocess: config.preprocess(),
+            batch_size: 4,
+            workers: 1,
+            temperature: 0.1,
+            keep,
+        }
+    }
+
+    fn run(extractor: &Extractor, broken_at: Option<usize>) -> Result<Extracted> {
+        let source: Arc<dyn Source> = Arc::new(Shapes::new(10, 0, 8));
+        let mut network = Counting { seen: 0, broken_at };
+        let mut done = Vec::new();
+        let extracted = extractor.run(&source, &mut network, &mut |count| done.push(count))?;
+        assert_eq!(done, [4, 8, 10]);
+        Ok(extracted)
+    }
+
+    #[test]
+    fn all_batches_are_put_together() {
+        for keep in [Keep::Nothing, Keep::Memory(Precision::Single)] {
+            let kept = keep != Keep::Nothing;
+            let all = run(&extractor(keep), None).expect("runs");
+            assert_eq!(all.assignments[0], [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
+            assert_eq!(all.assignments[1].len(), 10);
+            assert_eq!(all.labels.as_ref().map(Vec::len), Some(10));
+            assert_eq!(all.features.len(), if kept { 10 } else { 0 });
+            if kept {
+                assert_eq!(all.features.read(9..10).expect("reads"), [9.0, 4.5]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cache_is_made_once_and_used_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = |model: &str, recompute| {
+            let source = Shapes::new(10, 0, 8);
+            let plain = extractor(Keep::Nothing);
+            let key = Key::new(model, &source, &plain.preprocess, plain.temperature, "head");
+            extractor(Keep::Cache {
+                path: folder.path().join("features.safetensors"),
+                key,
+                precision: Precision::Single,
+                recompute,
+                any_features: false,
+            })
+        };
+        let first = cache("a", false);
+        assert!(first.cached().expect("nothing yet").is_none());
+        let made = run(&first, None).expect("runs");
+        let found = first.cached().expect("fresh").expect("a cache");
+        assert_eq!(found.assignments, made.assignments);
+        assert_eq!(found.confidences, made.confidences);
+        assert_eq!(found.labels, made.labels);
+        let all = |extracted: Extracted| extracted.features.into_values().expect("reads");
+        assert_eq!(all(found), all(made));
+        let error = cache("b", false).cached().expect_err("stale").to_string();
+        assert!(error.contains("another model"), "{error}");
+        assert!(cache("b", true).cached().expect("not looked at").is_none());
+    }
+
+    #[test]
+    fn an_answer_that_is_not_finite_is_refused_with_its_image() {
+        let error = run(&extractor(Keep::Nothing), Some(6))
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains("shapes:10:0#6 is NaN"), "{error}");
     }
 }

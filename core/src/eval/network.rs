@@ -2,14 +2,14 @@
 
 use super::extract::{Forward, Network};
 use crate::Result;
-use crate::model::{Context, SelfClassifier, to_array};
+use crate::model::{Context, SelfClassifier, to_array, with_weight_layout};
 use crate::runtime::Runtime;
 use burn::tensor::{Tensor, TensorData};
 
 /// Which features a network gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Features {
-    /// The backbone's output, `8 * width` values (what k-NN and linear evaluation usually take).
+    /// The backbone's output, `backbone_dim` values (what k-NN and linear evaluation usually take).
     Backbone,
     /// The head's unit embedding, `dim` values (what an exported file gives).
     Embedding,
@@ -27,7 +27,7 @@ impl ModelNetwork {
     /// `model` must be for inference (without autodiff) and on the runtime's device.
     pub fn new(model: SelfClassifier, runtime: Runtime, features: Features) -> Self {
         Self {
-            model,
+            model: with_weight_layout(model, &*runtime.kernels),
             runtime,
             features,
         }
@@ -39,10 +39,7 @@ impl Network for ModelNetwork {
         let size = ((images.len() / (3 * count)) as f64).sqrt() as usize;
         let data = TensorData::new(images, [count, 3, size, size]);
         let images = Tensor::<4>::from_data(data, &self.runtime.device);
-        let context = Context {
-            kernels: &*self.runtime.kernels,
-            training: false,
-        };
+        let context = Context::evaluation(&*self.runtime.kernels);
         let features = self.model.backbone.forward(images, &context);
         let embeddings = self.model.mlp_head.forward(features.clone(), &context);
         let kept = match self.features {

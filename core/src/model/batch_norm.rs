@@ -1,6 +1,7 @@
 //! Batch normalisation with PyTorch's running statistics.
 
 use super::{Context, Init};
+use crate::kernels::RunningStatistics;
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;
 
@@ -27,8 +28,13 @@ pub struct BatchNorm {
 impl BatchNorm {
     /// Scale 1, shift 0, mean 0, variance 1.
     pub fn new(init: &mut Init<'_>, channels: usize) -> Self {
+        Self::scaled(init, channels, 1.0)
+    }
+
+    /// As [`new`](Self::new), with another initial scale.
+    pub fn scaled(init: &mut Init<'_>, channels: usize, scale: f32) -> Self {
         let (weight, bias) = (
-            init.constant([channels], 1.0),
+            init.constant([channels], scale),
             init.constant([channels], 0.0),
         );
         Self {
@@ -42,22 +48,17 @@ impl BatchNorm {
     /// Normalises by the batch's statistics in training, by the running ones otherwise.
     pub fn forward(&self, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
+        let running = RunningStatistics {
+            mean: self.running_mean.value_sync().without_autodiff(),
+            variance: self.running_var.value_sync().without_autodiff(),
+        };
+        let kernels = context.kernels;
         if !context.training {
-            let mean = self.running_mean.value_sync();
-            let variance = self.running_var.value_sync();
-            return context
-                .kernels
-                .batch_norm_eval(x, weight, bias, mean, variance, EPS);
+            return kernels.batch_norm_eval(x, weight, bias, running, EPS);
         }
-        let [batch, _, height, width] = x.dims();
-        let count = (batch * height * width) as f64;
-        let result = context.kernels.batch_norm_train(x, weight, bias, EPS);
-        blend(&self.running_mean, result.mean);
-        // Bessel's correction; a single value has no unbiased variance, and PyTorch refuses it too.
-        blend(
-            &self.running_var,
-            result.variance.mul_scalar(count / (count - 1.0).max(1.0)),
-        );
+        let result = kernels.batch_norm_train(x, weight, bias, running, MOMENTUM, EPS);
+        self.running_mean.update(result.running.mean);
+        self.running_var.update(result.running.variance);
         result.output
     }
 
@@ -67,11 +68,4 @@ impl BatchNorm {
         self.forward(x.reshape([batch, channels, 1, 1]), context)
             .reshape([batch, channels])
     }
-}
-
-fn blend(state: &RunningState<Tensor<1>>, new: Tensor<1>) {
-    // Buffers stay outside the autodiff graph altogether.
-    let old = state.value_sync().without_autodiff();
-    let new = new.without_autodiff();
-    state.update(old.mul_scalar(1.0 - MOMENTUM) + new.mul_scalar(MOMENTUM));
 }

@@ -1,6 +1,7 @@
 //! The weight-normalised linear classifier (Salimans and Kingma 2016, equation 2).
 
 use super::{Init, l2_norm_rows};
+use crate::config::{ClassifierInit, ModelConfig};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
@@ -17,14 +18,19 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Gain 1; directions `U(-1/sqrt(dim), 1/sqrt(dim))`, PyTorch's default for a linear layer.
-    /// `fixed` classifiers keep both for good.
-    pub fn new(init: &mut Init<'_>, dim: usize, classes: usize, fixed: bool) -> Self {
+    /// A classifier of `classes` classes: gain 1, directions after `config.classifier_init`. Fixed
+    /// classifiers keep both for good, `classifier_gain = false` the gain.
+    pub fn new(init: &mut Init<'_>, config: &ModelConfig, classes: usize) -> Self {
+        let dim = config.dim;
         let weight_g = init.constant([classes, 1], 1.0);
-        let weight_v = init.uniform([classes, dim], 1.0 / (dim as f64).sqrt());
+        let weight_v = match config.classifier_init {
+            ClassifierInit::Uniform => init.uniform([classes, dim], 1.0 / (dim as f64).sqrt()),
+            ClassifierInit::Orthogonal => init.orthogonal([classes, dim]),
+        };
+        let learns = !config.fixed_classifiers;
         Self {
-            weight_g: weight_g.set_require_grad(!fixed),
-            weight_v: weight_v.set_require_grad(!fixed),
+            weight_g: weight_g.set_require_grad(learns && config.classifier_gain),
+            weight_v: weight_v.set_require_grad(learns),
         }
     }
 

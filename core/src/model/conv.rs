@@ -7,10 +7,12 @@ use burn::tensor::Tensor;
 /// A square 2-D convolution without bias.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    /// `[out, in, kernel, kernel]`.
+    /// `[out, in / groups, kernel, kernel]`.
     pub weight: Param<Tensor<4>>,
     #[module(skip)]
     stride: usize,
+    #[module(skip)]
+    groups: usize,
 }
 
 impl Conv2d {
@@ -21,17 +23,32 @@ impl Conv2d {
         kernel: usize,
         stride: usize,
     ) -> Self {
+        Self::grouped(init, [input, output], kernel, stride, 1)
+    }
+
+    /// As [`new`](Self::new), in `groups` parts. The fan-out is counted as if there were one, as PyTorch does.
+    pub fn grouped(
+        init: &mut Init<'_>,
+        [input, output]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        groups: usize,
+    ) -> Self {
         let fan_out = (output * kernel * kernel) as f64;
+        let shape = [output, input / groups, kernel, kernel];
         Self {
-            weight: init.normal([output, input, kernel, kernel], (2.0 / fan_out).sqrt()),
+            weight: init.normal(shape, (2.0 / fan_out).sqrt()),
             stride,
+            groups,
         }
     }
 
     /// `[batch, in, h, w]` to `[batch, out, ceil(h / stride), ceil(w / stride)]`: padded by half the kernel.
     pub fn forward(&self, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
-        let weight = self.weight.val();
+        let (x, weight) = (context.autocast(x), context.autocast(self.weight.val()));
         let padding = weight.dims()[2] / 2;
-        context.kernels.conv2d(x, weight, self.stride, padding)
+        context
+            .kernels
+            .conv2d(x, weight, self.stride, padding, self.groups)
     }
 }

@@ -1,12 +1,24 @@
-//! Residual networks of basic blocks (He et al. 2016), in torchvision's layout.
+//! Residual networks (He et al. 2016) and their wide and grouped variants, in torchvision's layout.
 
 use super::{BatchNorm, Context, Conv2d, Init};
-use crate::config::{ModelConfig, Stem};
+use crate::config::{Residual, ResidualBlock, Stem};
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
+
+/// A residual block of either kind.
+#[derive(Module, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a network has a few dozen blocks, all of one kind"
+)]
+pub enum Block {
+    /// Two 3x3 convolutions.
+    Basic(BasicBlock),
+    /// 1x1, 3x3 and 1x1 convolutions.
+    Bottleneck(Bottleneck),
+}
 
 /// Two 3x3 convolutions around a shortcut.
 #[derive(Module, Debug)]
@@ -15,6 +27,19 @@ pub struct BasicBlock {
     bn1: BatchNorm,
     conv2: Conv2d,
     bn2: BatchNorm,
+    downsample: Option<Vec<Shortcut>>,
+}
+
+/// 1x1, 3x3 and 1x1 convolutions around a shortcut. The stride is in the 3x3, as in torchvision
+/// ("ResNet v1.5"), and not in the first 1x1, as in the paper.
+#[derive(Module, Debug)]
+pub struct Bottleneck {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    conv2: Conv2d,
+    bn2: BatchNorm,
+    conv3: Conv2d,
+    bn3: BatchNorm,
     downsample: Option<Vec<Shortcut>>,
 }
 
@@ -27,37 +52,75 @@ enum Shortcut {
 }
 
 impl BasicBlock {
-    fn new(init: &mut Init<'_>, input: usize, output: usize, stride: usize) -> Self {
+    fn new(init: &mut Init<'_>, shape: ResidualBlock, zero_init: bool) -> Self {
         Self {
-            conv1: Conv2d::new(init, [input, output], 3, stride),
-            bn1: BatchNorm::new(init, output),
-            conv2: Conv2d::new(init, [output, output], 3, 1),
-            bn2: BatchNorm::new(init, output),
-            downsample: (stride != 1 || input != output).then(|| {
-                vec![
-                    Shortcut::Conv(Conv2d::new(init, [input, output], 1, stride)),
-                    Shortcut::Norm(BatchNorm::new(init, output)),
-                ]
-            }),
+            conv1: Conv2d::new(init, [shape.input, shape.inner], 3, shape.stride),
+            bn1: BatchNorm::new(init, shape.inner),
+            conv2: Conv2d::new(init, [shape.inner, shape.output], 3, 1),
+            bn2: last_norm(init, shape.output, zero_init),
+            downsample: downsample(init, shape),
         }
     }
 
     /// `[batch, in, h, w]` to `[batch, out, ceil(h / stride), ceil(w / stride)]`.
     pub fn forward(&self, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
-        let shortcut = self
-            .downsample
-            .iter()
-            .flatten()
-            .fold(x.clone(), |x, layer| match layer {
-                Shortcut::Conv(conv) => conv.forward(x, context),
-                Shortcut::Norm(norm) => norm.forward(x, context),
-            });
-        let x = self.bn1.forward(self.conv1.forward(x, context), context);
-        let x = self
-            .bn2
-            .forward(self.conv2.forward(relu(x), context), context);
-        relu(x + shortcut)
+        let shortcut = shortcut(self.downsample.as_deref(), x.clone(), context);
+        let x = layer(&self.conv1, &self.bn1, x, context);
+        let x = layer(&self.conv2, &self.bn2, context.kernels.relu(x), context);
+        context.kernels.add_relu(x, shortcut)
     }
+}
+
+impl Bottleneck {
+    fn new(init: &mut Init<'_>, shape: ResidualBlock, groups: usize, zero_init: bool) -> Self {
+        let ResidualBlock { inner, stride, .. } = shape;
+        Self {
+            conv1: Conv2d::new(init, [shape.input, inner], 1, 1),
+            bn1: BatchNorm::new(init, inner),
+            conv2: Conv2d::grouped(init, [inner, inner], 3, stride, groups),
+            bn2: BatchNorm::new(init, inner),
+            conv3: Conv2d::new(init, [inner, shape.output], 1, 1),
+            bn3: last_norm(init, shape.output, zero_init),
+            downsample: downsample(init, shape),
+        }
+    }
+
+    /// `[batch, in, h, w]` to `[batch, out, ceil(h / stride), ceil(w / stride)]`.
+    pub fn forward(&self, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
+        let shortcut = shortcut(self.downsample.as_deref(), x.clone(), context);
+        let x = layer(&self.conv1, &self.bn1, x, context);
+        let x = layer(&self.conv2, &self.bn2, context.kernels.relu(x), context);
+        let x = layer(&self.conv3, &self.bn3, context.kernels.relu(x), context);
+        context.kernels.add_relu(x, shortcut)
+    }
+}
+
+/// The normalisation that ends a block's branch: with scale 0 the block starts as the identity
+/// (Goyal et al. 2017, section 5.1).
+fn last_norm(init: &mut Init<'_>, channels: usize, zero_init: bool) -> BatchNorm {
+    BatchNorm::scaled(init, channels, if zero_init { 0.0 } else { 1.0 })
+}
+
+fn downsample(init: &mut Init<'_>, shape: ResidualBlock) -> Option<Vec<Shortcut>> {
+    shape.projects().then(|| {
+        let channels = [shape.input, shape.output];
+        vec![
+            Shortcut::Conv(Conv2d::new(init, channels, 1, shape.stride)),
+            Shortcut::Norm(BatchNorm::new(init, shape.output)),
+        ]
+    })
+}
+
+fn shortcut(layers: Option<&[Shortcut]>, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
+    let layers = layers.unwrap_or_default().iter();
+    layers.fold(x, |x, layer| match layer {
+        Shortcut::Conv(conv) => conv.forward(x, context),
+        Shortcut::Norm(norm) => norm.forward(x, context),
+    })
+}
+
+fn layer(conv: &Conv2d, norm: &BatchNorm, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
+    norm.forward(conv.forward(x, context), context)
 }
 
 /// A residual network without its classifier: images to features.
@@ -65,55 +128,53 @@ impl BasicBlock {
 pub struct ResNet {
     conv1: Conv2d,
     bn1: BatchNorm,
-    layer1: Vec<BasicBlock>,
-    layer2: Vec<BasicBlock>,
-    layer3: Vec<BasicBlock>,
-    layer4: Vec<BasicBlock>,
+    layer1: Vec<Block>,
+    layer2: Vec<Block>,
+    layer3: Vec<Block>,
+    layer4: Vec<Block>,
     #[module(skip)]
     max_pool: bool,
 }
 
 impl ResNet {
-    /// The backbone that `config` describes.
-    pub fn new(init: &mut Init<'_>, config: &ModelConfig) -> Self {
-        let width = config.width;
-        let (kernel, stride) = match config.stem {
+    /// A network of this shape. `zero_init` starts every block as the identity.
+    pub fn new(init: &mut Init<'_>, layout: &Residual, zero_init: bool) -> Self {
+        let (kernel, stride) = match layout.stem {
             Stem::ImageNet => (7, 2),
             Stem::Cifar => (3, 1),
             Stem::CifarStride2 => (3, 2),
         };
-        let conv1 = Conv2d::new(init, [3, width], kernel, stride);
-        let bn1 = BatchNorm::new(init, width);
-        let blocks = config.backbone.blocks();
-        let mut input = width;
-        let mut stage = |index: usize| {
-            let output = width << index;
-            (0..blocks[index])
-                .map(|block| {
-                    let stride = if block == 0 && index > 0 { 2 } else { 1 };
-                    let made = BasicBlock::new(init, input, output, stride);
-                    input = output;
-                    made
-                })
-                .collect()
-        };
+        let conv1 = Conv2d::new(init, [3, layout.width], kernel, stride);
+        let bn1 = BatchNorm::new(init, layout.width);
+        let [mut layer1, mut layer2, mut layer3, mut layer4] = [const { Vec::new() }; 4];
+        for shape in layout.blocks() {
+            let block = if layout.bottleneck {
+                Block::Bottleneck(Bottleneck::new(init, shape, layout.groups, zero_init))
+            } else {
+                Block::Basic(BasicBlock::new(init, shape, zero_init))
+            };
+            match shape.stage {
+                0 => layer1.push(block),
+                1 => layer2.push(block),
+                2 => layer3.push(block),
+                _ => layer4.push(block),
+            }
+        }
         Self {
             conv1,
             bn1,
-            layer1: stage(0),
-            layer2: stage(1),
-            layer3: stage(2),
-            layer4: stage(3),
-            max_pool: config.stem == Stem::ImageNet,
+            layer1,
+            layer2,
+            layer3,
+            layer4,
+            max_pool: layout.stem == Stem::ImageNet,
         }
     }
 
-    /// Images `[batch, 3, h, w]` to globally averaged features `[batch, 8 * width]`.
+    /// Images `[batch, 3, h, w]` to globally averaged features `[batch, dim]`.
     pub fn forward(&self, images: Tensor<4>, context: &Context<'_>) -> Tensor<2> {
-        let mut x = relu(
-            self.bn1
-                .forward(self.conv1.forward(images, context), context),
-        );
+        let mut x = layer(&self.conv1, &self.bn1, images, context);
+        x = context.kernels.relu(x);
         if self.max_pool {
             x = max_pool2d(
                 x,
@@ -124,7 +185,10 @@ impl ResNet {
         }
         for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
             for block in stage {
-                x = block.forward(x, context);
+                x = match block {
+                    Block::Basic(block) => block.forward(x, context),
+                    Block::Bottleneck(block) => block.forward(x, context),
+                };
             }
         }
         let [batch, channels, height, width] = x.dims();

@@ -1,19 +1,9 @@
 //! The whole network.
 
-use super::{Classifier, Init, MlpHead, ResNet};
+use super::{Backbone, Classifier, Context, Init, MlpHead};
 use crate::config::ModelConfig;
-use crate::kernels::Kernels;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-
-/// What a forward pass needs besides its input.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// The hot operations.
-    pub kernels: &'a dyn Kernels,
-    /// Whether batch normalisation uses, and records, the batch's statistics.
-    pub training: bool,
-}
 
 /// The views of a batch, on the device. Views of one resolution are stacked view by view.
 #[derive(Debug, Clone)]
@@ -28,7 +18,7 @@ pub struct ViewBatch {
 #[derive(Module, Debug)]
 pub struct SelfClassifier {
     /// Images to features.
-    pub backbone: ResNet,
+    pub backbone: Backbone,
     /// Features to unit embeddings.
     pub mlp_head: MlpHead,
     /// Embeddings to logits, one classifier per head.
@@ -39,12 +29,12 @@ impl ModelConfig {
     /// A model with initial weights from `seed`. On an autodiff device it is ready for training.
     pub fn init(&self, device: &Device, seed: u64) -> SelfClassifier {
         let mut init = Init::new(device, seed);
-        let backbone = ResNet::new(&mut init, self);
+        let backbone = Backbone::new(&mut init, self);
         let mlp_head = MlpHead::new(&mut init, self);
         let classifiers = self
             .heads
             .iter()
-            .map(|&classes| Classifier::new(&mut init, self.dim, classes, self.fixed_classifiers))
+            .map(|&classes| Classifier::new(&mut init, self, classes))
             .collect();
         SelfClassifier {
             backbone,
@@ -62,7 +52,11 @@ impl SelfClassifier {
     pub fn embed(&self, views: ViewBatch, context: &Context<'_>) -> Tensor<2> {
         let mut features = self.backbone.forward(views.global, context);
         if let Some(local) = views.local {
-            features = Tensor::cat(vec![features, self.backbone.forward(local, context)], 0);
+            let second = Context {
+                noise: context.noise.next_pass(),
+                ..*context
+            };
+            features = Tensor::cat(vec![features, self.backbone.forward(local, &second)], 0);
         }
         self.mlp_head.forward(features, context)
     }

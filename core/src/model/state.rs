@@ -91,7 +91,8 @@ pub fn with_state_dict(model: SelfClassifier, state: &StateDict) -> Result<SelfC
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let name = self.path.name();
-            let shape = param.dims();
+            // Asking for the tensor itself would draw the initial weights.
+            let shape = param.lazy_shape().to_vec();
             let Some(array) = self.state.get(&name) else {
                 self.problems.push(format!("{name} {shape:?} is missing"));
                 return param;
@@ -104,10 +105,10 @@ pub fn with_state_dict(model: SelfClassifier, state: &StateDict) -> Result<SelfC
                 ));
                 return param;
             }
-            let (id, old, mapper) = param.consume();
-            let new = Tensor::from_data(TensorData::new(array.data.clone(), shape), &old.device())
-                .set_require_grad(old.is_require_grad());
-            Param::from_mapped_value(id, new, mapper)
+            let new = TensorData::new(array.data.clone(), shape);
+            let new = Tensor::from_data(new, &param.lazy_device());
+            let id = param.id;
+            param.transform_for_load(new, id)
         }
     }
     let mut writer = Writer {

@@ -1,9 +1,10 @@
 //! Walks a model's parameters and updates each from its gradient.
 
-use super::rule::{Moments, update};
+use super::gradients::{ParamGradients, in_four_dims};
+use super::rule::{Moments, clip_factor, update};
 use crate::checkpoint::OptimizerState;
 use crate::config::OptimConfig;
-use crate::model::{NamePath, is_buffer, to_array};
+use crate::model::{NamePath, to_array};
 use crate::weights::Array;
 use crate::{Error, Result};
 use burn::module::{Module, ModuleMapper, Param};
@@ -33,11 +34,14 @@ impl OptimConfig {
         }
     }
 
-    /// The weight decay of a parameter: none for biases and one-dimensional parameters under
-    /// `no_bias_weight_decay` (the authors' groups).
+    /// The weight decay of a parameter of `dims` dimensions, after the authors' groups: none for biases
+    /// and one-dimensional parameters under `no_bias_weight_decay`, `backbone_weight_decay` (where given)
+    /// for what remains of the backbone, `weight_decay` for the rest.
     pub fn weight_decay_of(&self, name: &str, dims: usize) -> f64 {
         if self.no_bias_weight_decay && (dims == 1 || name.ends_with(".bias")) {
             0.0
+        } else if self.backbone_weight_decay >= 0.0 && name.contains("backbone") {
+            self.backbone_weight_decay
         } else {
             self.weight_decay
         }
@@ -45,8 +49,14 @@ impl OptimConfig {
 }
 
 impl Optimizer {
-    /// Updates every parameter of `model` that has a gradient in `grads`, with learning rate `lr`.
-    pub fn step<M: Module>(&mut self, lr: f64, model: M, grads: &mut Gradients) -> M {
+    /// Updates every parameter of `model` that has a gradient, with learning rate `lr`.
+    pub fn apply<M: Module>(&mut self, lr: f64, model: M, mut grads: ParamGradients) -> M {
+        let limit = self.config.clip_grad_global;
+        if limit > 0.0
+            && let Some(norm) = grads.norm()
+        {
+            grads.scale(clip_factor(norm, limit));
+        }
         model.map(&mut Step {
             optimizer: self,
             path: NamePath::default(),
@@ -55,15 +65,22 @@ impl Optimizer {
         })
     }
 
+    /// [`apply`](Self::apply) with the gradients of a single backward pass.
+    pub fn step<M: Module>(&mut self, lr: f64, model: M, grads: &mut Gradients) -> M {
+        let grads = ParamGradients::take(&model, grads);
+        self.apply(lr, model, grads)
+    }
+
     /// The history as plain data.
     pub fn state(&self) -> OptimizerState {
         let mut state = OptimizerState::default();
         for (name, param) in &self.params {
             state.steps.insert(name.clone(), param.steps);
             for (number, moment) in param.moments.iter().enumerate() {
+                let data = to_array(moment.clone()).data;
                 state
                     .moments
-                    .insert(format!("{name}#{number}"), to_array(moment.clone()));
+                    .insert(format!("{name}#{number}"), Array::new([data.len()], data));
             }
         }
         state
@@ -85,10 +102,11 @@ impl Optimizer {
             while let Some(Array { data, .. }) =
                 moments.remove(&format!("{name}#{}", param.moments.len()))
             {
-                let length = data.len();
+                // The parameter's own shape is known when it comes to its update.
+                let shape = [data.len(), 1, 1, 1];
                 param
                     .moments
-                    .push(Tensor::from_data(TensorData::new(data, [length]), &device));
+                    .push(Tensor::from_data(TensorData::new(data, shape), &device));
             }
             if param.moments.is_empty() {
                 return Err(Error::Checkpoint(format!(
@@ -109,7 +127,7 @@ impl Optimizer {
 struct Step<'a> {
     optimizer: &'a mut Optimizer,
     path: NamePath,
-    grads: &'a mut Gradients,
+    grads: ParamGradients,
     lr: f64,
 }
 
@@ -123,25 +141,29 @@ impl ModuleMapper for Step<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(grad) = param.val().grad_remove(self.grads) else {
+        let name = self.path.name();
+        let Some(grad) = self.grads.remove(&name) else {
             return param;
         };
-        let name = self.path.name();
-        debug_assert!(!is_buffer(&name), "{name} has a gradient");
         let weight_decay = self.optimizer.config.weight_decay_of(&name, D);
         let state = self.optimizer.params.entry(name).or_default();
         state.steps += 1;
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.dims();
-        let length = shape.iter().product::<usize>();
         let device = tensor.device();
+        let values = in_four_dims(tensor.without_autodiff());
+        for moment in &mut state.moments {
+            if moment.dims() != values.dims() {
+                moment.inplace(|moment| moment.reshape(values.dims()));
+            }
+        }
         let updated = update(
             &self.optimizer.config,
             self.lr,
             weight_decay,
             state.steps,
-            tensor.without_autodiff().reshape([length]),
-            grad.reshape([length]),
+            values,
+            grad,
             &mut state.moments,
         );
         let updated = updated

@@ -1,5 +1,6 @@
 //! The update of one parameter tensor.
 
+use super::gradients::in_four_dims;
 use crate::config::{OptimConfig, OptimKind};
 use burn::tensor::Tensor;
 
@@ -7,23 +8,30 @@ use burn::tensor::Tensor;
 const LARC_EPS: f64 = 1e-8;
 /// Keeps AdamW's division defined (PyTorch).
 const ADAM_EPS: f64 = 1e-8;
-/// Keeps the division of norm clipping defined (authors' code).
+/// Keeps the division of norm clipping defined (authors' code and PyTorch).
 const CLIP_EPS: f64 = 1e-6;
 
-/// Momentum buffers of a parameter, flattened: one for SGD, two for AdamW.
-pub(super) type Moments = Vec<Tensor<1>>;
+/// Momentum buffers of a parameter, shaped as it is in four dimensions: one for SGD, two for AdamW.
+pub(super) type Moments = Vec<Tensor<4>>;
 
-/// One update of `param` by `grad`, both flattened and without autodiff.
+/// One update of `param` by `grad`, both in four dimensions and without autodiff.
 /// `step` counts this parameter's updates from 1.
+///
+/// In a sum the gradient comes first: on libtorch the result is laid out in memory as the first operand,
+/// and moments that come from a checkpoint so take up the gradient's layout at the first step.
+///
+/// The order of operations leaves each intermediate result with a single owner, so that a backend
+/// writes it in place: one temporary tensor of the parameter's size for SGD, two for AdamW, one more
+/// for weight decay and two for LARC's norms.
 pub(super) fn update(
     config: &OptimConfig,
     lr: f64,
     weight_decay: f64,
     step: usize,
-    param: Tensor<1>,
-    grad: Tensor<1>,
+    param: Tensor<4>,
+    grad: Tensor<4>,
     moments: &mut Moments,
-) -> Tensor<1> {
+) -> Tensor<4> {
     let grad = clip(grad, config.clip_grad);
     match config.kind {
         OptimKind::Sgd => {
@@ -35,19 +43,28 @@ pub(super) fn update(
             sgd(config, lr, param, grad, moments)
         }
         OptimKind::AdamW => adamw(config, lr, weight_decay, step, param, grad, moments),
+        OptimKind::LarcAdamW => {
+            let grad = larc(config, lr, weight_decay, &param, grad);
+            adamw(config, lr, 0.0, step, param, grad, moments)
+        }
     }
 }
 
 /// Scales a gradient whose norm exceeds `limit` down to it; 0 leaves all as they are.
-fn clip(grad: Tensor<1>, limit: f64) -> Tensor<1> {
+fn clip(grad: Tensor<4>, limit: f64) -> Tensor<4> {
     if limit == 0.0 {
         return grad;
     }
-    let factor = (norm(&grad) + CLIP_EPS).recip() * limit;
-    grad * factor.clamp_max(1.0)
+    let factor = in_four_dims(clip_factor(norm(&grad), limit));
+    grad * factor
 }
 
-fn decay(grad: Tensor<1>, param: &Tensor<1>, weight_decay: f64) -> Tensor<1> {
+/// What brings a gradient of norm `norm`, `[1]`, down to `limit`: `min(1, limit / (norm + eps))`.
+pub(super) fn clip_factor(norm: Tensor<1>, limit: f64) -> Tensor<1> {
+    ((norm + CLIP_EPS).recip() * limit).clamp_max(1.0)
+}
+
+fn decay(grad: Tensor<4>, param: &Tensor<4>, weight_decay: f64) -> Tensor<4> {
     if weight_decay == 0.0 {
         grad
     } else {
@@ -59,12 +76,12 @@ fn decay(grad: Tensor<1>, param: &Tensor<1>, weight_decay: f64) -> Tensor<1> {
 fn sgd(
     config: &OptimConfig,
     lr: f64,
-    param: Tensor<1>,
-    grad: Tensor<1>,
+    param: Tensor<4>,
+    grad: Tensor<4>,
     moments: &mut Moments,
-) -> Tensor<1> {
+) -> Tensor<4> {
     let velocity = match moments.pop() {
-        Some(velocity) => velocity * config.momentum + grad,
+        Some(velocity) => grad + velocity * config.momentum,
         None => grad,
     };
     moments.push(velocity.clone());
@@ -74,13 +91,14 @@ fn sgd(
 /// LARC (You et al. 2017, as in NVIDIA apex): the gradient with weight decay, scaled by
 /// `trust ||p|| / (||g|| + weight_decay ||p|| + eps)`; with clipping, by that over `lr`, at most 1.
 /// Where the parameter or the gradient is zero the gradient stays as it is, without weight decay.
+/// Whatever comes after must not decay again.
 fn larc(
     config: &OptimConfig,
     lr: f64,
     weight_decay: f64,
-    param: &Tensor<1>,
-    grad: Tensor<1>,
-) -> Tensor<1> {
+    param: &Tensor<4>,
+    grad: Tensor<4>,
+) -> Tensor<4> {
     let (param_norm, grad_norm) = (norm(param), norm(&grad));
     let divisor = grad_norm.clone() + param_norm.clone() * weight_decay + LARC_EPS;
     let mut rate = param_norm.clone() / divisor * config.trust;
@@ -89,9 +107,12 @@ fn larc(
     }
     // Decided on the device: reading the norms would stall it once per parameter.
     let usable = (param_norm * grad_norm).greater_elem(0.0);
-    let one = Tensor::ones([1], &rate.device());
-    let rate = one.mask_where(usable.clone(), rate);
-    let decay = usable.float() * weight_decay;
+    let one = Tensor::<1>::ones([1], &rate.device());
+    let rate = in_four_dims(one.mask_where(usable.clone(), rate));
+    if weight_decay == 0.0 {
+        return grad * rate;
+    }
+    let decay = in_four_dims(usable.float() * weight_decay);
     (grad + param.clone() * decay) * rate
 }
 
@@ -101,16 +122,16 @@ fn adamw(
     lr: f64,
     weight_decay: f64,
     step: usize,
-    param: Tensor<1>,
-    grad: Tensor<1>,
+    param: Tensor<4>,
+    grad: Tensor<4>,
     moments: &mut Moments,
-) -> Tensor<1> {
+) -> Tensor<4> {
     let [beta1, beta2] = config.betas;
     let square = grad.clone() * grad.clone();
     let (first, second) = match (moments.pop(), moments.pop()) {
         (Some(second), Some(first)) => (
-            first * beta1 + grad * (1.0 - beta1),
-            second * beta2 + square * (1.0 - beta2),
+            grad * (1.0 - beta1) + first * beta1,
+            square * (1.0 - beta2) + second * beta2,
         ),
         _ => (grad * (1.0 - beta1), square * (1.0 - beta2)),
     };
@@ -123,6 +144,6 @@ fn adamw(
 }
 
 /// L2 norm, `[1]`.
-fn norm(x: &Tensor<1>) -> Tensor<1> {
+fn norm(x: &Tensor<4>) -> Tensor<1> {
     (x.clone() * x.clone()).sum().sqrt()
 }

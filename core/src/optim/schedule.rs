@@ -11,6 +11,8 @@ pub struct LrSchedule {
     end: f64,
     warmup: usize,
     total: usize,
+    /// Steps between two values of the cosine.
+    hold: usize,
 }
 
 impl OptimConfig {
@@ -20,11 +22,15 @@ impl OptimConfig {
             start: self.start_lr,
             peak: self.lr,
             end: match self.schedule {
-                Schedule::Cosine => self.final_lr,
+                Schedule::Cosine | Schedule::CosineEpochs => self.final_lr,
                 Schedule::Constant => self.lr,
             },
             warmup: self.warmup_epochs * steps_per_epoch,
             total: epochs * steps_per_epoch,
+            hold: match self.schedule {
+                Schedule::CosineEpochs => steps_per_epoch.max(1),
+                Schedule::Cosine | Schedule::Constant => 1,
+            },
         }
     }
 }
@@ -34,7 +40,10 @@ impl LrSchedule {
     ///
     /// Warm-up of w steps: `start + (peak - start) step / (w - 1)`, so that its last step is at the peak.
     /// Then, over the n remaining steps: `end + (peak - end) (1 + cos(pi k / n)) / 2`, k from 0; the end
-    /// itself lies one step behind the last.
+    /// itself lies one step behind the last. Under `cosine-epochs` k is that of the epoch's first step.
+    ///
+    /// With a cosine and a peak above the end it never rises after the warm-up; nothing bounds the peak
+    /// (4.8 is the authors' default).
     pub fn at(&self, step: usize) -> f64 {
         if step < self.warmup {
             let last = self.warmup - 1;
@@ -46,7 +55,7 @@ impl LrSchedule {
             };
         }
         let (k, n) = (
-            step - self.warmup,
+            (step - self.warmup) / self.hold * self.hold,
             self.total.saturating_sub(self.warmup).max(1),
         );
         self.end + 0.5 * (self.peak - self.end) * (1.0 + (PI * k as f64 / n as f64).cos())

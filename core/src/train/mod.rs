@@ -3,6 +3,25 @@
 //! [`Trainer`] knows no screen and no file format: it emits [`Event`]s and hands out
 //! [`Snapshot`](crate::checkpoint::Snapshot)s. [`run`] puts it into a run directory: configuration,
 //! records, checkpoints, automatic resume.
+//!
+//! # A step
+//! The loss normalises over the batch, so it needs the logits of all samples at once, while memory may
+//! hold the activations of few. A step is therefore cut at the embeddings E, which are small:
+//!
+//! 1. Embed the batch, part by part. With one part its graph is kept; with several (`train.accumulate`)
+//!    nothing is recorded.
+//! 2. On the whole batch, `[views, batch, dim]`: replace view 0 by its neighbours, push it into the
+//!    queue, and for each head in turn compute logits, the loss L, and its gradients with respect to the
+//!    classifier and to E.
+//! 3. Part by part, follow `sum(E * dL/dE)` back through head and backbone (not for a view 0 that was
+//!    replaced), embedding the part anew where 1 kept no graph, and add up the parameters' gradients.
+//!
+//! Loss, queue and gradients are those of the whole batch, however many parts there are, not an average
+//! over small batches: without batch normalisation equal to a step in one part up to float rounding.
+//! Batch normalisation sees one part at a time, in 1 and 3 alike (as on several devices without
+//! synchronisation), and its running statistics take up each part once, in 3. Several parts cost a
+//! second forward pass of backbone and head, about a third more time; the views of the whole batch stay
+//! on the device.
 
 mod compatibility;
 mod event;

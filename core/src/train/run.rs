@@ -4,7 +4,7 @@ use super::compatibility;
 use super::event::Event;
 use super::records::Records;
 use super::trainer::Trainer;
-use crate::checkpoint::{self, RunLock};
+use crate::checkpoint::{self, Position, RunLock};
 use crate::config::Config;
 use crate::data::Source;
 use crate::model::SelfClassifier;
@@ -53,6 +53,8 @@ pub fn run(
         let snapshot = checkpoint::load(path)?;
         compatibility::check(dir, &snapshot.manifest.config, &config)?;
         trainer.resume(snapshot)?;
+    } else {
+        trainer.load_pretrained()?;
     }
     atomic::write(&dir.join("config.toml"), config.to_toml().as_bytes())?;
     let mut records = Records::open(dir, &config, trainer.position().step)?;
@@ -64,15 +66,20 @@ pub fn run(
     let every = config.checkpoint.every_steps;
     let mut stopped = false;
     while trainer.position().epoch() < config.train.epochs && !stopped {
-        let flow = trainer.epoch(&mut |trainer, event| {
+        let asked = || stop.load(Ordering::Relaxed);
+        let regular = |position: &Position| every > 0 && position.step.is_multiple_of(every);
+        let mut settle = |position: &Position| asked() || regular(position);
+        let flow = trainer.epoch(&mut settle, &mut |trainer, event| {
             records.record(event)?;
             listen(event);
             let position = trainer.position();
-            let stop = stop.load(Ordering::Relaxed);
+            let stop = asked();
             let due = match event {
+                // The trainer is a step ahead, and not at rest.
+                Event::Step(step) if step.step < position.step => false,
                 // The epoch event follows the last step and saves in its place.
                 Event::Step(_) if position.step_in_epoch() == 0 => false,
-                Event::Step(_) => stop || (every > 0 && position.step.is_multiple_of(every)),
+                Event::Step(_) => stop || regular(position),
                 _ => true,
             };
             if due {

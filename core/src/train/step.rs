@@ -2,13 +2,14 @@
 
 use crate::config::Config;
 use crate::loss::Loss;
-use crate::model::{Context, SelfClassifier, ViewBatch};
-use crate::optim::Optimizer;
+use crate::loss_scale::LossScale;
+use crate::model::{Context, Noise, SelfClassifier, ViewBatch, with_weight_layout};
+use crate::optim::{Optimizer, ParamGradients};
 use crate::queue::Queue;
 use crate::runtime::Runtime;
 use crate::{Error, Result};
 use burn::module::Module;
-use burn::tensor::{Gradients, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 /// Everything that learns: the model, its optimiser and the queue.
 #[derive(Debug)]
@@ -19,10 +20,14 @@ pub struct Learner {
     queue: Option<Queue>,
     replace: bool,
     loss: Loss,
+    loss_scale: Option<LossScale>,
     runtime: Runtime,
+    seed: u64,
+    /// Steps made, from which random layers draw.
+    steps: u64,
 }
 
-/// A batch of views on the device, without autodiff.
+/// A batch of views on the device, or a part of one, without autodiff.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The views.
@@ -44,6 +49,36 @@ pub struct StepOutput {
     pub assigned: Tensor<1, Int>,
 }
 
+/// The value of a one-element tensor, once the device has computed it.
+pub(super) fn scalar(tensor: Tensor<1>) -> Result<f64> {
+    tensor
+        .try_into_scalar::<f32>()
+        .map(f64::from)
+        .map_err(|error| Error::Invalid(format!("the device did not return a value: {error:?}")))
+}
+
+/// A batch's embeddings after the queue was asked.
+struct Met {
+    /// `[views, batch, dim]`.
+    embeddings: Tensor<3>,
+    /// Whether view 0 is that of the neighbours.
+    replaced: bool,
+    /// Fraction of neighbours with the sample's own label, `[1]`, once the queue is full.
+    accuracy: Option<Tensor<1>>,
+}
+
+/// What the heads say of a batch's embeddings.
+struct Comparison {
+    /// The loss, `[1]`.
+    loss: Tensor<1>,
+    /// Its gradient with respect to the embeddings, `[views, batch, dim]`.
+    embeddings: Tensor<3>,
+    /// Its gradients with respect to the classifiers.
+    classifiers: ParamGradients,
+    /// Class of the first head for each sample's second view, `[batch]`.
+    assigned: Tensor<1, Int>,
+}
+
 /// The global views of every sample.
 const GLOBALS: usize = 2;
 
@@ -56,12 +91,15 @@ impl Learner {
         let queue = (config.queue.length > 0)
             .then(|| Queue::new(config.queue.length, config.model.dim, &runtime.device));
         Self {
-            model: Some(model),
+            model: Some(with_weight_layout(model, &*runtime.kernels)),
             optimizer: config.optim.init(),
             queue,
             replace: config.queue.replace,
             loss: config.loss.init(),
+            loss_scale: LossScale::for_precision(runtime.kernels.precision()),
             runtime,
+            seed: config.train.seed,
+            steps: 0,
         }
     }
 
@@ -83,93 +121,208 @@ impl Learner {
         self.queue.as_ref()
     }
 
-    /// Replaces model, optimiser history and queue.
-    pub fn replace(&mut self, model: SelfClassifier, optimizer: Optimizer, queue: Option<Queue>) {
-        self.model = Some(model);
-        self.optimizer = optimizer;
-        self.queue = queue;
+    /// The factor on the loss, where the precision needs one.
+    pub fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale
     }
 
-    /// One step with learning rate `lr`: embed all views, replace view 0 by its neighbours, classify,
-    /// compare, and follow the gradient.
+    /// Goes on with another factor on the loss.
+    pub fn set_loss_scale(&mut self, scale: Option<LossScale>) {
+        self.loss_scale = scale;
+    }
+
+    /// Replaces model, optimiser history and queue by those after `steps` steps.
+    pub fn replace(
+        &mut self,
+        model: SelfClassifier,
+        optimizer: Optimizer,
+        queue: Option<Queue>,
+        steps: usize,
+    ) {
+        self.model = Some(with_weight_layout(model, &*self.runtime.kernels));
+        self.optimizer = optimizer;
+        self.queue = queue;
+        self.steps = steps as u64;
+    }
+
+    /// One step with learning rate `lr` on a batch in one part: embed all views, replace view 0 by its
+    /// neighbours, classify, compare, and follow the gradient. Where the loss is scaled and a gradient
+    /// overflows, the parameters stay as they are and the scale is lowered.
     ///
     /// # Errors
     /// If the views do not belong together.
     pub fn step(&mut self, batch: Batch, lr: f64) -> Result<StepOutput> {
-        let (output, mut grads) = self.gradients(batch)?;
-        let model = self.model.take();
-        self.model = model.map(|model| self.optimizer.step(lr, model, &mut grads));
+        self.step_in_parts(&[batch], lr)
+    }
+
+    /// One step with learning rate `lr` on a batch in several parts, see [`train`](crate::train).
+    ///
+    /// # Errors
+    /// If there are no parts, or the views do not belong together.
+    pub fn step_in_parts(&mut self, parts: &[Batch], lr: f64) -> Result<StepOutput> {
+        let (output, grads) = self.gradients(parts)?;
+        self.steps += 1;
+        if let Some(scale) = self.loss_scale {
+            let finite = match grads.probe() {
+                Some(probe) => scalar(probe)? == 0.0,
+                None => true,
+            };
+            self.loss_scale = Some(scale.after(finite));
+            if !finite {
+                return Ok(output);
+            }
+        }
+        self.apply(grads, lr);
         Ok(output)
     }
 
-    /// The forward and backward pass of a step, with its effects on running statistics and queue.
+    /// The optimiser's part of a step.
+    pub fn apply(&mut self, grads: ParamGradients, lr: f64) {
+        let model = self.model.take();
+        self.model = model.map(|model| self.optimizer.apply(lr, model, grads));
+    }
+
+    /// The forward and backward passes of a step, with their effects on running statistics and queue.
     ///
     /// # Errors
-    /// If the views do not belong together.
-    pub fn gradients(&mut self, batch: Batch) -> Result<(StepOutput, Gradients)> {
-        let Batch {
-            views,
-            indices,
-            labels,
-        } = batch;
-        let samples = indices.dims()[0];
-        let context = Context {
-            kernels: &*self.runtime.kernels,
-            training: true,
-        };
-        let embeddings = self.model().embed(views, &context);
-        let rows = embeddings.dims()[0];
-        if samples == 0 || !rows.is_multiple_of(samples) {
-            return Err(Error::Invalid(format!(
-                "{rows} views cannot be shared among {samples} samples"
-            )));
+    /// If there are no parts, or the views do not belong together.
+    pub fn gradients(&mut self, parts: &[Batch]) -> Result<(StepOutput, ParamGradients)> {
+        let mut graph = None;
+        let mut embedded = Vec::with_capacity(parts.len());
+        if let [only] = parts {
+            let embeddings = self.embed(self.model(), only, self.noise(0, 1));
+            embedded.push(embeddings.clone().without_autodiff());
+            graph = Some(embeddings);
+        } else {
+            // Its running statistics are its own: those of the model wait for the second pass.
+            let model = self.model().valid();
+            let pass = |(index, part)| self.embed(&model, part, self.noise(index, parts.len()));
+            embedded.extend(parts.iter().enumerate().map(pass));
         }
-        let (embeddings, neighbour_accuracy) = self.with_neighbours(embeddings, indices, labels);
+        let embeddings = join(embedded, parts)?;
+        let ints = |of: fn(&Batch) -> &Tensor<1, Int>| {
+            Tensor::cat(parts.iter().map(|part| of(part).clone()).collect(), 0)
+        };
+        let (indices, labels) = (ints(|part| &part.indices), ints(|part| &part.labels));
+        let met = self.with_neighbours(embeddings, indices, labels);
 
-        let logits: Vec<Tensor<3>> = self
-            .model()
-            .logits(embeddings)
-            .into_iter()
-            .map(|logits| self.gather_views(logits, rows / samples))
-            .collect();
-        let assigned = logits[0]
-            .clone()
-            .without_autodiff()
-            .slice(1..2)
-            .squeeze_dim::<2>(0)
-            .argmax(1)
-            .squeeze_dim(1);
-        let loss = self.loss.forward(&logits, GLOBALS)?;
-        let grads = loss.backward();
+        let compared = self.compare(met.embeddings)?;
+        let mut grads = compared.classifiers;
+        let [views, batch, dim] = compared.embeddings.dims();
+        let mut gradients = compared.embeddings;
+        if met.replaced {
+            // Neighbours are constants: what pulls at them does not pull at view 0.
+            let zero = Tensor::zeros([1, batch, dim], &gradients.device());
+            gradients = gradients.slice_assign([0..1, 0..batch, 0..dim], zero);
+        }
+        // Only what goes back through half precision needs the scale, and loses it again right after.
+        let scale = self.loss_scale.map(|scale| scale.factor);
+        let mut start = 0;
+        for (index, part) in parts.iter().enumerate() {
+            let end = start + part.indices.dims()[0];
+            let embeddings = match graph.take() {
+                Some(embeddings) => embeddings,
+                None => self.embed(self.model(), part, self.noise(index, parts.len())),
+            };
+            let gradient = gradients.clone().slice([0..views, start..end]);
+            let gradient = gradient.reshape([views * (end - start), dim]);
+            let gradient = match scale {
+                Some(scale) => gradient * scale,
+                None => gradient,
+            };
+            let mut of_part = (embeddings * gradient).sum().backward();
+            let mut of_part = ParamGradients::take(self.model(), &mut of_part);
+            if let Some(scale) = scale {
+                of_part.scale(Tensor::from_floats([1.0 / scale], &self.runtime.device));
+            }
+            grads.add(of_part);
+            start = end;
+        }
         let output = StepOutput {
-            loss: loss.without_autodiff(),
-            neighbour_accuracy,
-            assigned,
+            loss: compared.loss,
+            neighbour_accuracy: met.accuracy,
+            assigned: compared.assigned,
         };
         Ok((output, grads))
     }
 
-    /// Looks up the neighbours of view 0, puts them in its place, and pushes view 0 into the queue.
-    /// The look-up comes first, so a batch never finds itself.
+    /// Unit embeddings of all views of a part by `model`, `[views * part, dim]`, in training mode.
+    fn embed(&self, model: &SelfClassifier, part: &Batch, noise: Noise) -> Tensor<2> {
+        let context = Context::training(&*self.runtime.kernels, noise);
+        model.embed(part.views.clone(), &context)
+    }
+
+    /// The random numbers of this rank's `index`-th of `parts` parts: the same in both passes.
+    fn noise(&self, index: usize, parts: usize) -> Noise {
+        // Invariant: ranks times parts stay far below 2^32.
+        let place = self.runtime.collective.rank() * parts + index;
+        Noise::new(self.seed, self.steps, place as u32)
+    }
+
+    /// Logits, loss and gradients of all heads, one after the other: the memory is that of the largest.
+    fn compare(&self, embeddings: Tensor<3>) -> Result<Comparison> {
+        let shape @ [views, batch, dim] = embeddings.dims();
+        let leaf = embeddings
+            .reshape([views * batch, dim])
+            .autodiff()
+            .require_grad();
+        let heads = self.model().classifiers.len();
+        let mut classifiers = ParamGradients::default();
+        let mut total: Option<(Tensor<1>, Tensor<2>)> = None;
+        let mut assigned = None;
+        for classifier in &self.model().classifiers {
+            let logits = self.gather_views(classifier.forward(leaf.clone()), views);
+            if assigned.is_none() {
+                let second = logits.clone().without_autodiff().slice(1..2);
+                assigned = Some(second.squeeze_dim::<2>(0).argmax(1).squeeze_dim(1));
+            }
+            let loss = self.loss.head(logits, GLOBALS)? / heads as f64;
+            let mut grads = loss.backward();
+            classifiers.add(ParamGradients::take(self.model(), &mut grads));
+            let loss = loss.without_autodiff();
+            // Invariant: logits depend on the embeddings, so there is a gradient.
+            let gradient = leaf.grad_remove(&mut grads).expect("a gradient");
+            total = Some(match total {
+                Some((sum, gradients)) => (sum + loss, gradients + gradient),
+                None => (loss, gradient),
+            });
+        }
+        match (total, assigned) {
+            (Some((loss, gradient)), Some(assigned)) => Ok(Comparison {
+                loss,
+                embeddings: gradient.reshape(shape),
+                classifiers,
+                assigned,
+            }),
+            _ => Err(Error::Invalid("the model has no classifier".into())),
+        }
+    }
+
+    /// Looks up the neighbours of view 0 of `[views, batch, dim]`, puts them in its place, and pushes
+    /// view 0 into the queue. The look-up comes first, so a batch never finds itself.
     fn with_neighbours(
         &mut self,
-        embeddings: Tensor<2>,
+        embeddings: Tensor<3>,
         indices: Tensor<1, Int>,
         labels: Tensor<1, Int>,
-    ) -> (Tensor<2>, Option<Tensor<1>>) {
-        let Some(queue) = &mut self.queue else {
-            return (embeddings, None);
+    ) -> Met {
+        let mut met = Met {
+            embeddings,
+            replaced: false,
+            accuracy: None,
         };
-        let (rows, samples) = (embeddings.dims()[0], indices.dims()[0]);
-        let first = embeddings.clone().slice(0..samples).without_autodiff();
-        let mut accuracy = None;
-        let mut result = embeddings;
+        let Some(queue) = &mut self.queue else {
+            return met;
+        };
+        let views = met.embeddings.dims()[0];
+        let first = met.embeddings.clone().slice(0..1).squeeze_dim::<2>(0);
         if queue.is_full() {
             let neighbours = queue.nearest(first.clone(), indices.clone());
-            accuracy = Some(neighbours.labels.equal(labels.clone()).float().mean());
+            met.accuracy = Some(neighbours.labels.equal(labels.clone()).float().mean());
+            met.replaced = self.replace;
             if self.replace {
-                let rest = result.slice(samples..rows);
-                result = Tensor::cat(vec![neighbours.embeddings.autodiff(), rest], 0);
+                let rest = met.embeddings.slice(1..views);
+                met.embeddings = Tensor::cat(vec![neighbours.embeddings.unsqueeze_dim(0), rest], 0);
             }
         }
         let peers = &self.runtime.collective;
@@ -178,7 +331,7 @@ impl Learner {
             peers.all_gather_int(indices),
             peers.all_gather_int(labels),
         );
-        (result, accuracy)
+        met
     }
 
     /// `[views * batch, classes]` of this rank to `[views, batch of all ranks, classes]`.
@@ -210,4 +363,24 @@ impl Learner {
     pub fn inference_model(&self) -> SelfClassifier {
         self.model().valid()
     }
+}
+
+/// The embeddings of the parts, `[views * part, dim]` each, as `[views, batch, dim]`.
+fn join(embedded: Vec<Tensor<2>>, parts: &[Batch]) -> Result<Tensor<3>> {
+    let mut joined: Vec<Tensor<3>> = Vec::with_capacity(parts.len());
+    for (embeddings, part) in embedded.into_iter().zip(parts) {
+        let ([rows, dim], samples) = (embeddings.dims(), part.indices.dims()[0]);
+        let views = rows.checked_div(samples).unwrap_or_default();
+        let expected = joined.first().map_or(views, |first| first.dims()[0]);
+        if samples == 0 || rows != views * samples || views != expected {
+            return Err(Error::Invalid(format!(
+                "{rows} views cannot be shared among {samples} samples"
+            )));
+        }
+        joined.push(embeddings.reshape([views, samples, dim]));
+    }
+    if joined.is_empty() {
+        return Err(Error::Invalid("a step needs a batch".into()));
+    }
+    Ok(Tensor::cat(joined, 1))
 }

@@ -1,7 +1,7 @@
 //! The loop over epochs and steps.
 
 use super::event::{EpochEvent, Event, StepEvent};
-use super::step::{Batch, Learner, StepOutput};
+use super::step::{Batch, Learner, StepOutput, scalar};
 use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
 use crate::config::Config;
 use crate::data::{Loader, Source, TrainBatch};
@@ -12,7 +12,7 @@ use crate::runtime::Runtime;
 use crate::views::Recipe;
 use crate::{Error, Result};
 use burn::tensor::{Int, Tensor, TensorData};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +26,14 @@ pub struct Trainer {
     schedule: LrSchedule,
     learner: Learner,
     position: Position,
+}
+
+/// A step that was made, with its numbers still on the device.
+struct Made {
+    epoch: usize,
+    step: usize,
+    lr: f64,
+    output: StepOutput,
 }
 
 /// Mean of a quantity that is not always known.
@@ -55,6 +63,13 @@ impl Trainer {
     /// If the configuration is impossible or the source is smaller than one batch.
     pub fn new(config: Config, source: Arc<dyn Source>, runtime: Runtime) -> Result<Self> {
         config.validate()?;
+        if config.train.precision != runtime.kernels.precision() {
+            return Err(Error::Invalid(format!(
+                "train.precision = {:?}, but the kernels given compute in {:?}",
+                config.train.precision,
+                runtime.kernels.precision()
+            )));
+        }
         if runtime.collective.world_size() > 1 {
             return Err(Error::Invalid(
                 "training over several processes is not implemented yet; start one process".into(),
@@ -67,7 +82,8 @@ impl Trainer {
             config.train.batch_size,
             config.train.seed,
             config.data.workers,
-        )?;
+        )?
+        .in_parts(config.train.accumulate)?;
         let steps_per_epoch = loader.steps_per_epoch();
         let schedule = config.optim.schedule(config.train.epochs, steps_per_epoch);
         let learner = Learner::new(&config, runtime.clone());
@@ -87,12 +103,33 @@ impl Trainer {
         })
     }
 
+    /// Replaces the initial weights by those of `pretrained` in the configuration, where it names some.
+    ///
+    /// # Errors
+    /// If they cannot be read or do not fit the model.
+    pub fn load_pretrained(&mut self) -> Result<()> {
+        let fresh = self.learner.model();
+        let config = &self.config.pretrained;
+        if let Some(state) = crate::pretrained::select(config, state_dict(fresh))? {
+            let model = with_state_dict(fresh.clone(), &state)?;
+            let queue = self.learner.queue().cloned();
+            self.learner
+                .replace(model, self.config.optim.init(), queue, 0);
+        }
+        Ok(())
+    }
+
     /// Continues from `snapshot`, whose configuration the caller has compared.
     ///
     /// # Errors
     /// If the snapshot's arrays or its data do not fit this trainer.
     pub fn resume(&mut self, snapshot: Snapshot) -> Result<()> {
         let manifest = snapshot.manifest;
+        if manifest.samples == 0 {
+            return Err(Error::Checkpoint(
+                "the checkpoint holds weights that were converted, and no training to continue; start one from them: --pretrained RUN and another --out".into(),
+            ));
+        }
         if manifest.samples != self.samples
             || manifest.position.steps_per_epoch != self.position.steps_per_epoch
         {
@@ -119,8 +156,11 @@ impl Trainer {
                 )));
             }
         };
-        self.learner.replace(model, optimizer, queue);
+        self.learner
+            .set_loss_scale(manifest.loss_scale.or(fresh.loss_scale()));
         self.position = manifest.position;
+        self.learner
+            .replace(model, optimizer, queue, self.position.step);
         Ok(())
     }
 
@@ -133,6 +173,7 @@ impl Trainer {
                 position: self.position,
                 samples: self.samples,
                 optimizer_steps: BTreeMap::new(),
+                loss_scale: self.learner.loss_scale(),
                 queue: None,
                 files: BTreeMap::new(),
                 config: self.config.clone(),
@@ -187,26 +228,63 @@ impl Trainer {
     /// Trains to the end of the current epoch. `observe` hears of every step and may stop between two;
     /// the result tells whether it did.
     ///
+    /// On an asynchronous device `observe` hears of a step when the next one is under way, and the
+    /// trainer's position is then a step ahead of the event's. Before the end of the epoch, and wherever
+    /// `settle` asks for it, the trainer waits: the last event is then that of the step just made, and
+    /// [`snapshot`](Self::snapshot) is as of that event.
+    ///
     /// # Errors
     /// If an image cannot be read, or the loss is no longer a finite number.
     pub fn epoch(
         &mut self,
+        settle: &mut dyn FnMut(&Position) -> bool,
         observe: &mut dyn FnMut(&Self, &Event) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let began = Instant::now();
         let (epoch, first) = (self.position.epoch(), self.position.step_in_epoch());
         let mut neighbours = Mean::default();
         let mut done = 0;
-        for batch in self.loader.epoch(epoch, first) {
-            let batch = self.upload(batch?)?;
+        let mut unread = VecDeque::new();
+        let mut loaded = self.loader.epoch(epoch, first);
+        loop {
+            let parts = loaded
+                .by_ref()
+                .take(self.config.train.accumulate)
+                .map(|part| self.upload(part?))
+                .collect::<Result<Vec<_>>>()?;
+            if parts.is_empty() {
+                return Ok(ControlFlow::Continue(()));
+            }
             let lr = self.schedule.at(self.position.step);
-            let output = self.learner.step(batch, lr)?;
+            let output = self.learner.step_in_parts(&parts, lr)?;
             done += 1;
-            let event = self.record(&output, epoch, lr)?;
-            neighbours.add(event.neighbour_accuracy);
+            self.position.step += 1;
+            unread.push_back(Made {
+                epoch: epoch + 1,
+                step: self.position.step,
+                lr,
+                output,
+            });
             let last = self.position.step_in_epoch() == 0;
-            let mut flow = observe(self, &Event::Step(event))?;
-            if last {
+            let mut flow = ControlFlow::Continue(());
+            let mut assigned = None;
+            loop {
+                // Asked anew after each event: what it brought may be the wish to stop.
+                let behind = self.runtime.asynchronous && !last && !settle(&self.position);
+                if unread.len() <= usize::from(behind) {
+                    break;
+                }
+                let Some(made) = unread.pop_front() else {
+                    break;
+                };
+                let event = self.read(&made)?;
+                neighbours.add(event.neighbour_accuracy);
+                assigned = Some(made.output.assigned);
+                if observe(self, &Event::Step(event))?.is_break() {
+                    flow = ControlFlow::Break(());
+                }
+            }
+            if let Some(assigned) = assigned.filter(|_| last) {
                 let loss = self.position.epoch_loss_sum / self.position.steps_per_epoch as f64;
                 self.position.epoch_loss = Some(loss);
                 self.position.epoch_loss_sum = 0.0;
@@ -216,7 +294,7 @@ impl Trainer {
                     step: self.position.step,
                     loss,
                     lr,
-                    used_classes: distinct(output.assigned)?,
+                    used_classes: distinct(assigned)?,
                     neighbour_accuracy: neighbours.value(),
                     seconds,
                     images_per_second: (done * self.config.train.batch_size) as f64 / seconds,
@@ -229,27 +307,29 @@ impl Trainer {
                 return Ok(flow);
             }
         }
-        Ok(ControlFlow::Continue(()))
     }
 
-    /// Reads a step's numbers and moves the position on.
-    fn record(&mut self, output: &StepOutput, epoch: usize, lr: f64) -> Result<StepEvent> {
+    /// Reads a step's numbers from the device.
+    fn read(&mut self, made: &Made) -> Result<StepEvent> {
+        let Made {
+            epoch,
+            step,
+            lr,
+            ref output,
+        } = *made;
         let loss = scalar(output.loss.clone())?;
-        let step = self.position.step + 1;
         if !loss.is_finite() {
             return Err(Error::Diverged(format!(
-                "the loss became {loss} at step {step} (epoch {}, learning rate {lr}); lower optim.lr or lengthen optim.warmup_epochs; the last checkpoint is from before",
-                epoch + 1
+                "the loss became {loss} at step {step} (epoch {epoch}, learning rate {lr}); lower optim.lr or lengthen optim.warmup_epochs; the last checkpoint is from before"
             )));
         }
-        self.position.step = step;
         self.position.epoch_loss_sum += loss;
         let accuracy = match &output.neighbour_accuracy {
             Some(accuracy) if self.loader.has_labels() => Some(scalar(accuracy.clone())?),
             _ => None,
         };
         Ok(StepEvent {
-            epoch: epoch + 1,
+            epoch,
             step,
             loss,
             lr,
@@ -289,14 +369,6 @@ impl Trainer {
             labels: ints(labels),
         })
     }
-}
-
-/// The value of a one-element tensor.
-fn scalar(tensor: Tensor<1>) -> Result<f64> {
-    tensor
-        .try_into_scalar::<f32>()
-        .map(f64::from)
-        .map_err(|error| Error::Invalid(format!("the device did not return a value: {error:?}")))
 }
 
 /// Number of different values.

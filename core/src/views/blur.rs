@@ -1,8 +1,9 @@
 //! Gaussian blur as Pillow does it, to the bit: three box filters of fractional width along each axis
 //! (Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by Extended Box Filtering", 2011).
 
-use super::planes::{BLOCK, Planes, transpose};
+use super::planes::Planes;
 use super::simd::dispatch;
+use super::transpose::transpose;
 
 /// Box filters along each axis.
 const PASSES: usize = 3;
@@ -56,73 +57,45 @@ impl Planes {
         if sigma <= 0.0 || self.data().is_empty() {
             return;
         }
-        let (w8, h8) = (
-            width.next_multiple_of(BLOCK),
-            height.next_multiple_of(BLOCK),
-        );
         let BlurScratch {
             first,
             second,
             sums,
         } = scratch;
-        first.resize(w8 * h8, 0);
-        second.resize(w8 * h8, 0);
-        sums.resize(w8.max(h8), 0);
+        first.resize(width * height, 0);
+        second.resize(width * height, 0);
+        sums.resize(width.max(height), 0);
         dispatch(
             #[inline(always)]
             || {
                 for plane in self.channels_mut() {
                     // Along rows: on the transposed plane, where neighbours in a row are whole lines apart.
-                    for (to, from) in first.chunks_exact_mut(w8).zip(plane.chunks_exact(width)) {
-                        to[..width].copy_from_slice(from);
-                    }
-                    transpose(first, w8, (width, height), second, h8);
-                    thrice(kernel, second, first, sums, h8, width);
-                    // Three passes end in the other buffer.
-                    transpose(first, h8, (height, width), second, w8);
-                    thrice(kernel, second, first, sums, w8, height);
-                    for (to, from) in plane.chunks_exact_mut(width).zip(first.chunks_exact(w8)) {
-                        to.copy_from_slice(&from[..width]);
-                    }
+                    transpose(plane, width, (width, height), first, height);
+                    pass(kernel, first, second, sums, height);
+                    pass(kernel, second, first, sums, height);
+                    pass(kernel, first, second, sums, height);
+                    transpose(second, height, (height, width), first, width);
+                    pass(kernel, first, second, sums, width);
+                    pass(kernel, second, first, sums, width);
+                    pass(kernel, first, plane, sums, width);
                 }
             },
         );
     }
 }
 
-/// Filters the first `count` lines of `stride` bytes across lines, from `a` to `b`; `a` is overwritten.
+/// One box filter across lines of `stride` bytes; lines beyond the edge repeat the edge.
 #[inline(always)]
-fn thrice(
-    kernel: ExtendedBox,
-    a: &mut [u8],
-    b: &mut [u8],
-    sums: &mut [u32],
-    stride: usize,
-    count: usize,
-) {
-    pass(kernel, a, b, sums, stride, count);
-    pass(kernel, b, a, sums, stride, count);
-    pass(kernel, a, b, sums, stride, count);
-}
-
-/// One box filter across lines; lines beyond the edge repeat the edge.
-#[inline(always)]
-fn pass(
-    kernel: ExtendedBox,
-    from: &[u8],
-    to: &mut [u8],
-    sums: &mut [u32],
-    stride: usize,
-    count: usize,
-) {
+fn pass(kernel: ExtendedBox, from: &[u8], to: &mut [u8], sums: &mut [u32], stride: usize) {
     let ExtendedBox {
         radius,
         inner,
         outer,
     } = kernel;
-    let line = |k: isize| &from[k.clamp(0, count as isize - 1) as usize * stride..][..stride];
+    let last = (from.len() / stride) as isize - 1;
+    let line = |k: isize| &from[k.clamp(0, last) as usize * stride..][..stride];
     let round = |sum: u32| ((sum + (1 << 23)) >> 24) as u8;
-    let lines = to.chunks_exact_mut(stride).take(count).enumerate();
+    let lines = to.chunks_exact_mut(stride).enumerate();
     if radius == 0 {
         for (k, out) in lines {
             let k = k as isize;

@@ -26,6 +26,19 @@ impl CropBox {
         }
     }
 
+    /// The smallest rectangle that contains this one and `other`.
+    pub(super) fn around(&self, other: &Self) -> Self {
+        let (left, top) = (self.left.min(other.left), self.top.min(other.top));
+        let right = (self.left + self.width).max(other.left + other.width);
+        let bottom = (self.top + self.height).max(other.top + other.height);
+        Self {
+            left,
+            top,
+            width: right - left,
+            height: bottom - top,
+        }
+    }
+
     /// A random rectangle of a `width` x `height` image, as torchvision's `RandomResizedCrop`: area
     /// uniform in `scale` (fractions of the image), aspect ratio log-uniform in `ratio` (width /
     /// height), position uniform. If ten tries do not fit, the largest centred rectangle of a

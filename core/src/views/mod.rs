@@ -6,7 +6,8 @@
 //! view's size. All operations on bytes equal Pillow's to the bit (tests compare them with its output),
 //! so what is known about training with torchvision's recipe holds here.
 //!
-//! Parallelism is across samples; one view is made by one thread without allocating.
+//! Parallelism is across samples: the views of one are made on one thread, which splits and turns the
+//! image's pixels once for all of them.
 
 mod blur;
 mod colour;
@@ -16,6 +17,7 @@ mod planes;
 mod recipe;
 pub(crate) mod resample;
 mod simd;
+mod transpose;
 
 pub use crop::CropBox;
 pub use planes::Planes;

@@ -113,90 +113,9 @@ pub(super) fn deinterleave(rgb: &[u8], red: &mut [u8], green: &mut [u8], blue: &
     }
 }
 
-/// Side of the blocks in which bytes are transposed: eight rows of one `u64` each.
-pub(super) const BLOCK: usize = 8;
-
-/// Transposes a matrix of bytes. `from` has rows of `from_stride`, `to` rows of `to_stride` bytes; the
-/// first `width` columns of `height` rows are moved, both rounded up to a multiple of [`BLOCK`], which
-/// the strides and lengths must allow for.
-#[inline(always)]
-pub(super) fn transpose(
-    from: &[u8],
-    from_stride: usize,
-    (width, height): (usize, usize),
-    to: &mut [u8],
-    to_stride: usize,
-) {
-    for y in (0..height).step_by(BLOCK) {
-        for x in (0..width).step_by(BLOCK) {
-            let mut rows = [0u64; BLOCK];
-            for (k, row) in rows.iter_mut().enumerate() {
-                *row = read8(from, (y + k) * from_stride + x);
-            }
-            let columns = transpose8(rows);
-            for (k, column) in columns.into_iter().enumerate() {
-                let at = (x + k) * to_stride + y;
-                to[at..at + BLOCK].copy_from_slice(&column.to_le_bytes());
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn read8(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; BLOCK];
-    word.copy_from_slice(&bytes[at..at + BLOCK]);
-    u64::from_le_bytes(word)
-}
-
-/// Transposes an 8 x 8 matrix of bytes, one row per word, by exchanging the off-diagonal quarters of
-/// ever smaller squares (the recursive scheme of Warren, "Hacker's Delight", section 7-3).
-#[inline(always)]
-fn transpose8(mut rows: [u64; BLOCK]) -> [u64; BLOCK] {
-    exchange::<4>(&mut rows, 0x0000_0000_ffff_ffff);
-    exchange::<2>(&mut rows, 0x0000_ffff_0000_ffff);
-    exchange::<1>(&mut rows, 0x00ff_00ff_00ff_00ff);
-    rows
-}
-
-/// Exchanges the upper right and the lower left quarter of each square of `2 * HALF` rows and bytes.
-#[inline(always)]
-fn exchange<const HALF: usize>(rows: &mut [u64; BLOCK], low: u64) {
-    for square in rows.chunks_exact_mut(2 * HALF) {
-        let (upper, lower) = square.split_at_mut(HALF);
-        for (a, b) in upper.iter_mut().zip(lower) {
-            let swap = ((*a >> (8 * HALF)) ^ *b) & low;
-            *a ^= swap << (8 * HALF);
-            *b ^= swap;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn transposes_any_size() {
-        for (width, height) in [(1_usize, 1_usize), (8, 8), (9, 17), (24, 5)] {
-            let (w8, h8) = (
-                width.next_multiple_of(BLOCK),
-                height.next_multiple_of(BLOCK),
-            );
-            let from: Vec<u8> = (0..w8 * h8).map(|i| (i * 7 % 251) as u8).collect();
-            let mut to = vec![0; w8 * h8];
-            transpose(&from, w8, (width, height), &mut to, h8);
-            for y in 0..height {
-                for x in 0..width {
-                    assert_eq!(
-                        to[x * h8 + y],
-                        from[y * w8 + x],
-                        "{width} x {height} at {x}, {y}"
-                    );
-                }
-            }
-        }
-    }
 
     #[test]
     fn planes_and_back() {

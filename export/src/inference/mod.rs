@@ -11,6 +11,7 @@ mod outputs;
 mod prediction;
 mod sessions;
 mod shapes;
+mod token_shapes;
 mod wire;
 
 pub use engine::{Engine, EngineChoice, in_use};

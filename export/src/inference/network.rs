@@ -12,10 +12,14 @@ use std::collections::BTreeMap;
 const MAX_NODES: usize = 20_000;
 /// Most axes of a tensor.
 const MAX_RANK: usize = 8;
+/// Most numbers in a list that says how axes are arranged: two for each.
+const MAX_INTEGERS: usize = 2 * MAX_RANK;
 /// Newest operator set that the engines at hand are known to read.
 const MAX_OPSET: i64 = 21;
 /// `TensorProto.DataType.FLOAT`.
 const FLOAT: u64 = 1;
+/// `TensorProto.DataType.INT64`.
+const INT64: u64 = 7;
 
 /// The graph and its metadata; names borrow from the file.
 #[derive(Debug, Default)]
@@ -26,12 +30,26 @@ pub(super) struct Network<'a> {
     pub(super) outputs: Vec<Border<'a>>,
     /// Values inside the graph whose shapes the file declares.
     pub(super) declared: Vec<Border<'a>>,
-    /// Shape of each weight; all are `f32` and complete.
-    pub(super) weights: BTreeMap<&'a str, Vec<usize>>,
+    /// The constants, all complete.
+    pub(super) weights: BTreeMap<&'a str, Weight>,
     /// The operations in order of execution.
     pub(super) nodes: Vec<Node<'a>>,
     /// `metadata_props`.
     pub(super) metadata: BTreeMap<&'a str, &'a str>,
+}
+
+/// A constant of the network.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Weight {
+    /// `f32` values of this shape.
+    Floats(Vec<usize>),
+    /// A few whole numbers, such as a shape, and whether they are a list (of one axis) or a single one.
+    Integers {
+        /// The numbers.
+        values: Vec<i64>,
+        /// False for a scalar.
+        list: bool,
+    },
 }
 
 /// A value with a declared type: an `f32` tensor.
@@ -143,8 +161,8 @@ impl<'a> Network<'a> {
                     self.nodes.push(parse_node(node)?);
                 }
                 (5, Value::Bytes(tensor)) => {
-                    let (name, shape) = parse_weight(tensor)?;
-                    if name.is_empty() || self.weights.insert(name, shape).is_some() {
+                    let (name, weight) = parse_weight(tensor)?;
+                    if name.is_empty() || self.weights.insert(name, weight).is_some() {
                         return refuse(format!("two weights are called `{name}`"));
                     }
                 }
@@ -239,8 +257,8 @@ fn parse_attribute(message: Bytes<'_>) -> Parsed<(&str, Attribute)> {
     Ok((name, value))
 }
 
-/// Name and shape of a weight whose data are all there.
-fn parse_weight(message: Bytes<'_>) -> Parsed<(&str, Vec<usize>)> {
+/// Name and content of a weight whose data are all there.
+fn parse_weight(message: Bytes<'_>) -> Parsed<(&str, Weight)> {
     let mut name = "";
     let mut dims = Vec::new();
     let mut kind = 0;
@@ -254,14 +272,14 @@ fn parse_weight(message: Bytes<'_>) -> Parsed<(&str, Vec<usize>)> {
             (4, Value::Bytes(packed)) => floats += packed.data.len(),
             (4, Value::Fixed32(_)) => floats += 4,
             (8, Value::Bytes(text)) => name = text.text()?,
-            (9, Value::Bytes(data)) if raw.is_none() => raw = Some(data.data.len()),
+            (9, Value::Bytes(data)) if raw.is_none() => raw = Some(data.data),
             (3 | 9, _) => return refuse(format!("the weight `{name}` comes in pieces")),
             (13, _) => return refuse(outside(name)),
             (14, Value::Varint(location)) if location != 0 => return refuse(outside(name)),
             _ => {}
         }
     }
-    if kind != FLOAT {
+    if kind != FLOAT && kind != INT64 {
         return refuse(format!(
             "the weight `{name}` is of ONNX type {kind}; only 32-bit floats are supported"
         ));
@@ -271,8 +289,19 @@ fn parse_weight(message: Bytes<'_>) -> Parsed<(&str, Vec<usize>)> {
             "the weight `{name}` has the impossible shape {dims:?}"
         ));
     };
+    if kind == INT64 {
+        return match raw
+            .filter(|_| floats == 0)
+            .and_then(|raw| integers(&shape, raw))
+        {
+            Some(weight) => Ok((name, weight)),
+            None => refuse(format!(
+                "the weight `{name}` of shape {shape:?} is not a short list of whole numbers"
+            )),
+        };
+    }
     let stored = match (raw, floats) {
-        (Some(raw), 0) => raw,
+        (Some(raw), 0) => raw.len(),
         (None, floats) => floats,
         (Some(_), _) => return refuse(format!("the weight `{name}` is there twice")),
     };
@@ -282,7 +311,26 @@ fn parse_weight(message: Bytes<'_>) -> Parsed<(&str, Vec<usize>)> {
             "the weight `{name}` has {stored} bytes, which are not the values of shape {shape:?}"
         ));
     }
-    Ok((name, shape))
+    Ok((name, Weight::Floats(shape)))
+}
+
+/// One whole number, or a list of at most as many as a tensor has borders.
+fn integers(shape: &[usize], raw: &[u8]) -> Option<Weight> {
+    let list = match shape {
+        [] => false,
+        [1..=MAX_INTEGERS] => true,
+        _ => return None,
+    };
+    let (values, rest) = raw.as_chunks();
+    let expected = shape.iter().product::<usize>();
+    if values.len() != expected || !rest.is_empty() {
+        return None;
+    }
+    let values = values.iter().map(|&bytes| i64::from_le_bytes(bytes));
+    Some(Weight::Integers {
+        values: values.collect(),
+        list,
+    })
 }
 
 fn outside(name: &str) -> String {

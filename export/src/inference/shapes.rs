@@ -4,7 +4,8 @@
 //! The vocabulary is what [`crate::writer`] emits. A file with other operations is not one of ours, or is
 //! from a later version.
 
-use super::network::{Attribute, Network, Node, Refusal};
+use super::network::{Attribute, Network, Node, Refusal, Weight};
+use super::token_shapes as tokens;
 use std::collections::BTreeMap;
 
 /// Most numbers in one value per image: 1 GiB of `f32`.
@@ -12,11 +13,19 @@ const MAX_VALUES: usize = 1 << 28;
 
 /// A value's axes; the batch axis is not listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Shape {
+pub(super) struct Shape {
     /// Whether a batch axis comes first.
-    batched: bool,
+    pub(super) batched: bool,
     /// The other axes.
-    axes: Vec<usize>,
+    pub(super) axes: Vec<usize>,
+}
+
+/// A value that is known so far.
+enum Known {
+    /// `f32` values.
+    Floats(Shape),
+    /// Whole numbers, with whether they are a list.
+    Integers(Vec<i64>, bool),
 }
 
 /// Checks the whole graph, from `image` `[batch, 3, side, side]` to the outputs and their declared widths.
@@ -25,16 +34,20 @@ pub(super) fn check(network: &Network<'_>, side: usize) -> Result<(), Refusal> {
         batched: true,
         axes: vec![3, side, side],
     };
-    let weights = network.weights.iter().map(|(&name, axes)| {
-        let weight = Shape {
-            batched: false,
-            axes: axes.clone(),
+    let weights = network.weights.iter().map(|(&name, weight)| {
+        let weight = match weight {
+            Weight::Floats(axes) => Known::Floats(Shape {
+                batched: false,
+                axes: axes.clone(),
+            }),
+            Weight::Integers { values, list } => Known::Integers(values.clone(), *list),
         };
         (name, weight)
     });
-    let mut known: BTreeMap<&str, Shape> = weights.collect();
+    let mut known: BTreeMap<&str, Known> = weights.collect();
     for input in &network.inputs {
-        if known.insert(input.name, image.clone()).is_some() {
+        let image = Known::Floats(image.clone());
+        if known.insert(input.name, image).is_some() {
             return Err(Refusal(format!(
                 "`{}` is both an input and a weight",
                 input.name
@@ -45,14 +58,16 @@ pub(super) fn check(network: &Network<'_>, side: usize) -> Result<(), Refusal> {
         let (output, shape) = infer(node, &known).map_err(|reason| {
             Refusal(format!("operation `{}` ({}): {reason}", node.name, node.op))
         })?;
-        if known.insert(output, shape).is_some() {
+        if known.insert(output, Known::Floats(shape)).is_some() {
             return Err(Refusal(format!("the value `{output}` is computed twice")));
         }
     }
     for value in network.outputs.iter().chain(&network.declared) {
         let declared: Option<Vec<usize>> = value.axes.iter().skip(1).copied().collect();
-        let computed = known.get(value.name).filter(|shape| shape.batched);
-        let computed = computed.map(|shape| &shape.axes);
+        let computed = match known.get(value.name) {
+            Some(Known::Floats(shape)) if shape.batched => Some(&shape.axes),
+            _ => None,
+        };
         if computed.is_none() || declared.as_ref() != computed || value.axes.first() != Some(&None)
         {
             return Err(Refusal(format!(
@@ -64,27 +79,38 @@ pub(super) fn check(network: &Network<'_>, side: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-type Inferred<T> = Result<T, String>;
+pub(super) type Inferred<T> = Result<T, String>;
 
 /// Name and shape of the node's one output.
-fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Shape>) -> Inferred<(&'a str, Shape)> {
+fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a str, Shape)> {
     let &[output] = node.outputs.as_slice() else {
         return Err(format!("has {} outputs instead of one", node.outputs.len()));
     };
-    let inputs: Vec<&Shape> = node
-        .inputs
-        .iter()
-        .map(|name| {
-            known
-                .get(name)
-                .ok_or(format!("reads `{name}` before it is computed"))
-        })
-        .collect::<Inferred<_>>()?;
+    // Whole numbers only ever say how the last input's axes are arranged.
+    let mut integers = None;
+    let mut inputs = Vec::new();
+    for name in &node.inputs {
+        match known.get(name) {
+            None => return Err(format!("reads `{name}` before it is computed")),
+            Some(_) if integers.is_some() => {
+                return Err(format!("reads `{name}` after whole numbers"));
+            }
+            Some(Known::Floats(shape)) => inputs.push(shape),
+            Some(Known::Integers(values, list)) => integers = Some((values.as_slice(), *list)),
+        }
+    }
     let Some((x, constants)) = inputs.split_first().filter(|(x, _)| x.batched) else {
         return Err("does not depend on the image".to_owned());
     };
     let settings = Settings(node);
     let axes = match (node.op, constants) {
+        (op, []) if integers.is_some() => {
+            let (values, list) = integers.unwrap_or_default();
+            tokens::arranged(op, &settings, x, values, list)?
+        }
+        (_, _) if integers.is_some() => {
+            return Err("reads whole numbers where it needs f32".to_owned());
+        }
         ("Conv", [weight, bias]) => conv(&settings, x, weight, bias)?,
         ("MaxPool", []) => max_pool(&settings, x)?,
         ("GlobalAveragePool", []) => {
@@ -105,12 +131,26 @@ fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Shape>) -> Inferred<(&'a st
             settings.only(&["alpha"])?;
             x.axes.clone()
         }
-        ("Add", [other]) => {
+        ("Add" | "Mul", [other]) => {
             settings.only(&[])?;
-            if x != other {
-                return Err(format!("adds {:?} and {:?}", x.axes, other.axes));
-            }
+            tokens::elementwise(node.op, x, other)?
+        }
+        ("Erf", []) => {
+            settings.only(&[])?;
             x.axes.clone()
+        }
+        ("MatMul", [other]) => {
+            settings.only(&[])?;
+            tokens::products(x, other)?
+        }
+        ("LayerNormalization", [weight, bias]) => {
+            settings.only(&["axis", "epsilon"])?;
+            settings.int("axis", -1, &[-1])?;
+            tokens::layer_norm(x, weight, bias)?
+        }
+        ("Transpose", []) => {
+            settings.only(&["perm"])?;
+            tokens::transposed(x, settings.ints("perm")?)?
         }
         ("Gemm", [weight, rest @ ..]) => gemm(&settings, x, weight, rest)?,
         ("ReduceL2", []) => {
@@ -136,8 +176,9 @@ fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Shape>) -> Inferred<(&'a st
         }
         ("Softmax", []) => {
             settings.only(&["axis"])?;
-            settings.int("axis", -1, &[1, -1])?;
-            vec![row(x)?]
+            // Over the last axis, counted either way.
+            settings.int("axis", -1, &[-1, x.axes.len() as i64])?;
+            x.axes.clone()
         }
         (op, constants) => {
             return Err(format!(
@@ -167,14 +208,16 @@ fn conv(
     weight: &Shape,
     bias: &Shape,
 ) -> Inferred<Vec<usize>> {
-    settings.only(&["kernel_shape", "pads", "strides"])?;
+    settings.only(&["kernel_shape", "pads", "strides", "group"])?;
     let [channels, height, width] = image_axes(x)?;
+    let groups = settings.groups()?;
     let &[output, input, kernel_h, kernel_w] = weight.axes.as_slice() else {
         return Err(format!("has a kernel of shape {:?}", weight.axes));
     };
-    if weight.batched || bias.batched || input != channels || bias.axes != [output] {
+    let fits = input.checked_mul(groups) == Some(channels) && output.is_multiple_of(groups);
+    if weight.batched || bias.batched || !fits || bias.axes != [output] {
         return Err(format!(
-            "has kernel {:?} and bias {:?} for {channels} channels",
+            "has kernel {:?} and bias {:?} for {channels} channels in {groups} groups",
             weight.axes, bias.axes
         ));
     }
@@ -237,7 +280,7 @@ fn scalar(x: &Shape) -> Inferred<()> {
     Ok(())
 }
 
-fn length(n: i64) -> Inferred<usize> {
+pub(super) fn length(n: i64) -> Inferred<usize> {
     usize::try_from(n)
         .ok()
         .filter(|n| (1..=1 << 16).contains(n))
@@ -245,11 +288,11 @@ fn length(n: i64) -> Inferred<usize> {
 }
 
 /// Typed access to a node's attributes.
-struct Settings<'n, 'a>(&'n Node<'a>);
+pub(super) struct Settings<'n, 'a>(&'n Node<'a>);
 
 impl Settings<'_, '_> {
     /// Refuses settings that are not among `names`.
-    fn only(&self, names: &[&str]) -> Inferred<()> {
+    pub(super) fn only(&self, names: &[&str]) -> Inferred<()> {
         match self.0.attributes.keys().find(|name| !names.contains(name)) {
             Some(name) => Err(format!("has the setting `{name}`, which is not supported")),
             None => Ok(()),
@@ -257,7 +300,7 @@ impl Settings<'_, '_> {
     }
 
     /// Refuses an integer setting that is not one of `allowed`.
-    fn int(&self, name: &str, default: i64, allowed: &[i64]) -> Inferred<()> {
+    pub(super) fn int(&self, name: &str, default: i64, allowed: &[i64]) -> Inferred<()> {
         let value = match self.0.attributes.get(name) {
             None => default,
             Some(Attribute::Int(value)) => *value,
@@ -269,6 +312,15 @@ impl Settings<'_, '_> {
             Err(format!(
                 "has `{name}` = {value}, expected one of {allowed:?}"
             ))
+        }
+    }
+
+    /// The number of groups of a convolution.
+    fn groups(&self) -> Inferred<usize> {
+        match self.0.attributes.get("group") {
+            None => Ok(1),
+            Some(&Attribute::Int(groups)) => length(groups),
+            Some(other) => Err(format!("has `group` = {other:?}")),
         }
     }
 

@@ -1,7 +1,9 @@
-//! Normalisations that are constants once training is over, multiplied into the weights beside them.
-//! The products are taken in f64 and rounded once, so that folding costs no accuracy.
+//! What is constant once training is over and the image size known: normalisations, multiplied into the
+//! weights beside them, and interpolated positions. The products are taken in f64 and rounded once, so
+//! that folding costs no accuracy.
 
 use super::weights::Weights;
+use selfcls_core::positions::axis_weights;
 
 /// PyTorch's default guard of the variance.
 const BN_EPS: f64 = 1e-5;
@@ -80,6 +82,32 @@ pub(super) fn weight_norm(gain: &[f32], direction: &[f32]) -> Option<Vec<f32>> {
         );
     }
     Some(rows)
+}
+
+/// The position embedding of `grid` x `grid` patches, row-major with `dim` numbers each, for `patches` x
+/// `patches`.
+pub(super) fn interpolated(given: &[f32], grid: usize, patches: usize, dim: usize) -> Vec<f32> {
+    if grid == patches {
+        return given.to_vec();
+    }
+    let axis = axis_weights(grid, patches);
+    let rows: Vec<&[f64]> = axis.chunks_exact(grid).collect();
+    let mut result = Vec::with_capacity(patches * patches * dim);
+    for down in &rows {
+        for across in &rows {
+            let mut sums = vec![0.0; dim];
+            for (i, y) in down.iter().enumerate().filter(|(_, y)| **y != 0.0) {
+                for (j, x) in across.iter().enumerate().filter(|(_, x)| **x != 0.0) {
+                    let from = &given[(i * grid + j) * dim..][..dim];
+                    for (sum, &value) in sums.iter_mut().zip(from) {
+                        *sum += y * x * f64::from(value);
+                    }
+                }
+            }
+            result.extend(sums.into_iter().map(|sum| sum as f32));
+        }
+    }
+    result
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A graph under construction.
 
 use super::proto::{
-    AttributeProto, DimensionProto, FLOAT, GraphProto, NodeProto, TensorProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, DimensionProto, FLOAT, GraphProto, INT64, NodeProto, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
 /// The name of a value in the graph.
@@ -53,6 +53,26 @@ impl Graph {
             data_type: FLOAT,
             name: name.to_owned(),
             raw_data: data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        });
+        Value::named(name)
+    }
+
+    /// Stores a list of integers, such as a shape, under `name`.
+    pub(super) fn integers(&mut self, name: &str, values: &[i64]) -> Value {
+        self.whole_numbers(name, vec![values.len() as i64], values)
+    }
+
+    /// Stores one integer under `name`.
+    pub(super) fn integer(&mut self, name: &str, value: i64) -> Value {
+        self.whole_numbers(name, Vec::new(), &[value])
+    }
+
+    fn whole_numbers(&mut self, name: &str, dims: Vec<i64>, values: &[i64]) -> Value {
+        self.initializers.push(TensorProto {
+            dims,
+            data_type: INT64,
+            name: name.to_owned(),
+            raw_data: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
         });
         Value::named(name)
     }

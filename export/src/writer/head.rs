@@ -9,14 +9,17 @@ use selfcls_core::config::ModelConfig;
 /// The MLP head and the L2 normalisation: features `[batch, backbone_dim]` to `embedding` `[batch, dim]`.
 ///
 /// The layers are numbered as in the authors' `nn.Sequential`: Linear, BatchNorm1d (if any) and
-/// activation per hidden layer, then a Linear.
+/// activation per hidden layer, then a Linear. A single layer has no number.
 pub(super) fn embedding(e: &mut Emitter<'_>, model: &ModelConfig, features: &Value) -> Value {
     let step = if model.head_bn { 3 } else { 2 };
     let dims = model.head_dims();
     let mut x = features.clone();
     for (layer, &widths) in dims.iter().enumerate() {
         let first = layer * step;
-        let path = format!("mlp_head.mlp.{first}");
+        let path = match dims.len() {
+            1 => "mlp_head.mlp".to_owned(),
+            _ => format!("mlp_head.mlp.{first}"),
+        };
         if layer + 1 == dims.len() {
             x = e.linear(&path, None, widths, &x);
         } else {

@@ -32,13 +32,15 @@ pub(super) struct ConvBn<'a> {
     pub(super) kernel: usize,
     /// Step in both directions.
     pub(super) stride: usize,
+    /// Parts of the channels that do not see each other.
+    pub(super) groups: usize,
 }
 
 impl Emitter<'_> {
     /// Convolution and batch normalisation as one `Conv`: `[b, input, h, w]` to `[b, output, h', w']`.
     pub(super) fn conv_bn(&mut self, layer: &ConvBn<'_>, x: &Value) -> Value {
         let ConvBn { conv, kernel, .. } = *layer;
-        let shape = [layer.output, layer.input, kernel, kernel];
+        let shape = [layer.output, layer.input / layer.groups, kernel, kernel];
         let weight = self.weights.take(&format!("{conv}.weight"), &shape);
         let norm = Affine::batch_norm(&mut self.weights, layer.norm, layer.output);
         let (weight, bias) = norm.fold(&weight, None);
@@ -48,9 +50,26 @@ impl Emitter<'_> {
         let bias = self
             .graph
             .initializer(&format!("{conv}.bias"), &[layer.output], &bias);
-        let attributes = window(kernel, layer.stride, (kernel - 1) / 2);
+        let mut attributes = window(kernel, layer.stride, (kernel - 1) / 2);
+        if layer.groups > 1 {
+            attributes.push(AttributeProto::int("group", layer.groups as i64));
+        }
         self.graph
             .node("Conv", conv, &[x, &weight, &bias], attributes)
+    }
+
+    /// The linear map at `path` of patches of `patch` pixels: `[b, 3, h, w]` to `[b, dim, h / patch, w / patch]`.
+    pub(super) fn patches(&mut self, path: &str, (dim, patch): (usize, usize), x: &Value) -> Value {
+        let name = format!("{path}.weight");
+        let shape = [dim, 3, patch, patch];
+        let weight = self.weights.take(&name, &shape);
+        let weight = self.graph.initializer(&name, &shape, &weight);
+        let name = format!("{path}.bias");
+        let bias = self.weights.take(&name, &[dim]);
+        let bias = self.graph.initializer(&name, &[dim], &bias);
+        let attributes = window(patch, patch, 0);
+        self.graph
+            .node("Conv", path, &[x, &weight, &bias], attributes)
     }
 
     /// The larger of the value and zero.
@@ -131,6 +150,39 @@ impl Emitter<'_> {
             .initializer(weight_name, &[output, input], weight);
         self.graph
             .node("Gemm", name, &[x, &weight], vec![transposed()])
+    }
+
+    /// Products with the rows of `weight` `[output, input]`, plus `bias`, for each token:
+    /// `[b, tokens, input]` to `[b, tokens, output]`.
+    pub(super) fn products_and_bias(
+        &mut self,
+        path: &str,
+        (input, output): (usize, usize),
+        weight: &[f32],
+        bias: &[f32],
+        x: &Value,
+    ) -> Value {
+        // MatMul has no flag for a transposed factor.
+        let columns: Vec<f32> = (0..input)
+            .flat_map(|i| (0..output).map(move |o| weight[o * input + i]))
+            .collect();
+        let weight = format!("{path}.weight");
+        let weight = self.graph.initializer(&weight, &[input, output], &columns);
+        let products = format!("{path}.products");
+        let x = self
+            .graph
+            .node("MatMul", &products, &[x, &weight], Vec::new());
+        let bias = self
+            .graph
+            .initializer(&format!("{path}.bias"), &[output], bias);
+        self.graph.node("Add", path, &[&x, &bias], Vec::new())
+    }
+
+    /// `op` of `x` and one number.
+    pub(super) fn with_number(&mut self, op: &str, name: &str, x: &Value, number: f32) -> Value {
+        let constant = format!("{name}.constant");
+        let number = self.graph.initializer(&constant, &[], &[number]);
+        self.graph.node(op, name, &[x, &number], Vec::new())
     }
 
     /// `x / max(|x|, 1e-7)` per row, called `name`.

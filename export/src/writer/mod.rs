@@ -8,6 +8,7 @@ mod head;
 mod layers;
 mod proto;
 mod resnet;
+mod vit;
 mod weights;
 
 use crate::{Error, Result, names};
@@ -15,7 +16,7 @@ use graph::{Graph, Value};
 use layers::Emitter;
 use prost::Message;
 use proto::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
-use selfcls_core::config::ModelConfig;
+use selfcls_core::config::{Layout, ModelConfig};
 use selfcls_core::metadata::Metadata;
 use selfcls_core::weights::StateDict;
 use std::path::Path;
@@ -127,6 +128,15 @@ impl<'a> OnnxWriter<'a> {
                 self.model.dim
             )));
         }
+        if let Layout::Transformer(net) = self.model.layout() {
+            let crop = self.metadata.preprocess.crop;
+            if net.patch == 0 || net.grid == 0 || !crop.is_multiple_of(net.patch) {
+                return Err(Error::Request(format!(
+                    "images of {crop} pixels are not whole patches of model.patch_size = {}",
+                    net.patch
+                )));
+            }
+        }
         let mut metadata = self.metadata.clone();
         if let HeadSelection::One(index) = self.heads {
             metadata.heads.retain(|head| head.index == index);
@@ -148,7 +158,12 @@ impl<'a> OnnxWriter<'a> {
             graph: Graph::default(),
             weights: Weights::new(self.weights),
         };
-        let features = resnet::emit(&mut e, model, &Value::named(names::IMAGE));
+        let image = Value::named(names::IMAGE);
+        let crop = metadata.preprocess.crop;
+        let features = match model.layout() {
+            Layout::Residual(net) => resnet::emit(&mut e, net, &image),
+            Layout::Transformer(net) => vit::emit(&mut e, net, crop, &image),
+        };
         let embedding = head::embedding(&mut e, model, &features);
         let mut outputs = Vec::new();
         for (index, &classes) in model.heads.iter().enumerate() {
@@ -168,7 +183,6 @@ impl<'a> OnnxWriter<'a> {
             .map_or(0, |head| head.classes);
         outputs.push((names::PROBABILITIES.to_owned(), default));
         outputs.push((names::EMBEDDING.to_owned(), model.dim));
-        let crop = metadata.preprocess.crop;
         Ok(e.graph
             .finish("selfcls", (names::IMAGE, &[3, crop, crop]), &outputs))
     }

@@ -11,6 +11,8 @@ pub(super) const IR_VERSION: i64 = 8;
 pub(super) const OPSET: i64 = 17;
 /// `TensorProto.DataType.FLOAT`.
 pub(super) const FLOAT: i32 = 1;
+/// `TensorProto.DataType.INT64`.
+pub(super) const INT64: i32 = 7;
 
 /// The file.
 #[derive(Clone, PartialEq, Message)]

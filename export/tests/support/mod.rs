@@ -127,6 +127,23 @@ pub(crate) fn agrees_with_the_reference(choice: &EngineChoice) {
             32,
             ModelConfig {
                 backbone: Arch::ResNet18,
+                ..small.clone()
+            },
+        ),
+        (
+            32,
+            ModelConfig {
+                backbone: Arch::ResNet50,
+                width: 2,
+                ..small.clone()
+            },
+        ),
+        (
+            9,
+            ModelConfig {
+                backbone: Arch::ResNext50,
+                stem: Stem::CifarStride2,
+                width: 16,
                 ..small
             },
         ),

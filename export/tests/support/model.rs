@@ -3,7 +3,9 @@
 //! The hash is the one of the golden numbers: `u(k, i)` in [-0.5, 0.5) from splitmix64, with `k` the
 //! tensor's position in PyTorch's state dict (counters included) and `i` the flat index.
 
-use selfcls_core::config::{Config, ModelConfig, Stem};
+use selfcls_core::config::{
+    Config, Layout, ModelConfig, Residual, ResidualBlock, Stem, Transformer,
+};
 use selfcls_core::metadata::{Metadata, TrainingSummary};
 use selfcls_core::weights::{Array, StateDict};
 
@@ -80,6 +82,7 @@ pub(crate) fn hashed_weights(model: &ModelConfig) -> StateDict {
             Some("running_var") => 1.0 + 0.5 * u,
             Some("weight_g") => 1.0 + 0.4 * u,
             Some("weight_v") => 2.0 * u,
+            Some("cls_token" | "pos_embed") => 0.4 * u,
             _ if shape.len() == 1 => 1.0 + 0.4 * u,
             _ => u * ((6.0 / fan_in as f64).sqrt() * 2.0) as f32,
         };
@@ -92,40 +95,20 @@ pub(crate) fn hashed_weights(model: &ModelConfig) -> StateDict {
 }
 
 /// Names and shapes in the order in which PyTorch registers them.
-fn state_dict_order(model: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+fn state_dict_order(model: &ModelConfig) -> List {
     let mut list = Vec::new();
-    let kernel = if model.stem == Stem::ImageNet { 7 } else { 3 };
-    let width = model.width;
-    list.push((
-        "backbone.conv1.weight".to_owned(),
-        vec![width, 3, kernel, kernel],
-    ));
-    norm(&mut list, "backbone.bn1", width);
-    let mut input = width;
-    for (stage, blocks) in model.backbone.blocks().into_iter().enumerate() {
-        let output = width << stage;
-        for block in 0..blocks {
-            let path = format!("backbone.layer{}.{block}", stage + 1);
-            let changes = input != output;
-            list.push((format!("{path}.conv1.weight"), vec![output, input, 3, 3]));
-            norm(&mut list, &format!("{path}.bn1"), output);
-            list.push((format!("{path}.conv2.weight"), vec![output, output, 3, 3]));
-            norm(&mut list, &format!("{path}.bn2"), output);
-            if changes {
-                list.push((
-                    format!("{path}.downsample.0.weight"),
-                    vec![output, input, 1, 1],
-                ));
-                norm(&mut list, &format!("{path}.downsample.1"), output);
-            }
-            input = output;
-        }
+    match model.layout() {
+        Layout::Residual(net) => residual(&mut list, &net),
+        Layout::Transformer(net) => transformer(&mut list, &net),
     }
     let mut position = 0;
     let dims = model.head_dims();
     for (layer, &(from, to)) in dims.iter().enumerate() {
-        list.push((format!("mlp_head.mlp.{position}.weight"), vec![to, from]));
-        list.push((format!("mlp_head.mlp.{position}.bias"), vec![to]));
+        let path = match dims.len() {
+            1 => "mlp_head.mlp".to_owned(),
+            _ => format!("mlp_head.mlp.{position}"),
+        };
+        linear(&mut list, &path, from, to);
         position += 1;
         if layer + 1 < dims.len() {
             if model.head_bn {
@@ -142,8 +125,77 @@ fn state_dict_order(model: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     list
 }
 
-fn norm(list: &mut Vec<(String, Vec<usize>)>, path: &str, channels: usize) {
-    for part in ["weight", "bias", "running_mean", "running_var"] {
+/// Names and shapes, in order.
+type List = Vec<(String, Vec<usize>)>;
+
+fn residual(list: &mut List, net: &Residual) {
+    let kernel = if net.stem == Stem::ImageNet { 7 } else { 3 };
+    let shape = vec![net.width, 3, kernel, kernel];
+    list.push(("backbone.conv1.weight".to_owned(), shape));
+    norm(list, "backbone.bn1", net.width);
+    for block in net.blocks() {
+        let path = format!("backbone.layer{}.{}", block.stage + 1, block.index);
+        let ResidualBlock {
+            input,
+            inner,
+            output,
+            ..
+        } = block;
+        let convs = if net.bottleneck {
+            vec![
+                [inner, input, 1],
+                [inner, inner / net.groups, 3],
+                [output, inner, 1],
+            ]
+        } else {
+            vec![[inner, input, 3], [output, inner, 3]]
+        };
+        for (number, [to, from, kernel]) in (1..).zip(convs) {
+            let shape = vec![to, from, kernel, kernel];
+            list.push((format!("{path}.conv{number}.weight"), shape));
+            norm(list, &format!("{path}.bn{number}"), to);
+        }
+        if block.projects() {
+            let shape = vec![output, input, 1, 1];
+            list.push((format!("{path}.downsample.0.weight"), shape));
+            norm(list, &format!("{path}.downsample.1"), output);
+        }
+    }
+}
+
+fn transformer(list: &mut List, net: &Transformer) {
+    let (dim, patch) = (net.dim, net.patch);
+    list.push(("backbone.cls_token".to_owned(), vec![1, 1, dim]));
+    let positions = vec![1, 1 + net.grid * net.grid, dim];
+    list.push(("backbone.pos_embed".to_owned(), positions));
+    let path = "backbone.patch_embed.proj";
+    list.push((format!("{path}.weight"), vec![dim, 3, patch, patch]));
+    list.push((format!("{path}.bias"), vec![dim]));
+    for block in 0..net.depth {
+        let path = format!("backbone.blocks.{block}");
+        scale(list, &format!("{path}.norm1"), dim);
+        linear(list, &format!("{path}.attn.qkv"), dim, 3 * dim);
+        linear(list, &format!("{path}.attn.proj"), dim, dim);
+        scale(list, &format!("{path}.norm2"), dim);
+        linear(list, &format!("{path}.mlp.fc1"), dim, 4 * dim);
+        linear(list, &format!("{path}.mlp.fc2"), 4 * dim, dim);
+    }
+    scale(list, "backbone.norm", dim);
+}
+
+fn linear(list: &mut List, path: &str, from: usize, to: usize) {
+    list.push((format!("{path}.weight"), vec![to, from]));
+    list.push((format!("{path}.bias"), vec![to]));
+}
+
+fn scale(list: &mut List, path: &str, channels: usize) {
+    list.push((format!("{path}.weight"), vec![channels]));
+    list.push((format!("{path}.bias"), vec![channels]));
+}
+
+fn norm(list: &mut List, path: &str, channels: usize) {
+    scale(list, path, channels);
+    for part in ["running_mean", "running_var"] {
         list.push((format!("{path}.{part}"), vec![channels]));
     }
     list.push((format!("{path}.num_batches_tracked"), vec![]));

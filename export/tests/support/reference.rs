@@ -1,6 +1,6 @@
 //! The network in plain loops and f64: slow, obvious, and independent of the writer (no folding).
 
-use selfcls_core::config::{ModelConfig, Stem};
+use selfcls_core::config::{Layout, ModelConfig, Residual, ResidualBlock, Stem};
 use selfcls_core::weights::StateDict;
 
 /// A batch of feature maps, `[batch, channels, side, side]`.
@@ -64,22 +64,22 @@ impl Network<'_> {
     }
 
     fn backbone(&self, image: Maps) -> Vec<f64> {
-        let (kernel, stride) = match self.model.stem {
+        let Layout::Residual(net) = self.model.layout() else {
+            panic!("only residual networks are written out here");
+        };
+        let (kernel, stride) = match net.stem {
             Stem::ImageNet => (7, 2),
             Stem::Cifar => (3, 1),
             Stem::CifarStride2 => (3, 2),
         };
-        let mut x = self.conv("backbone.conv1", &image, kernel, stride);
+        let mut x = self.conv("backbone.conv1", &image, [kernel, stride, 1]);
         self.batch_norm("backbone.bn1", &mut x);
         relu(&mut x);
-        if self.model.stem == Stem::ImageNet {
+        if net.stem == Stem::ImageNet {
             x = max_pool(&x);
         }
-        for (stage, blocks) in self.model.backbone.blocks().into_iter().enumerate() {
-            for block in 0..blocks {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                x = self.block(&format!("backbone.layer{}.{block}", stage + 1), x, stride);
-            }
+        for block in net.blocks() {
+            x = self.block(&net, block, x);
         }
         let area = x.side * x.side;
         x.data
@@ -88,30 +88,43 @@ impl Network<'_> {
             .collect()
     }
 
-    fn block(&self, path: &str, x: Maps, stride: usize) -> Maps {
-        let mut y = self.conv(&format!("{path}.conv1"), &x, 3, stride);
-        self.batch_norm(&format!("{path}.bn1"), &mut y);
-        relu(&mut y);
-        let mut y = self.conv(&format!("{path}.conv2"), &y, 3, 1);
-        self.batch_norm(&format!("{path}.bn2"), &mut y);
-        let downsample = format!("{path}.downsample.0");
-        let shortcut = if self.weights.contains_key(&format!("{downsample}.weight")) {
-            let mut s = self.conv(&downsample, &x, 1, stride);
-            self.batch_norm(&format!("{path}.downsample.1"), &mut s);
-            s
+    fn block(&self, net: &Residual, block: ResidualBlock, x: Maps) -> Maps {
+        let path = format!("backbone.layer{}.{}", block.stage + 1, block.index);
+        let stride = block.stride;
+        // Kernel, stride, groups.
+        let convs = if net.bottleneck {
+            vec![[1, 1, 1], [3, stride, net.groups], [1, 1, 1]]
         } else {
-            x
+            vec![[3, stride, 1], [3, 1, 1]]
         };
-        for (y, s) in y.data.iter_mut().zip(&shortcut.data) {
+        let downsample = format!("{path}.downsample.0");
+        let projects = self.weights.contains_key(&format!("{downsample}.weight"));
+        let shortcut = if projects {
+            let mut s = self.conv(&downsample, &x, [1, stride, 1]);
+            self.batch_norm(&format!("{path}.downsample.1"), &mut s);
+            s.data
+        } else {
+            x.data.clone()
+        };
+        let mut y = x;
+        for (number, &shape) in (1..).zip(&convs) {
+            if number > 1 {
+                relu(&mut y);
+            }
+            y = self.conv(&format!("{path}.conv{number}"), &y, shape);
+            self.batch_norm(&format!("{path}.bn{number}"), &mut y);
+        }
+        for (y, s) in y.data.iter_mut().zip(&shortcut) {
             *y += s;
         }
         relu(&mut y);
         y
     }
 
-    fn conv(&self, path: &str, x: &Maps, kernel: usize, stride: usize) -> Maps {
+    fn conv(&self, path: &str, x: &Maps, [kernel, stride, groups]: [usize; 3]) -> Maps {
         let weight = self.weight(&format!("{path}.weight"));
-        let channels = weight.len() / (x.channels * kernel * kernel);
+        let own = x.channels / groups;
+        let channels = weight.len() / (own * kernel * kernel);
         let pad = (kernel - 1) / 2;
         let side = (x.side + 2 * pad - kernel) / stride + 1;
         let mut data = Vec::with_capacity(x.batch * channels * side * side);
@@ -120,15 +133,16 @@ impl Network<'_> {
                 for row in 0..side {
                     for column in 0..side {
                         let mut sum = 0.0;
-                        for input in 0..x.channels {
+                        let first = output / (channels / groups) * own;
+                        for input in 0..own {
                             for i in 0..kernel {
                                 for j in 0..kernel {
                                     let (y, z) = (row * stride + i, column * stride + j);
                                     let inside = |p: usize| (pad..x.side + pad).contains(&p);
                                     if inside(y) && inside(z) {
-                                        let map = (b * x.channels + input) * x.side;
+                                        let map = (b * x.channels + first + input) * x.side;
                                         let at = (map + y - pad) * x.side + z - pad;
-                                        let w = (output * x.channels + input) * kernel + i;
+                                        let w = (output * own + input) * kernel + i;
                                         sum += x.data[at] * f64::from(weight[w * kernel + j]);
                                     }
                                 }
@@ -167,7 +181,10 @@ impl Network<'_> {
         let dims = model.head_dims();
         let mut position = 0;
         for (layer, &(from, to)) in dims.iter().enumerate() {
-            let path = format!("mlp_head.mlp.{position}");
+            let path = match dims.len() {
+                1 => "mlp_head.mlp".to_owned(),
+                _ => format!("mlp_head.mlp.{position}"),
+            };
             let (weight, bias) = (format!("{path}.weight"), format!("{path}.bias"));
             x = products(&x, self.weight(&weight), from);
             for row in x.chunks_exact_mut(to) {

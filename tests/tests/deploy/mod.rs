@@ -8,7 +8,7 @@ use selfcls_core::config::{Arch, Stem};
 use selfcls_core::data::{Shapes, Source};
 use selfcls_core::eval::{Features, ModelNetwork};
 use selfcls_core::metadata::{Metadata, TrainingSummary};
-use selfcls_core::model::{Context, state_dict};
+use selfcls_core::model::{Context, Noise, state_dict};
 use selfcls_core::runtime::Runtime;
 use selfcls_export::{Classifier, HeadSelection, OnnxWriter, Options};
 
@@ -32,12 +32,34 @@ fn models() -> Vec<Config> {
     };
     let mut resnet18 = base(Stem::Cifar, 2, true, true);
     resnet18.model.backbone = Arch::ResNet18;
+    let mut resnet50 = base(Stem::ImageNet, 2, true, true);
+    resnet50.model.backbone = Arch::ResNet50;
+    resnet50.model.width = 4;
+    let mut resnext = base(Stem::CifarStride2, 2, true, true);
+    resnext.model.backbone = Arch::ResNext50;
+    resnext.model.width = 16;
+    let transformer = |width, position_size, head_layers| {
+        let mut config = base(Stem::ImageNet, head_layers, true, true);
+        config.model.backbone = Arch::VitSmall;
+        config.model.width = width;
+        config.model.depth = 2;
+        config.model.patch_size = 8;
+        config.model.position_size = position_size;
+        config
+    };
     vec![
         base(Stem::ImageNet, 3, true, true),
         base(Stem::CifarStride2, 2, false, false),
         base(Stem::Cifar, 1, true, true),
         base(Stem::CifarStride2, 0, true, true),
         resnet18,
+        resnet50,
+        resnext,
+        // Two heads at the size of the positions; one head with positions made for another size, larger
+        // and smaller, and no MLP.
+        transformer(128, 32, 2),
+        transformer(24, 56, 1),
+        transformer(64, 16, 0),
     ]
 }
 
@@ -61,10 +83,7 @@ pub(crate) fn agrees_with_burn(options: &Options, engine: &str) {
             burn::tensor::TensorData::new(batch.clone(), [7, 3, side, side]),
             &runtime.device,
         );
-        let context = Context {
-            kernels: &*runtime.kernels,
-            training: true,
-        };
+        let context = Context::training(&*runtime.kernels, Noise::default());
         // Moves the running statistics, as training does.
         training.embed_images(tensor, &context);
         let weights = state_dict(&training);

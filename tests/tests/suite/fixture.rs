@@ -147,6 +147,8 @@ pub(crate) fn hash_weights(keys: &[(String, Vec<usize>)]) -> StateDict {
                 (0.4, 1.0)
             } else if name.ends_with("weight_v") {
                 (2.0, 0.0)
+            } else if name.ends_with("cls_token") || name.ends_with("pos_embed") {
+                (0.4, 0.0)
             } else if name.ends_with("bias") {
                 (0.2, 0.0)
             } else if shape.len() == 1 {
@@ -164,9 +166,12 @@ pub(crate) fn hash_weights(keys: &[(String, Vec<usize>)]) -> StateDict {
 
 /// The input images of view `view`, `[batch, 3, size, size]`.
 pub(crate) fn hash_images(view: u64, batch: usize, size: usize, device: &Device) -> Tensor<4> {
-    let count = (batch * 3 * size * size) as u64;
-    let data = (0..count)
-        .map(|i| 4.0 * hash_uniform(1_000_000 + view, i))
-        .collect();
-    tensor(&Array::new([batch, 3, size, size], data), device)
+    hash_tensor(1_000_000 + view, [batch, 3, size, size], device)
+}
+
+/// Numbers in [-2, 2) from stream `k` of the hash.
+pub(crate) fn hash_tensor<const D: usize>(k: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
+    let count = shape.iter().product::<usize>() as u64;
+    let data = (0..count).map(|i| 4.0 * hash_uniform(k, i)).collect();
+    tensor(&Array::new(shape, data), device)
 }

@@ -174,24 +174,92 @@ pub(crate) fn adamw(case: &Case) {
     );
 }
 
-/// Per-parameter norm clipping: plain SGD at rate 1 moves each parameter by minus its clipped gradient.
+/// LARC around PyTorch's AdamW: the weight decay is LARC's.
+pub(crate) fn larc_around_adamw(case: &Case) {
+    for (run, larc_clip) in [("larc_adamw_wd0.1", false), ("larc_clip_adamw_wd0.1", true)] {
+        let config = OptimConfig {
+            larc_clip,
+            ..config(OptimKind::LarcAdamW, 0.1)
+        };
+        check(case, run, |r| &r.lr_overrides["larc_adamw_*"], config);
+    }
+}
+
+/// Per-parameter norm clipping, and that of all gradients together: plain SGD at rate 1 moves each parameter by minus its clipped gradient.
 pub(crate) fn gradient_clipping(case: &Case) {
     let device = case.runtime.device.clone().autodiff();
     let fixture = arrays("optim");
-    for limit in ["0.3", "1.0", "3.0"] {
-        let config = OptimConfig {
-            clip_grad: limit.parse().expect("a number"),
-            momentum: 0.0,
-            ..config(OptimKind::Sgd, 0.0)
+    let cases = [
+        ("clip", "0.3"),
+        ("clip", "1.0"),
+        ("clip", "3.0"),
+        ("clip_global", "1.0"),
+        ("clip_global", "10.0"),
+        ("clip_global", "100.0"),
+    ];
+    for (kind, limit) in cases {
+        let mut config = config(OptimKind::Sgd, 0.0);
+        config.momentum = 0.0;
+        let key = match kind {
+            "clip" => &mut config.clip_grad,
+            _ => &mut config.clip_grad_global,
         };
+        *key = limit.parse().expect("a number");
         let model = TwoLayers::new(&fixture, &device);
         let before = model.values();
         let mut grads = model.gradients(&fixture, CLIPPED_STEP, &device);
         let after = config.init().step(1.0, model, &mut grads).values();
         for ((name, before), after) in NAMES.iter().zip(before).zip(after) {
             let clipped: Vec<f32> = before.iter().zip(&after).map(|(b, a)| b - a).collect();
-            let expected = &fixture.float(&format!("clip{limit}.{name}")).data;
-            case.close(&format!("clip {limit} {name}"), &clipped, expected, 2e-6);
+            let expected = &fixture.float(&format!("{kind}{limit}.{name}")).data;
+            case.close(&format!("{kind} {limit} {name}"), &clipped, expected, 2e-6);
         }
+    }
+}
+
+/// Which parameter of a ResNet-18 falls into which of the authors' groups. Names only, so it runs once.
+#[cfg(feature = "flex")]
+#[test]
+fn parameter_groups() {
+    use selfcls_core::config::ModelConfig;
+    use selfcls_core::model::{is_buffer, state_dict};
+    use std::collections::BTreeMap;
+
+    #[derive(Deserialize)]
+    struct Group {
+        /// The group's weight decay: a number, or "default".
+        wd: serde_json::Value,
+        names: Vec<String>,
+    }
+    const DEFAULT: f64 = 1e-6;
+    const BACKBONE: f64 = 0.1;
+    let selection: selfcls_backends::Selection = "flex".parse().expect("a backend");
+    let device = selfcls_backends::open(&selection).expect("opens").device;
+    let model = ModelConfig {
+        heads: vec![10],
+        ..Default::default()
+    };
+    let state = state_dict(&model.init(&device, 0));
+    for (case, groups) in json::<BTreeMap<String, Vec<Group>>>("param_groups") {
+        let config = OptimConfig {
+            no_bias_weight_decay: case != "bbone_wd",
+            backbone_weight_decay: if case == "no_bias_wd" { -1.0 } else { BACKBONE },
+            ..config(OptimKind::Larc, DEFAULT)
+        };
+        let mut seen = 0;
+        for group in groups {
+            let expected = group.wd.as_f64().unwrap_or(DEFAULT);
+            for name in &group.names {
+                let dims = state[name].shape.len();
+                assert_eq!(
+                    config.weight_decay_of(name, dims),
+                    expected,
+                    "{case} {name}"
+                );
+                seen += 1;
+            }
+        }
+        let parameters = state.keys().filter(|name| !is_buffer(name)).count();
+        assert_eq!(seen, parameters, "{case}");
     }
 }

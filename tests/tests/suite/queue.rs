@@ -1,6 +1,6 @@
 //! The nearest-neighbour queue.
 
-use crate::fixture::{Arrays, arrays, int_tensor, int_values, json, values};
+use crate::fixture::{Arrays, arrays, hash_images, int_tensor, int_values, json, values};
 use crate::runner::Case;
 use burn::tensor::{Int, Tensor};
 use selfcls_core::queue::Queue;
@@ -108,4 +108,51 @@ pub(crate) fn a_batch_longer_than_the_queue(case: &Case) {
         assert_eq!((state.next, state.full), (entry.ptr, entry.full));
         assert_eq!(state.indices, by_row);
     }
+}
+
+/// However many rows are searched at a time, the neighbours are the same: with unequal last blocks, with
+/// blocks of one row, and where the two best lie in one block or in two.
+pub(crate) fn the_block_size_changes_nothing(case: &Case) {
+    const LENGTH: usize = 23;
+    const DIM: usize = 5;
+    let device = &case.runtime.device;
+    let embeddings = |k: u64, rows: usize| -> Tensor<2> {
+        hash_images(k, rows * DIM, 1, device)
+            .slice([0..rows * DIM, 0..1])
+            .reshape([rows, DIM])
+    };
+    let ints = |range: std::ops::Range<i64>| int_tensor(&range.collect::<Vec<_>>(), device);
+    let mut queue = Queue::new(LENGTH, DIM, device);
+    queue.push(
+        embeddings(0, LENGTH),
+        ints(0..LENGTH as i64),
+        ints(100..100 + LENGTH as i64),
+    );
+    // Half of the queries are rows of the queue themselves, under their own index.
+    let queries = Tensor::cat(
+        vec![embeddings(0, LENGTH).slice(4..12), embeddings(1, 8)],
+        0,
+    );
+    let own = int_tensor(&(4..12).chain(100..108).collect::<Vec<i64>>(), device);
+    let whole = queue.clone().with_block(LENGTH);
+    let expected = whole.nearest(queries.clone(), own.clone());
+    let expected_labels = int_values(expected.labels);
+    for (row, &label) in expected_labels.iter().take(8).enumerate() {
+        assert_ne!(label, 104 + row as i64, "a query found itself");
+    }
+    for rows in [1, 2, 7, 22, 1000] {
+        let found = queue
+            .clone()
+            .with_block(rows)
+            .nearest(queries.clone(), own.clone());
+        assert_eq!(int_values(found.labels), expected_labels, "{rows} rows");
+        case.close(
+            &format!("neighbours, {rows} rows"),
+            &values(found.embeddings),
+            &values(expected.embeddings.clone()),
+            0.0,
+        );
+    }
+    let automatic = queue.nearest(queries, own);
+    assert_eq!(int_values(automatic.labels), expected_labels);
 }

@@ -1,6 +1,7 @@
 //! Runs a case on a backend, or says why not.
 
-use selfcls_backends::{Selection, open};
+use selfcls_backends::{Opened, Selection, open};
+use selfcls_core::config::Precision;
 use selfcls_core::runtime::Runtime;
 use selfcls_tests::not_run;
 use std::sync::{Mutex, PoisonError};
@@ -8,8 +9,29 @@ use std::sync::{Mutex, PoisonError};
 /// A graphics driver in software compiles kernels on all cores and in much memory.
 static ONE_AT_A_TIME_ON_WGPU: Mutex<()> = Mutex::new(());
 
-/// Runs `case` on the device that `backend` names.
+/// Runs `case` on the device that `backend` names, with its own kernels.
 pub(crate) fn run(backend: &str, name: &str, case: fn(&Case)) {
+    run_with(backend, backend, name, case, |opened| {
+        opened.runtime(Precision::F32).expect("f32 everywhere")
+    });
+}
+
+/// Runs `case` on the device that `backend` names, with burn's operations where it has kernels of its own.
+#[cfg(feature = "tch")]
+pub(crate) fn run_plain(backend: &str, name: &str, case: fn(&Case)) {
+    let label = format!("{backend}-plain");
+    run_with(backend, &label, name, case, |opened| {
+        Runtime::new(opened.device)
+    });
+}
+
+fn run_with(
+    backend: &str,
+    label: &str,
+    name: &str,
+    case: fn(&Case),
+    runtime: fn(Opened) -> Runtime,
+) {
     let _one_at_a_time = (backend == "wgpu").then(|| {
         ONE_AT_A_TIME_ON_WGPU
             .lock()
@@ -18,11 +40,11 @@ pub(crate) fn run(backend: &str, name: &str, case: fn(&Case)) {
     let selection: Selection = backend.parse().expect("a backend name");
     match open(&selection) {
         Ok(opened) => case(&Case {
-            backend: backend.to_string(),
+            backend: label.to_string(),
             name: name.to_string(),
-            runtime: Runtime::new(opened.device),
+            runtime: runtime(opened),
         }),
-        Err(error) => not_run(&format!("{backend}::{name}"), error),
+        Err(error) => not_run(&format!("{label}::{name}"), error),
     }
 }
 
@@ -93,6 +115,11 @@ macro_rules! on_backends {
         mod on_tch {
             $(#[test] fn $ec() { crate::runner::run("tch", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
             $(#[test] fn $sc() { crate::runner::run("tch", concat!(stringify!($sm), "::", stringify!($sc)), crate::$sm::$sc); })+
+        }
+        #[cfg(feature = "tch")]
+        mod on_tch_plain {
+            $(#[test] fn $ec() { crate::runner::run_plain("tch", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
+            $(#[test] fn $sc() { crate::runner::run_plain("tch", concat!(stringify!($sm), "::", stringify!($sc)), crate::$sm::$sc); })+
         }
         #[cfg(feature = "wgpu")]
         mod on_wgpu {

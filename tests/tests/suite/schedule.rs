@@ -42,3 +42,25 @@ fn equals_the_authors() {
         }
     }
 }
+
+/// The first arXiv version's CIFAR training: `final + (lr - final) (1 + cos(pi epoch / epochs)) / 2`.
+#[test]
+fn once_per_epoch() {
+    let config = OptimConfig {
+        lr: 3.2,
+        final_lr: 0.032,
+        schedule: Schedule::CosineEpochs,
+        warmup_epochs: 0,
+        ..Default::default()
+    };
+    let schedule = config.schedule(8, 5);
+    for step in 0..40 {
+        let epoch = f64::from(step / 5);
+        let expected =
+            0.032 + (3.2 - 0.032) * 0.5 * (1.0 + (std::f64::consts::PI * epoch / 8.0).cos());
+        assert!(
+            (schedule.at(step as usize) - expected).abs() < 1e-12,
+            "{step}"
+        );
+    }
+}

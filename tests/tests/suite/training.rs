@@ -2,17 +2,17 @@
 
 use crate::fixture::{hash_images, int_tensor, values};
 use crate::runner::Case;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use selfcls_core::Config;
-use selfcls_core::config::{Arch, Stem};
-use selfcls_core::model::{ViewBatch, is_buffer, state_dict};
+use selfcls_core::config::{Arch, ClassifierInit, HeadInit, ModelConfig, OptimKind, Stem};
+use selfcls_core::model::{Context, Noise, ViewBatch, is_buffer, state_dict, with_state_dict};
+use selfcls_core::optim::ParamGradients;
 use selfcls_core::train::{Batch, Learner};
 
 const BATCH: usize = 4;
 
-/// Three steps with a queue that fills after the second: finite losses, neighbours from then on, and
-/// every parameter and running statistic changed.
-pub(crate) fn a_step_moves_every_parameter(case: &Case) {
+/// A small network with a queue of two batches.
+fn config() -> Config {
     let mut config = Config::default();
     config.model.backbone = Arch::ResNet10;
     config.model.stem = Stem::CifarStride2;
@@ -21,21 +21,31 @@ pub(crate) fn a_step_moves_every_parameter(case: &Case) {
     config.model.dim = 4;
     config.model.heads = vec![3, 5];
     config.queue.length = 2 * BATCH;
+    config
+}
+
+/// Samples `first` to `first + BATCH`: two global views of 16 pixels, one local of 8.
+fn batch(first: usize, device: &Device) -> Batch {
+    let view = |index: u64, size| hash_images(10 * first as u64 + index, BATCH, size, device);
+    let ints: Vec<i64> = (first as i64..(first + BATCH) as i64).collect();
+    Batch {
+        views: ViewBatch {
+            global: Tensor::cat(vec![view(0, 16), view(1, 16)], 0),
+            local: Some(view(2, 8)),
+        },
+        indices: int_tensor(&ints, device),
+        labels: int_tensor(&ints, device),
+    }
+}
+
+/// Three steps with a queue that fills after the second: finite losses, neighbours from then on, and
+/// every parameter and running statistic changed.
+pub(crate) fn a_step_moves_every_parameter(case: &Case) {
+    let config = config();
     let mut learner = Learner::new(&config, case.runtime.clone());
     let before = state_dict(learner.model());
     for step in 0..3 {
-        let device = &case.runtime.device;
-        let view = |index: u64, size| hash_images(10 * step + index, BATCH, size, device);
-        let first = step as i64 * BATCH as i64;
-        let ints: Vec<i64> = (first..first + BATCH as i64).collect();
-        let batch = Batch {
-            views: ViewBatch {
-                global: Tensor::cat(vec![view(0, 16), view(1, 16)], 0),
-                local: Some(view(2, 8)),
-            },
-            indices: int_tensor(&ints, device),
-            labels: int_tensor(&ints, device),
-        };
+        let batch = batch(step * BATCH, &case.runtime.device);
         let output = learner.step(batch, 0.1).expect("a step");
         assert!(values(output.loss)[0].is_finite());
         assert_eq!(output.assigned.dims(), [BATCH]);
@@ -51,4 +61,210 @@ pub(crate) fn a_step_moves_every_parameter(case: &Case) {
         assert!(after[name].data.iter().all(|x| x.is_finite()), "{name}");
     }
     assert!(before.keys().any(|name| is_buffer(name)));
+}
+
+/// Fixed classifiers keep their bits, weight decay or not, also when the weights came from a checkpoint;
+/// the rest learns.
+pub(crate) fn fixed_classifiers_stay(case: &Case) {
+    let mut config = config();
+    config.model.fixed_classifiers = true;
+    config.optim.weight_decay = 0.1;
+    for kind in [OptimKind::Sgd, OptimKind::Larc, OptimKind::AdamW] {
+        config.optim.kind = kind;
+        let mut learner = Learner::new(&config, case.runtime.clone());
+        let before = state_dict(learner.model());
+        let loaded = with_state_dict(learner.model().clone(), &before).expect("its own weights");
+        learner.replace(loaded, config.optim.init(), None, 0);
+        learner
+            .step(batch(0, &case.runtime.device), 0.1)
+            .expect("a step");
+        for (name, array) in state_dict(learner.model()) {
+            let fixed = name.starts_with("cls_");
+            assert_eq!(before[&name] == array, fixed, "{kind:?}: {name}");
+        }
+    }
+}
+
+/// Stochastic depth draws by the step's number: a learner that takes over after one step makes the same
+/// second step as the one that went through.
+pub(crate) fn drop_path_follows_the_step(case: &Case) {
+    let mut config = config();
+    config.model = ModelConfig {
+        backbone: Arch::VitTiny,
+        width: 8,
+        depth: 2,
+        patch_size: 8,
+        position_size: 16,
+        drop_path: 0.5,
+        ..config.model
+    };
+    config.model.stem = Stem::ImageNet;
+    config.optim.kind = OptimKind::Sgd;
+    config.optim.momentum = 0.0;
+    config.queue.length = 0;
+    let mut through = Learner::new(&config, case.runtime.clone());
+    through
+        .step(batch(0, &case.runtime.device), 0.1)
+        .expect("a step");
+    let resumed = |steps| {
+        let mut learner = Learner::new(&config, case.runtime.clone());
+        let model = with_state_dict(learner.model().clone(), &state_dict(through.model()));
+        learner.replace(
+            model.expect("the same model"),
+            config.optim.init(),
+            None,
+            steps,
+        );
+        learner
+            .step(batch(BATCH, &case.runtime.device), 0.1)
+            .expect("a step");
+        state_dict(learner.model())
+    };
+    let (right, wrong) = (resumed(1), resumed(7));
+    through
+        .step(batch(BATCH, &case.runtime.device), 0.1)
+        .expect("a step");
+    let expected = state_dict(through.model());
+    let name = "backbone.blocks.1.mlp.fc2.weight";
+    let expected = &expected[name].data;
+    case.close(name, &right[name].data, expected, 1e-6);
+    let moved = wrong[name].data.iter().zip(expected);
+    let largest = moved.fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
+    assert!(largest > 1e-5, "{largest}");
+}
+
+/// A step on a batch in three parts, against the same mathematics in one graph: every part embedded by
+/// itself, all logits compared at once, one backward pass through everything. Loss, gradients, running
+/// statistics, queue and neighbours agree.
+pub(crate) fn parts_of_a_batch_give_its_gradients(case: &Case) {
+    const PARTS: usize = 3;
+    let device = &case.runtime.device;
+    let mut config = config();
+    config.queue.length = 2 * PARTS * BATCH;
+    let mut learner = Learner::new(&config, case.runtime.clone());
+    let parts = |step: usize| -> Vec<Batch> {
+        (0..PARTS)
+            .map(|part| batch((PARTS * step + part) * BATCH, device))
+            .collect()
+    };
+    // Two steps fill the queue.
+    for step in 0..2 {
+        learner.step_in_parts(&parts(step), 0.1).expect("a step");
+    }
+    let queue = learner.queue().expect("a queue").clone();
+    assert!(queue.is_full());
+    let parts = parts(2);
+
+    // The reference, on a copy: its running statistics would otherwise be those of the learner.
+    let model = with_state_dict(
+        config.model.init(&device.clone().autodiff(), 0),
+        &state_dict(learner.model()),
+    )
+    .expect("the same model");
+    let context = Context::training(&*case.runtime.kernels, Noise::default());
+    let embeddings: Vec<Tensor<3>> = parts
+        .iter()
+        .map(|part| {
+            let embeddings = model.embed(part.views.clone(), &context);
+            embeddings.reshape([3, BATCH, config.model.dim])
+        })
+        .collect();
+    let embeddings = Tensor::cat(embeddings, 1);
+    let samples = PARTS * BATCH;
+    let first = embeddings
+        .clone()
+        .slice(0..1)
+        .squeeze_dim::<2>(0)
+        .without_autodiff();
+    let indices = Tensor::cat(parts.iter().map(|part| part.indices.clone()).collect(), 0);
+    let neighbours = queue.nearest(first, indices).embeddings;
+    let rest = embeddings.slice(1..3);
+    let embeddings = Tensor::cat(vec![neighbours.autodiff().unsqueeze_dim(0), rest], 0);
+    let logits: Vec<Tensor<3>> = model
+        .logits(embeddings.reshape([3 * samples, config.model.dim]))
+        .into_iter()
+        .map(|logits| {
+            let classes = logits.dims()[1];
+            logits.reshape([3, samples, classes])
+        })
+        .collect();
+    let loss = config.loss.init().forward(&logits, 2).expect("a loss");
+    let mut grads = loss.backward();
+    let expected = ParamGradients::take(&model, &mut grads);
+
+    let (output, actual) = learner.gradients(&parts).expect("gradients");
+    case.close("loss", &values(output.loss), &values(loss), 1e-6);
+    assert_eq!(output.assigned.dims(), [samples]);
+    assert!(output.neighbour_accuracy.is_some());
+    let names: Vec<&str> = expected.names().collect();
+    assert_eq!(names, actual.names().collect::<Vec<_>>());
+    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |s, x| s.max(x.abs()));
+    let of = |grads: &ParamGradients, name: &str| values(grads.get(name).expect("one").clone());
+    let overall = names.iter().map(|name| largest(&of(&expected, name)));
+    let overall = overall.fold(0.0_f32, f32::max);
+    for name in names {
+        let (actual, expected) = (of(&actual, name), of(&expected, name));
+        // Against the largest gradient of the parameter, but not where that is rounding itself: a shift
+        // before batch normalisation has no gradient.
+        let scale = largest(&expected).max(1e-3 * overall);
+        let unit = |values: &[f32]| values.iter().map(|x| x / scale).collect::<Vec<_>>();
+        let what = format!("gradient {name}");
+        case.close(&what, &unit(&actual), &unit(&expected), 2e-4);
+    }
+    // Each part has moved the statistics once, as in the reference, though it was embedded twice.
+    let (actual, expected) = (state_dict(learner.model()), state_dict(&model));
+    for (name, array) in expected.iter().filter(|(name, _)| is_buffer(name)) {
+        case.close(name, &actual[name].data, &array.data, 1e-6);
+    }
+
+    let message = learner.gradients(&[]).expect_err("no parts");
+    assert!(message.to_string().contains("batch"));
+}
+
+/// The first arXiv version: orthogonal directions, a gain that stays 1, PyTorch's initial head, no queue,
+/// its loss, plain SGD. And classifiers that are fixed altogether.
+pub(crate) fn the_first_version(case: &Case) {
+    let mut config = config();
+    config.model.classifier_init = ClassifierInit::Orthogonal;
+    config.model.classifier_gain = false;
+    config.model.head_init = HeadInit::Uniform;
+    config.loss.normalise_targets = false;
+    config.loss.normalise_predictions = false;
+    config.queue.length = 0;
+    config.optim.kind = OptimKind::Sgd;
+    for fixed in [false, true] {
+        config.model.fixed_classifiers = fixed;
+        let mut learner = Learner::new(&config, case.runtime.clone());
+        let before = state_dict(learner.model());
+        // Three classes in four dimensions: orthonormal rows; five: orthonormal columns.
+        for (head, classes) in [(0, 3), (1, 5)] {
+            let v = &before[&format!("cls_{head}.weight_v")].data;
+            let at = |row: usize, column: usize| v[row * 4 + column];
+            let (vectors, length) = (classes.min(4), classes.max(4));
+            let entry = |vector: usize, i: usize| match classes <= 4 {
+                true => at(vector, i),
+                false => at(i, vector),
+            };
+            for a in 0..vectors {
+                for b in 0..vectors {
+                    let dot: f32 = (0..length).map(|i| entry(a, i) * entry(b, i)).sum();
+                    let expected = if a == b { 1.0 } else { 0.0 };
+                    assert!((dot - expected).abs() < 1e-6, "head {head}: {a} {b} {dot}");
+                }
+            }
+        }
+        // Features are 16 wide: U(-1/4, 1/4), bias included.
+        for name in ["mlp_head.mlp.0.weight", "mlp_head.mlp.0.bias"] {
+            let values = &before[name].data;
+            assert!(values.iter().all(|x| x.abs() <= 0.25) && values.iter().any(|x| *x != 0.0));
+        }
+        let output = learner.step(batch(0, &case.runtime.device), 0.1);
+        let output = output.expect("a step");
+        assert!(values(output.loss)[0].is_finite() && output.neighbour_accuracy.is_none());
+        let after = state_dict(learner.model());
+        for (name, array) in &before {
+            let still = name.ends_with("weight_g") || (fixed && name.starts_with("cls_"));
+            assert_eq!(array == &after[name], still, "{name}, fixed: {fixed}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! Each of the k reference samples most similar to a query votes for its class with weight exp(similarity / T);
 //! similarity is the cosine. The search is exact, in tiles, so that memory does not grow with
-//! queries x references.
+//! queries x references; references may come in parts ([`Search`]), so that they need not fit into memory either.
 //!
 //! What the protocol leaves open is fixed here: among equally similar references the one that comes first is nearer;
 //! among classes with equal votes the lowest id wins; a class without any vote is never among the top 5, however few
@@ -13,7 +13,7 @@ mod embeddings;
 mod search;
 
 pub use embeddings::UnitEmbeddings;
-pub use search::{Neighbour, Neighbours};
+pub use search::{Neighbour, Neighbours, Search};
 
 use super::Label;
 use crate::{Error, Result};

@@ -1,6 +1,7 @@
 //! Exact search of the nearest embeddings, in tiles, so that memory does not grow with queries x references.
 
 use super::UnitEmbeddings;
+use crate::products::dot_products;
 use crate::{Error, Result};
 use rayon::prelude::*;
 use std::cmp::Ordering;
@@ -44,15 +45,11 @@ impl Neighbours {
     /// # Errors
     /// [`Error::Invalid`] if there are no queries, the widths differ, or `k` is 0 or more than the references.
     pub fn search(queries: &UnitEmbeddings, references: &UnitEmbeddings, k: usize) -> Result<Self> {
-        if queries.dim() != references.dim() {
-            return Err(Error::Invalid(format!(
-                "embeddings of width {} cannot be compared with embeddings of width {}",
-                queries.dim(),
-                references.dim()
-            )));
-        }
+        // Before the search, which takes a while.
         check_k(k, references.len())?;
-        Self::search_tiles(queries, references, k, false)
+        let mut search = Search::new(queries, k)?;
+        search.add(references)?;
+        search.finish()
     }
 
     /// As [`Self::search`] among the samples themselves, leaving out each sample as its own neighbour.
@@ -61,43 +58,95 @@ impl Neighbours {
     /// [`Error::Invalid`] if there is no sample, or `k` is 0 or not less than the samples.
     pub fn search_others(samples: &UnitEmbeddings, k: usize) -> Result<Self> {
         check_k(k, samples.len().saturating_sub(1))?;
-        Self::search_tiles(samples, samples, k, true)
-    }
-
-    fn search_tiles(
-        queries: &UnitEmbeddings,
-        references: &UnitEmbeddings,
-        k: usize,
-        skip_itself: bool,
-    ) -> Result<Self> {
-        if queries.is_empty() {
-            return Err(Error::Invalid("there are no samples to classify".into()));
-        }
-        if u32::try_from(references.len()).is_err() {
-            return Err(Error::Invalid(format!(
-                "{} reference samples are more than 4294967295",
-                references.len()
-            )));
-        }
-        let data = queries
-            .data()
-            .par_chunks(QUERY_TILE * queries.dim())
-            .enumerate()
-            .flat_map_iter(|(number, tile)| {
-                let skip_from = skip_itself.then_some(number * QUERY_TILE);
-                search_tile(tile, references, k, skip_from)
-            })
-            .collect();
-        Ok(Self {
-            data,
-            k,
-            references: references.len(),
-        })
+        let mut search = Search::new(samples, k)?;
+        search.skip_itself = true;
+        search.add(samples)?;
+        search.finish()
     }
 
     /// The neighbours of each query, nearest first, k of each.
     pub fn rows(&self) -> impl Iterator<Item = &[Neighbour]> {
         self.data.chunks_exact(self.k)
+    }
+}
+
+/// A search among references that come in parts, so that not all of them need to be in memory. Beside the queries and
+/// the current part it holds 16 k bytes per query and 1 MiB per thread.
+#[derive(Debug)]
+pub struct Search<'q> {
+    queries: &'q UnitEmbeddings,
+    k: usize,
+    nearest: Vec<Nearest>,
+    /// References seen.
+    seen: usize,
+    skip_itself: bool,
+}
+
+impl<'q> Search<'q> {
+    /// A search for the `k` nearest of each query.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there are no queries or `k` is 0.
+    pub fn new(queries: &'q UnitEmbeddings, k: usize) -> Result<Self> {
+        if queries.is_empty() {
+            return Err(Error::Invalid("there are no samples to classify".into()));
+        }
+        check_k(k, usize::MAX)?;
+        Ok(Self {
+            queries,
+            k,
+            nearest: (0..queries.len()).map(|_| Nearest::new(k)).collect(),
+            seen: 0,
+            skip_itself: false,
+        })
+    }
+
+    /// Adds references after those that came before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if their width is not the queries', or there are more than 2^32 in all.
+    pub fn add(&mut self, references: &UnitEmbeddings) -> Result<()> {
+        let dim = self.queries.dim();
+        if dim != references.dim() {
+            return Err(Error::Invalid(format!(
+                "embeddings of width {dim} cannot be compared with embeddings of width {}",
+                references.dim()
+            )));
+        }
+        let all = self.seen.saturating_add(references.len());
+        if u32::try_from(all).is_err() {
+            return Err(Error::Invalid(format!(
+                "{all} reference samples are more than 4294967295"
+            )));
+        }
+        let (first, skip_itself) = (self.seen, self.skip_itself);
+        self.nearest
+            .par_chunks_mut(QUERY_TILE)
+            .zip(self.queries.data().par_chunks(QUERY_TILE * dim))
+            .enumerate()
+            .for_each(|(number, (nearest, tile))| {
+                let skip_from = skip_itself.then_some(number * QUERY_TILE);
+                search_tile(tile, references, first, nearest, skip_from);
+            });
+        self.seen = all;
+        Ok(())
+    }
+
+    /// The neighbours found.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if fewer than `k` references came.
+    pub fn finish(self) -> Result<Neighbours> {
+        check_k(self.k, self.seen)?;
+        Ok(Neighbours {
+            data: self
+                .nearest
+                .into_par_iter()
+                .flat_map_iter(Nearest::finish)
+                .collect(),
+            k: self.k,
+            references: self.seen,
+        })
     }
 }
 
@@ -110,23 +159,23 @@ pub(super) fn check_k(k: usize, available: usize) -> Result<()> {
     Ok(())
 }
 
-/// The `k` nearest references of each query of a tile, concatenated. With `skip_from`, the first query is that reference,
-/// the second the next, and so on, and none is its own neighbour.
+/// Offers `references`, of which the first is number `first`, to the queries of a tile. With `skip_from`, the first query
+/// is that reference, the second the next, and so on, and none is its own neighbour.
 fn search_tile(
     queries: &[f32],
     references: &UnitEmbeddings,
-    k: usize,
+    first: usize,
+    nearest: &mut [Nearest],
     skip_from: Option<usize>,
-) -> Vec<Neighbour> {
+) {
     let dim = references.dim();
-    let rows = queries.len() / dim;
-    let mut nearest: Vec<Nearest> = (0..rows).map(|_| Nearest::new(k)).collect();
+    let rows = nearest.len();
     let mut similarities = vec![0.0; rows * REFERENCE_TILE];
     for (tile, references) in references.data().chunks(REFERENCE_TILE * dim).enumerate() {
         let columns = references.len() / dim;
         let similarities = &mut similarities[..rows * columns];
         dot_products(queries, references, dim, similarities);
-        let first = tile * REFERENCE_TILE;
+        let first = first + tile * REFERENCE_TILE;
         let rows = similarities.chunks_exact(columns);
         for (query, (nearest, row)) in nearest.iter_mut().zip(rows).enumerate() {
             let itself = skip_from.map(|from| from + query);
@@ -135,7 +184,7 @@ fn search_tile(
                     continue;
                 }
                 nearest.offer(Neighbour {
-                    // Lossless: checked in `search_tiles`.
+                    // Lossless: checked in `Search::add`.
                     index: index as u32,
                     // Turns -0 into 0, which `order` would otherwise tell apart.
                     similarity: similarity + 0.0,
@@ -143,11 +192,11 @@ fn search_tile(
             }
         }
     }
-    nearest.into_iter().flat_map(Nearest::finish).collect()
 }
 
 /// Keeps the best `k` of what it is offered, in amortised constant time each: candidates gather until there are 2k,
 /// then the better half stays and its worst becomes the bar.
+#[derive(Debug)]
 struct Nearest {
     k: usize,
     candidates: Vec<Neighbour>,
@@ -159,7 +208,8 @@ impl Nearest {
     fn new(k: usize) -> Self {
         Self {
             k,
-            candidates: Vec::with_capacity(2 * k),
+            // Grows to 2k, where there are as many references.
+            candidates: Vec::new(),
             bar: f32::NEG_INFINITY,
         }
     }
@@ -188,39 +238,6 @@ impl Nearest {
     }
 }
 
-/// `out[i, j] = sum_d left[i, d] * right[j, d]`; `left` is `[m, dim]`, `right` `[n, dim]`, `out` `[m, n]`.
-#[allow(unsafe_code)]
-fn dot_products(left: &[f32], right: &[f32], dim: usize, out: &mut [f32]) {
-    let (m, n) = (left.len() / dim, right.len() / dim);
-    assert!(left.len() == m * dim && right.len() == n * dim && out.len() == m * n);
-    let stride = |length: usize| length as isize;
-    // SAFETY: the strides describe row-major matrices of the lengths asserted above, and `out` overlaps neither input.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            dim,
-            out.as_mut_ptr(),
-            1,
-            stride(n),
-            false,
-            left.as_ptr(),
-            1,
-            stride(dim),
-            right.as_ptr(),
-            stride(dim),
-            1,
-            0.0f32,
-            1.0f32,
-            false,
-            false,
-            false,
-            // Threads share out the tiles; one more level would only contend.
-            gemm::Parallelism::None,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +261,13 @@ mod tests {
             let k = k.min(references.len());
             let found = Neighbours::search(&queries, &references, k).expect("searches");
             check_rows(&found, &queries, &references, |_, _| true)?;
+            // In parts of any size, the last one small.
+            let mut search = Search::new(&queries, k).expect("a search");
+            for part in references.data().chunks(3 * (k * 37 % 700 + 1)) {
+                let part = UnitEmbeddings::unscaled(part.to_vec(), 3);
+                search.add(&part).expect("added");
+            }
+            prop_assert_eq!(search.finish().expect("found").data, found.data);
             if k < references.len() {
                 let found = Neighbours::search_others(&references, k).expect("searches");
                 check_rows(&found, &references, &references, |query, index| query != index)?;

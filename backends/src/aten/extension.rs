@@ -1,0 +1,320 @@
+//! ATen's operations in burn's graph: forward on libtorch's tensors, backward by ATen's own formulas.
+//!
+//! What a backward pass needs is kept in the graph as handles to tensors, never copied. Tensors of
+//! images are laid out channels last throughout: a convolution converts what comes in otherwise (the
+//! first one of a network), and all operations here keep the layout.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::libtorch::TchTensor;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, LibTorch, TensorMetadata, backend_extension};
+
+use super::ffi::{self, Convolution, Normalisation, SavedStatistics};
+
+#[backend_extension(Autodiff, LibTorch)]
+pub(super) trait AtenOps: Backend {
+    /// Convolution of `[batch, in, h, w]` with `[out, in / groups, kh, kw]`.
+    fn aten_conv2d(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        shape: Convolution,
+    ) -> FloatTensor<Self>;
+
+    /// Batch normalisation of `[batch, channels, h, w]`: output, running mean and running variance.
+    fn aten_batch_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        options: Normalisation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `max(input, 0)`, in place where nothing else needs the input.
+    fn aten_relu(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `max(lhs + rhs, 0)`, in place where nothing else needs one of them.
+    fn aten_add_relu(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The same values, laid out channels last; no part of any graph.
+    fn aten_channels_last(input: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// burn's operations cannot return errors; what ATen refuses is a mistake of ours, like a wrong shape.
+fn expect<T>(operation: &str, result: ffi::Result<T>) -> T {
+    result.unwrap_or_else(|message| panic!("libtorch's {operation}: {message}"))
+}
+
+fn channels_last(tensor: TchTensor) -> TchTensor {
+    let laid_out = expect("contiguous", ffi::channels_last(&tensor.tensor));
+    TchTensor::from_existing(laid_out, tensor.storage)
+}
+
+/// Input and weight of a convolution in the layout it is computed in: channels last, with one exception.
+///
+/// oneDNN 3.7 (libtorch 2.9) computes wrong weight gradients of strided 1x1 convolutions that are channels
+/// last, and writes past the end of a buffer, where the input channels do not fill its vectors (8 or 16
+/// values): found with 1 to 4 channels on an AVX2 processor. Networks of usual width have no such layer.
+fn laid_out(input: TchTensor, weight: TchTensor, shape: Convolution) -> (TchTensor, TchTensor) {
+    let [_, channels, height, width] = weight.shape().dims();
+    if shape.stride > 1 && (height, width) == (1, 1) && !channels.is_multiple_of(16) {
+        let first = |tensor: TchTensor| {
+            TchTensor::new(expect("clone", ffi::channels_first(&tensor.tensor)))
+        };
+        return (first(input), first(weight));
+    }
+    (channels_last(input), channels_last(weight))
+}
+
+/// Both operands laid out already.
+fn conv2d(input: &TchTensor, weight: &TchTensor, shape: Convolution) -> TchTensor {
+    let output = input.tensor.f_conv2d(
+        &weight.tensor,
+        None::<tch::Tensor>,
+        [shape.stride as i64; 2],
+        [shape.padding as i64; 2],
+        [1; 2],
+        shape.groups as i64,
+    );
+    TchTensor::new(expect("conv2d", output.map_err(|error| error.to_string())))
+}
+
+fn batch_norm(
+    input: &TchTensor,
+    [weight, bias]: [&TchTensor; 2],
+    [mean, variance]: [TchTensor; 2],
+    options: Normalisation,
+) -> ([TchTensor; 3], SavedStatistics) {
+    let result = ffi::batch_norm(
+        &input.tensor,
+        [&weight.tensor, &bias.tensor],
+        [&mean.tensor, &variance.tensor],
+        options,
+    );
+    let ([output, new_mean, new_variance], saved) = expect("batch_norm", result);
+    let results = [
+        TchTensor::new(output),
+        TchTensor::from_existing(new_mean, mean.storage),
+        TchTensor::from_existing(new_variance, variance.storage),
+    ];
+    (results, saved)
+}
+
+fn relu(tensor: TchTensor) -> TchTensor {
+    tensor.unary_ops(|mut tensor| tensor.relu_(), |tensor| tensor.relu())
+}
+
+/// The gradient where `output` is positive, in place where nothing else needs the gradient.
+fn relu_backward(mut gradient: TchTensor, output: &TchTensor) -> TchTensor {
+    let in_place = gradient.mut_ops(|gradient| {
+        let target = gradient.shallow_clone();
+        output
+            .tensor
+            .threshold_backward_grad_input(&target, gradient, 0_i64)
+    });
+    in_place.unwrap_or_else(|| {
+        TchTensor::new(output.tensor.threshold_backward(&gradient.tensor, 0_i64))
+    })
+}
+
+impl AtenOps for LibTorch {
+    fn aten_conv2d(input: TchTensor, weight: TchTensor, shape: Convolution) -> TchTensor {
+        let (input, weight) = laid_out(input, weight, shape);
+        conv2d(&input, &weight, shape)
+    }
+
+    fn aten_batch_norm(
+        input: TchTensor,
+        weight: TchTensor,
+        bias: TchTensor,
+        mean: TchTensor,
+        variance: TchTensor,
+        options: Normalisation,
+    ) -> (TchTensor, TchTensor, TchTensor) {
+        let (results, _) = batch_norm(&input, [&weight, &bias], [mean, variance], options);
+        results.into()
+    }
+
+    fn aten_relu(input: TchTensor) -> TchTensor {
+        relu(input)
+    }
+
+    fn aten_add_relu(lhs: TchTensor, rhs: TchTensor) -> TchTensor {
+        relu(Self::float_add(lhs, rhs))
+    }
+
+    fn aten_channels_last(input: TchTensor) -> TchTensor {
+        channels_last(input)
+    }
+}
+
+#[derive(Debug)]
+struct Conv2dBackward;
+
+impl Backward<LibTorch, 2> for Conv2dBackward {
+    /// Input and weight.
+    type State = (TchTensor, TchTensor, Convolution);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let (input, weight, shape) = ops.state;
+        let gradient = grads.consume::<LibTorch>(&ops.node);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let gradients = expect(
+            "convolution_backward",
+            ffi::convolution_backward(
+                &gradient.tensor,
+                &input.tensor,
+                &weight.tensor,
+                shape,
+                wanted,
+            ),
+        );
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<LibTorch>(parent.id, TchTensor::new(gradient));
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BatchNormBackward;
+
+impl Backward<LibTorch, 3> for BatchNormBackward {
+    /// Input, weight and statistics.
+    type State = (TchTensor, TchTensor, SavedStatistics, Normalisation);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let (input, weight, saved, options) = ops.state;
+        let gradient = grads.consume::<LibTorch>(&ops.node);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let gradients = expect(
+            "batch_norm_backward",
+            ffi::batch_norm_backward(
+                &gradient.tensor,
+                &input.tensor,
+                &weight.tensor,
+                &saved,
+                options,
+                wanted,
+            ),
+        );
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<LibTorch>(parent.id, TchTensor::new(gradient));
+            }
+        }
+    }
+}
+
+/// Backward of `relu` over the sum of `N` operands. Its state is the output, which the next layer keeps
+/// anyway, so the operands need not stay in memory.
+#[derive(Debug)]
+struct ReluBackward;
+
+impl<const N: usize> Backward<LibTorch, N> for ReluBackward {
+    type State = TchTensor;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, N>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = relu_backward(grads.consume::<LibTorch>(&ops.node), &ops.state);
+        for parent in ops.parents.into_iter().flatten() {
+            grads.register::<LibTorch>(parent.id, gradient.clone());
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> AtenOps for Autodiff<LibTorch, C> {
+    fn aten_conv2d(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        shape: Convolution,
+    ) -> FloatTensor<Self> {
+        let (input, input_node) = input.into_parts();
+        let (weight, weight_node) = weight.into_parts();
+        let (input, weight) = laid_out(input, weight, shape);
+        let output = conv2d(&input, &weight, shape);
+        match Conv2dBackward
+            .prepare::<C>([input_node, weight_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((input, weight, shape), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn aten_batch_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        options: Normalisation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (input, input_node) = input.into_parts();
+        let (weight, weight_node) = weight.into_parts();
+        let (bias, bias_node) = bias.into_parts();
+        let running = [mean.into_primitive(), variance.into_primitive()];
+        let ([output, mean, variance], saved) =
+            batch_norm(&input, [&weight, &bias], running, options);
+        let output = match BatchNormBackward
+            .prepare::<C>([input_node, weight_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((input, weight, saved, options), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        };
+        (
+            output,
+            <FloatTensor<Self>>::new(mean),
+            <FloatTensor<Self>>::new(variance),
+        )
+    }
+
+    fn aten_relu(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (input, node) = input.into_parts();
+        let output = relu(input);
+        match ReluBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn aten_add_relu(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (lhs, lhs_node) = lhs.into_parts();
+        let (rhs, rhs_node) = rhs.into_parts();
+        let output = relu(LibTorch::float_add(lhs, rhs));
+        match ReluBackward
+            .prepare::<C>([lhs_node, rhs_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn aten_channels_last(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        <FloatTensor<Self>>::new(channels_last(input.into_primitive()))
+    }
+}

@@ -1,0 +1,259 @@
+//! The functions of `ops.cpp`, safe to call: borrowed tensors in, owned tensors or a message out.
+#![allow(
+    unsafe_code,
+    reason = "the one place where this workspace calls a foreign function"
+)]
+
+use std::ffi::{CStr, c_char};
+use std::ptr::null_mut;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+/// What libtorch threw.
+pub(super) type Result<T> = std::result::Result<T, String>;
+
+unsafe extern "C" {
+    fn selfcls_free_message(text: *mut c_char);
+    fn selfcls_channels_last(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    fn selfcls_channels_first(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    fn selfcls_convolution_backward(
+        gradient: *const C_tensor,
+        input: *const C_tensor,
+        weight: *const C_tensor,
+        stride: i64,
+        padding: i64,
+        groups: i64,
+        want_input: bool,
+        want_weight: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn selfcls_batch_norm(
+        input: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        mean: *const C_tensor,
+        variance: *const C_tensor,
+        training: bool,
+        momentum: f64,
+        eps: f64,
+        out: *mut *mut C_tensor,
+        implementation: *mut i64,
+    ) -> *mut c_char;
+    fn selfcls_batch_norm_backward(
+        implementation: i64,
+        gradient: *const C_tensor,
+        input: *const C_tensor,
+        weight: *const C_tensor,
+        mean: *const C_tensor,
+        variance: *const C_tensor,
+        saved_mean: *const C_tensor,
+        saved_variance: *const C_tensor,
+        reserve: *const C_tensor,
+        training: bool,
+        eps: f64,
+        want_input: bool,
+        want_weight: bool,
+        want_bias: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+}
+
+/// Calls a function of `ops.cpp` that fills `N` slots with new tensors.
+fn call<const N: usize>(
+    function: impl FnOnce(*mut *mut C_tensor) -> *mut c_char,
+) -> Result<[Tensor; N]> {
+    let mut slots = [null_mut(); N];
+    let thrown = function(slots.as_mut_ptr());
+    if !thrown.is_null() {
+        // SAFETY: a non-null answer is a NUL-terminated string made for us, read before it is given
+        // back, and given back once.
+        return Err(unsafe {
+            let text = CStr::from_ptr(thrown).to_string_lossy().into_owned();
+            selfcls_free_message(thrown);
+            text
+        });
+    }
+    assert!(
+        slots.iter().all(|slot| !slot.is_null()),
+        "ops.cpp fills every slot where it throws nothing"
+    );
+    // SAFETY: each slot holds a tensor that `ops.cpp` allocated for us and keeps no pointer to.
+    Ok(slots.map(|slot| unsafe { Tensor::from_ptr(slot) }))
+}
+
+/// A gradient, or `None` where ATen was not asked for it.
+fn defined(gradient: Tensor) -> Option<Tensor> {
+    gradient.defined().then_some(gradient)
+}
+
+/// `tensor` laid out as `[batch, height, width, channels]`: a second handle to it where it is so already.
+pub(super) fn channels_last(tensor: &Tensor) -> Result<Tensor> {
+    // SAFETY: the pointer is to a live tensor, which is only read; `call` provides one slot.
+    let [out] = call(|out| unsafe { selfcls_channels_last(tensor.as_ptr(), out) })?;
+    Ok(out)
+}
+
+/// A copy of `tensor` laid out as `[batch, channels, height, width]`.
+pub(super) fn channels_first(tensor: &Tensor) -> Result<Tensor> {
+    // SAFETY: as in `channels_last`.
+    let [out] = call(|out| unsafe { selfcls_channels_first(tensor.as_ptr(), out) })?;
+    Ok(out)
+}
+
+/// The shape of a convolution, the same along height and width.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Convolution {
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+    pub(super) groups: usize,
+}
+
+/// Gradients of a convolution's input and weight, where wanted.
+pub(super) fn convolution_backward(
+    gradient: &Tensor,
+    input: &Tensor,
+    weight: &Tensor,
+    shape: Convolution,
+    [want_input, want_weight]: [bool; 2],
+) -> Result<[Option<Tensor>; 2]> {
+    // SAFETY: all pointers are to live tensors, which are only read; `call` provides two slots.
+    let gradients: [Tensor; 2] = call(|out| unsafe {
+        selfcls_convolution_backward(
+            gradient.as_ptr(),
+            input.as_ptr(),
+            weight.as_ptr(),
+            shape.stride as i64,
+            shape.padding as i64,
+            shape.groups as i64,
+            want_input,
+            want_weight,
+            out,
+        )
+    })?;
+    Ok(gradients.map(defined))
+}
+
+/// How a batch normalisation takes its statistics.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Normalisation {
+    /// From the batch, blending them into the running ones; otherwise from the running ones.
+    pub(super) training: bool,
+    pub(super) momentum: f64,
+    pub(super) eps: f64,
+}
+
+/// What the forward pass of a batch normalisation leaves for the backward pass.
+#[derive(Debug)]
+pub(super) struct SavedStatistics {
+    implementation: i64,
+    mean: Tensor,
+    variance: Tensor,
+    saved_mean: Tensor,
+    saved_variance: Tensor,
+    reserve: Tensor,
+}
+
+impl Clone for SavedStatistics {
+    fn clone(&self) -> Self {
+        Self {
+            implementation: self.implementation,
+            mean: self.mean.shallow_clone(),
+            variance: self.variance.shallow_clone(),
+            saved_mean: self.saved_mean.shallow_clone(),
+            saved_variance: self.saved_variance.shallow_clone(),
+            reserve: self.reserve.shallow_clone(),
+        }
+    }
+}
+
+/// Output, running mean and running variance (new ones in training), and what to save.
+pub(super) fn batch_norm(
+    input: &Tensor,
+    [weight, bias]: [&Tensor; 2],
+    [mean, variance]: [&Tensor; 2],
+    options: Normalisation,
+) -> Result<([Tensor; 3], SavedStatistics)> {
+    let mut implementation = 0;
+    // SAFETY: all pointers are to live tensors, which are only read; `call` provides six slots, and the
+    // integer outlives the call.
+    let [output, mean, variance, saved_mean, saved_variance, reserve] = call(|out| unsafe {
+        selfcls_batch_norm(
+            input.as_ptr(),
+            weight.as_ptr(),
+            bias.as_ptr(),
+            mean.as_ptr(),
+            variance.as_ptr(),
+            options.training,
+            options.momentum,
+            options.eps,
+            out,
+            &raw mut implementation,
+        )
+    })?;
+    let saved = SavedStatistics {
+        implementation,
+        mean: mean.shallow_clone(),
+        variance: variance.shallow_clone(),
+        saved_mean,
+        saved_variance,
+        reserve,
+    };
+    Ok(([output, mean, variance], saved))
+}
+
+/// Gradients of a batch normalisation's input, weight and bias, where wanted.
+pub(super) fn batch_norm_backward(
+    gradient: &Tensor,
+    input: &Tensor,
+    weight: &Tensor,
+    saved: &SavedStatistics,
+    options: Normalisation,
+    [want_input, want_weight, want_bias]: [bool; 3],
+) -> Result<[Option<Tensor>; 3]> {
+    // SAFETY: all pointers are to live tensors, which are only read; `call` provides three slots.
+    let gradients: [Tensor; 3] = call(|out| unsafe {
+        selfcls_batch_norm_backward(
+            saved.implementation,
+            gradient.as_ptr(),
+            input.as_ptr(),
+            weight.as_ptr(),
+            saved.mean.as_ptr(),
+            saved.variance.as_ptr(),
+            saved.saved_mean.as_ptr(),
+            saved.saved_variance.as_ptr(),
+            saved.reserve.as_ptr(),
+            options.training,
+            options.eps,
+            want_input,
+            want_weight,
+            want_bias,
+            out,
+        )
+    })?;
+    Ok(gradients.map(defined))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn what_libtorch_throws_comes_back_as_a_message() {
+        let options = (Kind::Float, Device::Cpu);
+        let image = Tensor::zeros([1, 3, 4, 4], options);
+        let weight = Tensor::zeros([2, 5, 3, 3], options);
+        let shape = Convolution {
+            stride: 1,
+            padding: 1,
+            groups: 1,
+        };
+        let error = convolution_backward(&image, &image, &weight, shape, [true, true])
+            .expect_err("channels that do not fit");
+        assert!(!error.is_empty());
+        let flat = Tensor::zeros([4], options);
+        let error = channels_last(&flat).expect_err("not an image");
+        assert!(error.contains("rank 4"), "{error}");
+    }
+}

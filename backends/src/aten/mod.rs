@@ -1,0 +1,135 @@
+//! core's kernels by libtorch's own operations, through burn's mechanism for backend extensions.
+//!
+//! burn-tch leaves the backward pass of convolutions and batch normalisations to burn, which composes it
+//! of forward operations; ATen's own are several times faster and keep less in memory. Here, too, images
+//! become channels-last, which is what its CPU and GPU kernels work on best.
+
+#![allow(
+    deprecated,
+    reason = "burn 0.22 is the last line with burn-tch; the version is pinned for it"
+)]
+
+mod extension;
+mod ffi;
+#[cfg(test)]
+mod tests;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+use selfcls_core::config::Precision;
+use selfcls_core::kernels::{BatchNormOutput, Kernels, RunningStatistics};
+
+use extension::AtenOps;
+use ffi::{Convolution, Normalisation};
+
+/// ATen's operations. For tensors on a libtorch device; any other panics.
+#[derive(Debug, Clone, Copy)]
+pub struct AtenKernels {
+    precision: Precision,
+}
+
+impl AtenKernels {
+    /// Kernels whose callers compute convolutions and linear layers in `precision`.
+    pub fn new(precision: Precision) -> Self {
+        Self { precision }
+    }
+}
+
+fn batch_norm(
+    input: Tensor<4>,
+    [weight, bias]: [Tensor<1>; 2],
+    running: RunningStatistics,
+    options: Normalisation,
+) -> BatchNormOutput {
+    let (output, mean, variance) = <Dispatch as AtenOps>::aten_batch_norm(
+        input.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        running.mean.into_dispatch(),
+        running.variance.into_dispatch(),
+        options,
+    );
+    BatchNormOutput {
+        output: Tensor::from_dispatch(output),
+        running: RunningStatistics {
+            mean: Tensor::<1>::from_dispatch(mean).without_autodiff(),
+            variance: Tensor::<1>::from_dispatch(variance).without_autodiff(),
+        },
+    }
+}
+
+impl Kernels for AtenKernels {
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn weight_layout(&self, weight: Tensor<4>) -> Tensor<4> {
+        Tensor::from_dispatch(<Dispatch as AtenOps>::aten_channels_last(
+            weight.into_dispatch(),
+        ))
+    }
+
+    fn conv2d(
+        &self,
+        input: Tensor<4>,
+        weight: Tensor<4>,
+        stride: usize,
+        padding: usize,
+        groups: usize,
+    ) -> Tensor<4> {
+        let shape = Convolution {
+            stride,
+            padding,
+            groups,
+        };
+        Tensor::from_dispatch(<Dispatch as AtenOps>::aten_conv2d(
+            input.into_dispatch(),
+            weight.into_dispatch(),
+            shape,
+        ))
+    }
+
+    fn batch_norm_train(
+        &self,
+        input: Tensor<4>,
+        weight: Tensor<1>,
+        bias: Tensor<1>,
+        running: RunningStatistics,
+        momentum: f64,
+        eps: f64,
+    ) -> BatchNormOutput {
+        let options = Normalisation {
+            training: true,
+            momentum,
+            eps,
+        };
+        batch_norm(input, [weight, bias], running, options)
+    }
+
+    fn batch_norm_eval(
+        &self,
+        input: Tensor<4>,
+        weight: Tensor<1>,
+        bias: Tensor<1>,
+        running: RunningStatistics,
+        eps: f64,
+    ) -> Tensor<4> {
+        let options = Normalisation {
+            training: false,
+            momentum: 0.0,
+            eps,
+        };
+        batch_norm(input, [weight, bias], running, options).output
+    }
+
+    fn relu(&self, input: Tensor<4>) -> Tensor<4> {
+        Tensor::from_dispatch(<Dispatch as AtenOps>::aten_relu(input.into_dispatch()))
+    }
+
+    fn add_relu(&self, lhs: Tensor<4>, rhs: Tensor<4>) -> Tensor<4> {
+        Tensor::from_dispatch(<Dispatch as AtenOps>::aten_add_relu(
+            lhs.into_dispatch(),
+            rhs.into_dispatch(),
+        ))
+    }
+}

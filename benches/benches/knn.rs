@@ -1,0 +1,239 @@
+//! Exact nearest neighbours; beside brute force with torch and with scikit-learn.
+//!
+//! ```text
+//! cargo bench -p selfcls-benches --bench knn -- --peer-python PYTHON --json
+//! ```
+//!
+//! Ours and the peers search the same random unit embeddings in turn, with as many threads; each figure is
+//! the median of `--rounds`. Besides the time, a case tells which share of the neighbours agrees with the
+//! peer's, how much memory either side took at its peak beyond its input (Linux only), and at which share
+//! of the rate at which this machine multiplies large matrices, measured in the same run, ours calculated
+//! similarities. The peer is called as `PYTHON SCRIPT --library L --queries FILE --references FILE
+//! --dim N --k N --threads N --neighbours FILE`, reads rows of f32, writes rows of k u32, nearest first, and
+//! prints a JSON object with `seconds` and `peak_mib`.
+
+#![allow(clippy::print_stdout)]
+
+use clap::Parser;
+use selfcls_backends::set_threads;
+use selfcls_benches::Outcome;
+use selfcls_benches::figures::{Better, Turns, median, sentence};
+use selfcls_benches::peer::{self, PeerArgs};
+use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
+use selfcls_core::random::{Draw, Purpose, stream};
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Instant;
+
+/// Seconds for an exact search, ours beside other libraries.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    peer: PeerArgs,
+    /// The peer's libraries; one case each.
+    #[arg(long, value_delimiter = ',', default_values = ["torch", "scikit-learn"])]
+    libraries: Vec<String>,
+    /// Samples to be classified.
+    #[arg(long, default_value_t = 10_000)]
+    queries: usize,
+    /// Samples among which neighbours are searched.
+    #[arg(long, default_value_t = 50_000)]
+    references: usize,
+    /// Values of an embedding.
+    #[arg(long, default_value_t = 128)]
+    dim: usize,
+    /// Neighbours of each query.
+    #[arg(long, default_value_t = 20)]
+    k: usize,
+    /// Threads of either side.
+    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(1))]
+    threads: NonZeroUsize,
+    /// Alternations of ours and the peer.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// One JSON object per case instead of a sentence.
+    #[arg(long)]
+    json: bool,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Outcome<()> {
+    let args = Args::parse();
+    set_threads(args.threads)?;
+    let folder = tempfile::tempdir()?;
+    let queries = embeddings(args.queries, args.dim, 0)?;
+    let references = embeddings(args.references, args.dim, 1)?;
+    write(&folder.path().join("queries"), &queries)?;
+    write(&folder.path().join("references"), &references)?;
+    for library in &args.libraries {
+        let case = compare(&args, library, &queries, &references, folder.path())?;
+        if args.json {
+            println!("{case}");
+        } else {
+            println!("{}", sentence(&case));
+        }
+    }
+    Ok(())
+}
+
+/// Uniform in a cube and then scaled to length 1: no two similarities are likely to be equal.
+fn embeddings(count: usize, dim: usize, number: u64) -> Outcome<UnitEmbeddings> {
+    let mut draw = stream(0, Purpose::Evaluation, [number, 0, 0]);
+    let values = (0..count * dim).map(|_| draw.uniform(-1.0, 1.0) as f32);
+    Ok(UnitEmbeddings::new(values.collect(), dim)?)
+}
+
+fn write(path: &Path, embeddings: &UnitEmbeddings) -> Outcome<()> {
+    let bytes: Vec<u8> = embeddings
+        .data()
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
+    Ok(std::fs::write(path, bytes)?)
+}
+
+/// One case: the sides in turn, `rounds` times.
+fn compare(
+    args: &Args,
+    library: &str,
+    queries: &UnitEmbeddings,
+    references: &UnitEmbeddings,
+    folder: &Path,
+) -> Outcome<Value> {
+    let mut turns = Turns::default();
+    let (mut rates, mut peaks, mut peer_peak) = (Vec::new(), Vec::new(), Value::Null);
+    let mut agreement = None;
+    for round in 0..=args.rounds.max(1) {
+        let memory = Memory::watch();
+        let start = Instant::now();
+        let found = Neighbours::search(queries, references, args.k)?;
+        let seconds = start.elapsed().as_secs_f64();
+        if round == 0 {
+            // The first search started the threads.
+            continue;
+        }
+        turns.ours.push(seconds);
+        peaks.extend(memory.and_then(Memory::peak));
+        rates.push(products_per_second());
+        if let Some(mut command) = args.peer.command("knn.py") {
+            let result = folder.join("neighbours");
+            command.args(["--library", library]);
+            command.arg("--queries").arg(folder.join("queries"));
+            command.arg("--references").arg(folder.join("references"));
+            command.arg("--neighbours").arg(&result);
+            for (name, value) in [
+                ("--dim", args.dim),
+                ("--k", args.k),
+                ("--threads", args.threads.get()),
+            ] {
+                command.args([name, &value.to_string()]);
+            }
+            let figures = peer::run(&mut command)?;
+            turns.peer.push(peer::figure(&figures, "seconds")?);
+            peer_peak = figures["peak_mib"].clone();
+            agreement = Some(agreeing(&found, &std::fs::read(&result)?));
+        }
+    }
+    let products = queries.len() as f64 * references.len() as f64 * args.dim as f64;
+    let share = median(&turns.ours)
+        .zip(median(&rates))
+        .map(|(seconds, rate)| products / seconds / rate);
+    let case = json!({
+        "bench": "knn",
+        "case": format!(
+            "{} of {} x {}, k {}, beside {library}",
+            queries.len(), references.len(), args.dim, args.k
+        ),
+        "threads": args.threads,
+        "gemm_share": share,
+        "gemm_gflops": median(&rates).map(|rate| 2e-9 * rate),
+        "peak_mib": median(&peaks),
+        "peer_peak_mib": peer_peak,
+        "agreement": agreement,
+    });
+    Ok(turns.report(case, "s", Better::Lower))
+}
+
+/// Which share of our neighbours stand at the same place in the peer's rows.
+fn agreeing(ours: &Neighbours, peers: &[u8]) -> f64 {
+    let (peers, _) = peers.as_chunks::<4>();
+    let ours: Vec<u32> = ours.rows().flatten().map(|near| near.index).collect();
+    let pairs = ours.iter().zip(peers);
+    let equal = pairs
+        .filter(|(ours, peers)| **ours == u32::from_le_bytes(**peers))
+        .count();
+    equal as f64 / ours.len().max(peers.len()) as f64
+}
+
+/// Multiplications (each with its addition) per second of one large matrix product on all threads: what
+/// this machine can do.
+#[allow(unsafe_code)]
+fn products_per_second() -> f64 {
+    const SIDE: usize = 1536;
+    let (left, right) = (vec![0.5f32; SIDE * SIDE], vec![0.25f32; SIDE * SIDE]);
+    let mut out = vec![0.0f32; SIDE * SIDE];
+    let stride = SIDE as isize;
+    let times: Vec<f64> = (0..4)
+        .map(|_| {
+            let start = Instant::now();
+            // SAFETY: all three are row-major squares of `SIDE`, and `out` overlaps neither input.
+            unsafe {
+                gemm::gemm(
+                    SIDE,
+                    SIDE,
+                    SIDE,
+                    out.as_mut_ptr(),
+                    1,
+                    stride,
+                    false,
+                    left.as_ptr(),
+                    1,
+                    stride,
+                    right.as_ptr(),
+                    1,
+                    stride,
+                    0.0f32,
+                    1.0f32,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::Rayon(0),
+                );
+            }
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    std::hint::black_box(&out);
+    let fastest = times.into_iter().fold(f64::INFINITY, f64::min);
+    (SIDE * SIDE * SIDE) as f64 / fastest
+}
+
+/// The memory of this process, as Linux accounts for it.
+struct Memory {
+    before: f64,
+}
+
+impl Memory {
+    /// Forgets the last peak; none where that cannot be done.
+    fn watch() -> Option<Self> {
+        std::fs::write("/proc/self/clear_refs", "5").ok()?;
+        Some(Self {
+            before: Self::status("VmRSS:")?,
+        })
+    }
+
+    /// MiB at the peak since, beyond what was in use then.
+    fn peak(self) -> Option<f64> {
+        Some(Self::status("VmHWM:")? - self.before)
+    }
+
+    fn status(key: &str) -> Option<f64> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kib / 1024.0)
+    }
+}

@@ -1,0 +1,442 @@
+//! A training step, views on the device to updated weights; beside PyTorch.
+//!
+//! ```text
+//! cargo bench -p selfcls-benches --bench train_step -- --peer-python PYTHON --json
+//! ```
+//!
+//! Ours and the peer run in turn on random views of the same shapes, with the same network, heads and
+//! queue and as many threads; each figure is the median over rounds of the median over steps. Every
+//! backend of this build is measured (`--features selfcls-benches/tch` adds one), or those of
+//! `--backend`, each on the cases that suit it, or those that `--case` names. A second series of steps is
+//! timed phase by phase, with the device waited for in between. The peer is called as `PYTHON SCRIPT
+//! --arch A --batch N --global-size N --locals N --local-size N --heads N... --hidden N --dim N
+//! --queue N --threads N --steps N --warmup N` and what `--peer-arg` adds (`--channels-last`,
+//! `--amp=bfloat16`), and prints a JSON object of milliseconds: `total` and the five phases.
+
+#![allow(clippy::print_stdout)]
+
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use clap::Parser;
+use selfcls_backends::{Backend, Opened, Selection, open, set_threads};
+use selfcls_benches::Outcome;
+use selfcls_benches::figures::{Better, Turns, median, sentence};
+use selfcls_benches::peer::{self, PeerArgs};
+use selfcls_core::Config;
+use selfcls_core::loss::Loss;
+use selfcls_core::model::{Context, Noise, SelfClassifier, ViewBatch};
+use selfcls_core::optim::Optimizer;
+use selfcls_core::queue::Queue;
+use selfcls_core::runtime::Runtime;
+use selfcls_core::train::{Batch, Learner};
+use serde_json::{Map, Value, json};
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+/// Milliseconds per training step, ours beside PyTorch's.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    peer: PeerArgs,
+    /// One more argument for the peer; may be repeated.
+    #[arg(long, allow_hyphen_values = true)]
+    peer_arg: Vec<String>,
+    /// Backends as the program's --backend takes them; by default all of this build.
+    #[arg(long, value_delimiter = ',')]
+    backend: Vec<Selection>,
+    /// Run the cases whose name contains this, on every backend; may be repeated.
+    #[arg(long)]
+    case: Vec<String>,
+    /// Name all cases and end.
+    #[arg(long)]
+    list: bool,
+    /// Threads of either side.
+    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(1))]
+    threads: NonZeroUsize,
+    /// Alternations of ours and the peer.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Steps per round.
+    #[arg(long, default_value_t = 3)]
+    steps: usize,
+    /// Steps before the first that counts.
+    #[arg(long, default_value_t = 2)]
+    warmup: usize,
+    /// One JSON object per case instead of a sentence.
+    #[arg(long)]
+    json: bool,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The shape of a training step.
+struct Case {
+    name: &'static str,
+    /// The name of the backbone, ours and torchvision's.
+    arch: &'static str,
+    batch: usize,
+    global_size: usize,
+    locals: usize,
+    local_size: usize,
+    /// The slowest kind of backend that is measured on it unless asked.
+    least: Speed,
+}
+
+#[derive(PartialEq, PartialOrd)]
+enum Speed {
+    /// A second opinion, or a graphics driver that may run on a CPU.
+    Slow,
+    /// At home on a laptop.
+    Middling,
+    /// What large trainings run on.
+    Fast,
+}
+
+const CASES: [Case; 5] = [
+    case("resnet18 2x32 b8", "resnet18", 8, (32, 0, 0), Speed::Slow),
+    case(
+        "resnet18 2x32 b64",
+        "resnet18",
+        64,
+        (32, 0, 0),
+        Speed::Middling,
+    ),
+    case(
+        "resnet18 2x32+6x16 b64",
+        "resnet18",
+        64,
+        (32, 6, 16),
+        Speed::Middling,
+    ),
+    case(
+        "resnet50 2x224+6x96 b8",
+        "resnet50",
+        8,
+        (224, 6, 96),
+        Speed::Fast,
+    ),
+    case("vit_tiny 2x224 b8", "vit_tiny", 8, (224, 0, 0), Speed::Fast),
+];
+
+/// Of `batch` samples with two global views and `(global size, local views, local size)`.
+const fn case(
+    name: &'static str,
+    arch: &'static str,
+    batch: usize,
+    (global_size, locals, local_size): (usize, usize, usize),
+    least: Speed,
+) -> Case {
+    Case {
+        name,
+        arch,
+        batch,
+        global_size,
+        locals,
+        local_size,
+        least,
+    }
+}
+
+const HEADS: [usize; 4] = [10, 20, 40, 80];
+const HIDDEN: usize = 512;
+const DIM: usize = 128;
+const QUEUE: usize = 16_384;
+const GLOBALS: usize = 2;
+/// Learning rate: small, so that no number of steps on random images overflows.
+const RATE: f64 = 0.1;
+
+const PHASES: [&str; 5] = ["embed", "queue_heads", "loss", "backward", "optimizer"];
+
+impl Case {
+    /// The configuration of this case.
+    ///
+    /// # Errors
+    /// If this build does not know the backbone.
+    fn config(&self) -> Result<Config, String> {
+        let text = format!("[model]\nbackbone = \"{}\"\n", self.arch);
+        let mut config = Config::from_toml(&text)?;
+        config.model.hidden_dim = HIDDEN;
+        config.model.dim = DIM;
+        config.model.heads = HEADS.to_vec();
+        config.queue.length = QUEUE;
+        Ok(config)
+    }
+
+    fn peer_args(&self) -> Vec<String> {
+        let mut args = vec![
+            "--arch".to_owned(),
+            self.arch.to_owned(),
+            "--heads".to_owned(),
+        ];
+        args.extend(HEADS.map(|classes| classes.to_string()));
+        for (name, value) in [
+            ("--batch", self.batch),
+            ("--global-size", self.global_size),
+            ("--locals", self.locals),
+            ("--local-size", self.local_size),
+            ("--hidden", HIDDEN),
+            ("--dim", DIM),
+            ("--queue", QUEUE),
+        ] {
+            args.extend([name.to_owned(), value.to_string()]);
+        }
+        args
+    }
+}
+
+fn speed(backend: Backend) -> Speed {
+    match backend {
+        Backend::NdArray | Backend::Wgpu => Speed::Slow,
+        Backend::Flex => Speed::Middling,
+        Backend::Tch => Speed::Fast,
+    }
+}
+
+fn main() -> Outcome<()> {
+    let args = Args::parse();
+    if args.list {
+        CASES.iter().for_each(|case| println!("{}", case.name));
+        return Ok(());
+    }
+    set_threads(args.threads)?;
+    let compiled_in = Backend::ALL.into_iter().filter(|b| b.is_compiled_in());
+    let selections: Vec<Selection> = match &args.backend[..] {
+        [] => compiled_in.map(Backend::default_selection).collect(),
+        chosen => chosen.to_vec(),
+    };
+    for selection in selections {
+        let opened = open(&selection)?;
+        for case in &CASES {
+            let chosen = match &args.case[..] {
+                [] => speed(opened.backend) >= case.least,
+                parts => parts.iter().any(|part| case.name.contains(part)),
+            };
+            if chosen {
+                let report = compare(&args, &opened, case)?;
+                if args.json {
+                    println!("{report}");
+                } else {
+                    println!("{}", sentence(&report));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One case on one backend: the sides in turn, `rounds` times.
+fn compare(args: &Args, opened: &Opened, case: &Case) -> Outcome<Value> {
+    let mut report = json!({
+        "bench": "train_step",
+        "case": format!("{}, {}", case.name, opened.backend),
+        "backend": opened.name,
+        "threads": args.threads,
+    });
+    let config = match case.config() {
+        Ok(config) => config,
+        Err(reason) => {
+            report["not_available"] = reason.into();
+            return Ok(report);
+        }
+    };
+    let runtime = opened.runtime(config.train.precision)?;
+    let data = Data::new(case, &runtime.device);
+    let mut whole = Whole::new(&config, &runtime, &data);
+    let mut apart = Apart::new(&config, &runtime, &data);
+    for _ in 0..args.warmup {
+        whole.step()?;
+        apart.step()?;
+    }
+    let mut turns = Turns::default();
+    let mut phases = vec![Turns::default(); PHASES.len()];
+    for _ in 0..args.rounds.max(1) {
+        let steps: Vec<f64> = (0..args.steps.max(1))
+            .map(|_| whole.step())
+            .collect::<Outcome<_>>()?;
+        turns.ours.extend(median(&steps));
+        let steps: Vec<_> = (0..args.steps.max(1))
+            .map(|_| apart.step())
+            .collect::<Outcome<_>>()?;
+        for (number, phase) in phases.iter_mut().enumerate() {
+            let times: Vec<f64> = steps.iter().map(|step| step[number]).collect();
+            phase.ours.extend(median(&times));
+        }
+        if let Some(mut command) = args.peer.command("train_step.py") {
+            command.args(case.peer_args());
+            for (name, value) in [
+                ("--threads", args.threads.get()),
+                ("--steps", args.steps.max(1)),
+                ("--warmup", args.warmup),
+            ] {
+                command.args([name, &value.to_string()]);
+            }
+            let times = peer::run(command.args(&args.peer_arg))?;
+            turns.peer.push(peer::figure(&times, "total")?);
+            for (name, phase) in PHASES.into_iter().zip(&mut phases) {
+                phase.peer.push(peer::figure(&times, name)?);
+            }
+        }
+    }
+    let phases: Map<String, Value> = PHASES
+        .into_iter()
+        .zip(&phases)
+        .map(|(name, phase)| {
+            let times = json!({"ours": median(&phase.ours), "peer": median(&phase.peer)});
+            (name.to_owned(), times)
+        })
+        .collect();
+    report["phases"] = Value::Object(phases);
+    report["peer_args"] = json!(args.peer_arg);
+    Ok(turns.report(report, "ms per step", Better::Lower))
+}
+
+/// Random views, and a queue that is full of random embeddings.
+struct Data {
+    views: ViewBatch,
+    numbers: Tensor<1, Int>,
+    queue: Queue,
+}
+
+impl Data {
+    fn new(case: &Case, device: &Device) -> Self {
+        let normal = Distribution::Normal(0.0, 1.0);
+        let images = |count: usize, size: usize| {
+            Tensor::random([count * case.batch, 3, size, size], normal, device)
+        };
+        let views = ViewBatch {
+            global: images(GLOBALS, case.global_size),
+            local: (case.locals > 0).then(|| images(case.locals, case.local_size)),
+        };
+        let mut queue = Queue::new(QUEUE, DIM, device);
+        let embeddings: Tensor<2> = Tensor::random([QUEUE, DIM], normal, device);
+        let norms = embeddings.clone().square().sum_dim(1).sqrt();
+        // Numbers that no sample of the batch has.
+        let others = Tensor::arange(case.batch as i64..(case.batch + QUEUE) as i64, device);
+        queue.push(embeddings / norms, others.clone(), others);
+        Self {
+            views,
+            numbers: Tensor::arange(0..case.batch as i64, device),
+            queue,
+        }
+    }
+}
+
+/// The step as the trainer takes it.
+struct Whole {
+    learner: Learner,
+    batch: Batch,
+    device: Device,
+}
+
+impl Whole {
+    fn new(config: &Config, runtime: &Runtime, data: &Data) -> Self {
+        let mut learner = Learner::new(config, runtime.clone());
+        let model = learner.model().clone();
+        learner.replace(model, config.optim.init(), Some(data.queue.clone()), 0);
+        Self {
+            learner,
+            batch: Batch {
+                views: data.views.clone(),
+                indices: data.numbers.clone(),
+                labels: data.numbers.clone(),
+            },
+            device: runtime.device.clone(),
+        }
+    }
+
+    /// Milliseconds of one step.
+    fn step(&mut self) -> Outcome<f64> {
+        let mut watch = Watch::start(&self.device)?;
+        self.learner.step(self.batch.clone(), RATE)?;
+        watch.lap()
+    }
+}
+
+/// The same step in its parts.
+struct Apart {
+    model: Option<SelfClassifier>,
+    optimizer: Optimizer,
+    queue: Queue,
+    loss: Loss,
+    runtime: Runtime,
+    views: ViewBatch,
+    numbers: Tensor<1, Int>,
+}
+
+impl Apart {
+    fn new(config: &Config, runtime: &Runtime, data: &Data) -> Self {
+        let device = runtime.device.clone().autodiff();
+        Self {
+            model: Some(config.model.init(&device, 0)),
+            optimizer: config.optim.init(),
+            queue: data.queue.clone(),
+            loss: config.loss.init(),
+            runtime: runtime.clone(),
+            views: data.views.clone(),
+            numbers: data.numbers.clone(),
+        }
+    }
+
+    /// Milliseconds of each of [`PHASES`].
+    fn step(&mut self) -> Outcome<[f64; PHASES.len()]> {
+        let model = self.model.take().ok_or("an earlier step failed")?;
+        let context = Context::training(&*self.runtime.kernels, Noise::default());
+        let mut watch = Watch::start(&self.runtime.device)?;
+        let embeddings = model.embed(self.views.clone(), &context);
+        let embed = watch.lap()?;
+
+        let (rows, batch) = (embeddings.dims()[0], self.numbers.dims()[0]);
+        let first = embeddings.clone().slice(0..batch).without_autodiff();
+        let neighbours = self.queue.nearest(first.clone(), self.numbers.clone());
+        let numbers = self.numbers.clone();
+        self.queue.push(first, numbers.clone(), numbers);
+        let rest = embeddings.slice(batch..rows);
+        let embeddings = Tensor::cat(vec![neighbours.embeddings.autodiff(), rest], 0);
+        let logits: Vec<Tensor<3>> = model
+            .logits(embeddings)
+            .into_iter()
+            .map(|logits| {
+                let classes = logits.dims()[1];
+                logits.reshape([rows / batch, batch, classes])
+            })
+            .collect();
+        let queue_heads = watch.lap()?;
+
+        let loss = self.loss.forward(&logits, GLOBALS)?;
+        let forward = watch.lap()?;
+
+        let mut grads = loss.backward();
+        let backward = watch.lap()?;
+
+        self.model = Some(self.optimizer.step(RATE, model, &mut grads));
+        let update = watch.lap()?;
+        Ok([embed, queue_heads, forward, backward, update])
+    }
+}
+
+/// Time since the last lap, once the device has done what it was given.
+struct Watch<'a> {
+    device: &'a Device,
+    last: Instant,
+}
+
+impl<'a> Watch<'a> {
+    fn start(device: &'a Device) -> Outcome<Self> {
+        let mut watch = Self {
+            device,
+            last: Instant::now(),
+        };
+        watch.lap()?;
+        Ok(watch)
+    }
+
+    /// Milliseconds.
+    fn lap(&mut self) -> Outcome<f64> {
+        self.device
+            .sync()
+            .map_err(|error| format!("the device failed: {error:?}"))?;
+        let now = Instant::now();
+        let time = now - std::mem::replace(&mut self.last, now);
+        Ok(time.as_secs_f64() * 1e3)
+    }
+}

@@ -1,0 +1,131 @@
+"""One training step of Self-Classifier (arXiv 2103.10994) in eager PyTorch; called by benches/train_step.rs.
+
+Random views, a torchvision backbone, a queue that is full from the start, SGD with layer-wise rates.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+ROW_TEMPERATURE, COLUMN_TEMPERATURE, GLOBALS = 0.1, 0.05, 2
+PHASES = ("embed", "queue_heads", "loss", "backward", "optimizer")
+
+
+def backbone(arch):
+    """The network without its last layer, and the width of what it gives."""
+    if arch == "vit_tiny":
+        net = torchvision.models.VisionTransformer(
+            image_size=224, patch_size=16, num_layers=12, num_heads=3, hidden_dim=192, mlp_dim=768)
+        net.heads = nn.Identity()
+        return net, 192
+    net = getattr(torchvision.models, arch)()
+    width = net.fc.in_features
+    net.fc = nn.Identity()
+    return net, width
+
+
+class SelfClassifier(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.backbone, width = backbone(args.arch)
+        self.head = nn.Sequential(
+            nn.Linear(width, args.hidden), nn.BatchNorm1d(args.hidden), nn.LeakyReLU(), nn.Linear(args.hidden, args.dim))
+        linear = (nn.Linear(args.dim, classes, bias=False) for classes in args.heads)
+        self.classifiers = nn.ModuleList(nn.utils.parametrizations.weight_norm(layer) for layer in linear)
+
+    def embed(self, resolutions):
+        features = torch.cat([self.backbone(views) for views in resolutions])
+        return F.normalize(self.head(features), dim=1, eps=1e-7)
+
+
+def loss_of(logits, views):
+    """The symmetric loss of one head over all ordered pairs of views that are not both local."""
+    logits = logits.float().unflatten(0, (views, -1))
+    batch, classes = logits.shape[1:]
+    target = F.normalize((logits / COLUMN_TEMPERATURE).softmax(dim=1), p=1, dim=2)
+    prediction = F.normalize((logits / ROW_TEMPERATURE).softmax(dim=2), p=1, dim=1)
+    log_prediction = (prediction * (batch / classes) + 1e-12).log()
+    pairs = [(i, j) for i in range(views) for j in range(views) if i != j and min(i, j) < GLOBALS]
+    return sum(-(target[i] * log_prediction[j]).sum(dim=1).mean() for i, j in pairs) / len(pairs)
+
+
+class Larc(torch.optim.SGD):
+    """SGD whose rate for each tensor follows the norms of the tensor and of its gradient."""
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for tensor in group["params"]:
+                norm, gradient_norm = tensor.norm(), tensor.grad.norm()
+                rate = 1e-3 * norm / (gradient_norm + 1e-6 * norm + 1e-8)
+                tensor.grad.add_(tensor, alpha=1e-6)
+                tensor.grad.mul_(torch.where((norm > 0) & (gradient_norm > 0), rate, 1.0))
+        super().step()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", required=True)
+    parser.add_argument("--heads", type=int, nargs="+", required=True)
+    for name in ("batch", "global-size", "locals", "local-size", "hidden", "dim", "queue", "threads", "steps", "warmup"):
+        parser.add_argument("--" + name, type=int, required=True)
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--amp", choices=["bfloat16", "float16"])
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+
+    model = SelfClassifier(args).to(device, memory_format=layout)
+    optimizer = Larc(model.parameters(), lr=0.1, momentum=0.9)
+    queue = F.normalize(torch.randn(args.queue, args.dim, device=device))
+    sizes = [(GLOBALS, args.global_size)] + ([(args.locals, args.local_size)] if args.locals else [])
+    shapes = [(count * args.batch, 3, size, size) for count, size in sizes]
+    resolutions = [torch.randn(shape, device=device).to(memory_format=layout) for shape in shapes]
+    views = sum(count for count, _ in sizes)
+    autocast = torch.autocast(device.type, getattr(torch, args.amp or "bfloat16"), enabled=args.amp is not None)
+
+    def now():
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def step(first_row):
+        times = [now()]
+        optimizer.zero_grad()
+        with autocast:
+            embeddings = model.embed(resolutions)
+            times.append(now())
+            first = embeddings[: args.batch].detach().float()
+            nearest = queue[(first @ queue.T).topk(2).indices[:, 0]]
+            queue[first_row : first_row + args.batch] = first
+            embeddings = torch.cat([nearest.to(embeddings.dtype), embeddings[args.batch :]])
+            logits = [classifier(embeddings) for classifier in model.classifiers]
+            times.append(now())
+        loss = sum(loss_of(head, views) for head in logits) / len(logits)
+        times.append(now())
+        loss.backward()
+        times.append(now())
+        optimizer.step()
+        times.append(now())
+        return times
+
+    rows = []
+    for number in range(args.warmup + args.steps):
+        times = step(number * args.batch % (args.queue - args.batch))
+        if number >= args.warmup:
+            rows.append([1e3 * (end - start) for start, end in zip(times, times[1:])])
+    figures = {name: statistics.median(column) for name, column in zip(PHASES, zip(*rows))}
+    figures["total"] = statistics.median(map(sum, rows))
+    print(json.dumps(figures | {"torch": torch.__version__}))
+
+
+main()

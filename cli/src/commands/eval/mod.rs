@@ -1,0 +1,58 @@
+//! `eval`: how good the classes and the embeddings are. One file per measure.
+
+mod clusters;
+mod compare;
+mod kmeans;
+mod knn;
+mod table;
+mod target;
+mod usage;
+
+use crate::error::Result;
+use crate::progress::Progress;
+use clap::{Args, Subcommand};
+use selfcls_core::data::Source;
+use selfcls_core::eval::{Extracted, Gallery, Pick};
+use selfcls_core::picture::{GridStyle, cluster_grid, write_png};
+use std::path::Path;
+
+/// Evaluate a run, a checkpoint, an exported model or raw pixels
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// What to measure
+    #[command(subcommand)]
+    pub(crate) measure: Measure,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Measure {
+    Clusters(Box<clusters::ClustersArgs>),
+    Knn(Box<knn::KnnArgs>),
+    Kmeans(Box<kmeans::KMeansArgs>),
+    Usage(Box<usage::UsageArgs>),
+    Compare(Box<compare::CompareArgs>),
+}
+
+pub(crate) fn run(args: &EvalArgs, progress: Progress) -> Result<()> {
+    match &args.measure {
+        Measure::Clusters(args) => clusters::run(args, progress),
+        Measure::Knn(args) => knn::run(args, progress),
+        Measure::Kmeans(args) => kmeans::run(args, progress),
+        Measure::Usage(args) => usage::run(args, progress),
+        Measure::Compare(args) => compare::run(args, progress),
+    }
+}
+
+/// Writes a picture of a head's clusters, each with the images that it is most sure of.
+pub(crate) fn draw_classes(
+    path: &Path,
+    source: &dyn Source,
+    extracted: &Extracted,
+    head: usize,
+) -> Result<()> {
+    let gallery = Gallery::new(source, extracted, head)?;
+    let style = GridStyle::default();
+    let rows = gallery.rows(&gallery.clusters(), style.columns, Pick::Surest, false)?;
+    Ok(write_png(path, &cluster_grid(&rows, &style)?)?)
+}

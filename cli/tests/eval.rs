@@ -1,0 +1,486 @@
+//! The evaluations as a user meets them: tables, JSON, pictures, the cache, and what is refused.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(folder: &Path, args: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_selfcls-cli"))
+        .current_dir(folder)
+        .args(args)
+        .stdin(Stdio::null())
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// This exit code, no output, and an error with all of `parts`.
+    #[track_caller]
+    fn refused(self, code: i32, parts: &[&str]) {
+        assert_eq!(
+            (self.code, self.stdout.as_str()),
+            (Some(code), ""),
+            "{}",
+            self.stderr
+        );
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        let error = &self.stderr[self.stderr.find("error: ").unwrap()..];
+        for part in parts {
+            assert!(error.contains(part), "no {part:?} in:\n{error}");
+        }
+    }
+}
+
+/// Two tiny runs that differ in the seed, and the first one as a file. Made once.
+fn models() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER
+        .get_or_init(|| {
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            for seed in ["0", "1"] {
+                let out = format!("run{seed}");
+                let tiny = "--preset shapes-demo --model.width 4 --model.hidden_dim 16 --model.dim 8 \
+                    --model.heads 10,20 --views.global_size 16 --queue.length 16 --batch-size 16 \
+                    --epochs 2 --data.workers 1";
+                let mut args = vec!["--quiet", "train", "--data", "shapes:64", "--out", &out];
+                args.extend(tiny.split_whitespace());
+                args.extend(["--seed", seed]);
+                run(folder.path(), &args).ok();
+            }
+            let export = ["export", "run0", "--out", "model.onnx", "--head", "all"];
+            run(folder.path(), &export).ok();
+            folder
+        })
+        .path()
+}
+
+fn json(args: &[&str]) -> Value {
+    let text = run(models(), args).ok();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn is_png(path: &Path) -> bool {
+    std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x89PNG"))
+}
+
+const DATA: [&str; 2] = ["--data", "shapes:80:1"];
+
+fn eval<'a>(measure: &'a str, model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["eval", measure, model][..], &DATA, more].concat()
+}
+
+#[test]
+fn clusters_of_one_head_and_of_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("pictures");
+    let out = out.to_str().unwrap();
+    let one = json(&eval(
+        "clusters",
+        "run0",
+        &["--head", "1", "--json", "--out", out],
+    ));
+    let keys: Vec<&String> = one.as_object().unwrap().keys().take(7).collect();
+    assert_eq!(
+        keys,
+        ["nmi", "ami", "ari", "acc", "samples", "classes", "clusters"]
+    );
+    assert_eq!((&one["samples"], &one["classes"]), (&80.into(), &8.into()));
+    assert_eq!((&one["available"], &one["head"]), (&20.into(), &1.into()));
+    let sizes: Vec<u64> = serde_json::from_value(one["sizes"].clone()).unwrap();
+    assert_eq!((sizes.len(), sizes.iter().sum::<u64>()), (20, 80));
+    let used = sizes.iter().filter(|&&size| size > 0).count();
+    assert_eq!(one["clusters"], used);
+    assert_eq!(one["empty"].as_array().unwrap().len(), 20 - used);
+    let entropy: f64 = sizes
+        .iter()
+        .filter(|&&size| size > 0)
+        .map(|&size| -(size as f64 / 80.0) * (size as f64 / 80.0).ln())
+        .sum();
+    assert!((one["entropy"].as_f64().unwrap() - entropy).abs() < 1e-12);
+    assert!((one["effective"].as_f64().unwrap() - entropy.exp()).abs() < 1e-9);
+    for name in ["confusion", "sizes"] {
+        assert!(
+            is_png(&Path::new(out).join(format!("head1-{name}.png"))),
+            "{name}"
+        );
+        let svg =
+            std::fs::read_to_string(Path::new(out).join(format!("head1-{name}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    }
+    let written = std::fs::read_to_string(Path::new(out).join("clusters.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), one);
+
+    let all = json(&eval("clusters", "run0", &["--head", "all", "--json"]));
+    let heads = all["heads"].as_array().unwrap();
+    assert_eq!((heads.len(), &heads[1]), (2, &one));
+    // The exported file, measured, says the same.
+    let file = run(
+        models(),
+        &eval("clusters", "model.onnx", &["--head", "all"]),
+    )
+    .ok();
+    assert_eq!(
+        file,
+        run(models(), &eval("clusters", "run0", &["--head", "all"])).ok()
+    );
+    assert_eq!(file.lines().count(), 3, "{file}");
+}
+
+#[test]
+fn superclasses_come_from_a_hierarchy() {
+    let folder = tempfile::tempdir().unwrap();
+    let shapes = [
+        "disc", "ring", "triangle", "cross", "crescent", "bar", "corner", "pair",
+    ];
+    let list: Vec<Value> = (0..)
+        .zip(shapes)
+        .map(|(i, id)| serde_json::json!([i, id, id]))
+        .collect();
+    let classes = serde_json::to_string(&list).unwrap();
+    let write = |edges: &str, classes: &str| {
+        for (name, text) in [
+            ("class_hierarchy.txt", edges),
+            ("dataset_class_info.json", classes),
+            ("node_names.txt", "top\tshapes\n"),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+    };
+    // `pair` is nowhere in the tree.
+    let edges = "top round\ntop edgy\nround disc\nround ring\nround crescent\nedgy triangle\nedgy cross\nedgy bar\nedgy corner\n";
+    write(edges, &classes);
+    let path = folder.path().to_str().unwrap();
+    let with = |more: &[&str]| {
+        run(
+            models(),
+            &eval(
+                "clusters",
+                "run0",
+                &[&["--hierarchy", path][..], more].concat(),
+            ),
+        )
+    };
+    let found: Value = serde_json::from_str(&with(&["--json"]).ok()).unwrap();
+    let levels = found["superclasses"].as_array().unwrap();
+    let of = |level: usize, key: &str| levels[level][key].clone();
+    assert_eq!(levels.len(), 3);
+    assert_eq!(
+        [
+            of(0, "superclasses"),
+            of(1, "superclasses"),
+            of(2, "superclasses")
+        ],
+        [1, 2, 7]
+    );
+    assert_eq!((of(0, "samples"), of(0, "acc")), (70.into(), 1.0.into()));
+    let acc: Vec<f64> = levels
+        .iter()
+        .map(|level| level["acc"].as_f64().unwrap())
+        .collect();
+    assert!(acc[0] >= acc[1] && acc[1] >= acc[2], "{acc:?}");
+    assert_eq!(of(1, "nmi"), of(2, "nmi"));
+    let text = with(&["--level", "1"]).ok();
+    assert!(text.lines().any(|line| line.starts_with("1 ")), "{text}");
+
+    with(&["--level", "7"]).refused(1, &["superclasses 7 are at level 7", "0 to 2"]);
+    with(&["--level", "entity14"]).refused(2, &["entity14", "living17"]);
+    write(&format!("{edges}disc top\n"), &classes);
+    with(&[]).refused(1, &["class_hierarchy.txt", "is its own ancestor"]);
+    write(edges, &serde_json::to_string(&list[..7]).unwrap());
+    with(&[]).refused(1, &["the hierarchy lacks 1 of the 8 classes: pair"]);
+}
+
+#[test]
+fn class_subsets_are_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("three.txt");
+    std::fs::write(&list, "ring a ring\nbar\ndisc\n").unwrap();
+    let list = list.to_str().unwrap();
+    let found = json(&eval("clusters", "run0", &["--subset", list, "--json"]));
+    assert_eq!(
+        (&found["samples"], &found["classes"]),
+        (&30.into(), &3.into())
+    );
+    std::fs::write(list, "ring\nsquare\n").unwrap();
+    run(models(), &eval("clusters", "run0", &["--subset", list])).refused(1, &["no class square"]);
+}
+
+#[test]
+fn a_cache_serves_all_evaluations_and_is_refused_when_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let cache = ["--cache", cache.to_str().unwrap()];
+    let plain = run(models(), &eval("clusters", "run0", &[])).ok();
+    let first = run(models(), &eval("clusters", "run0", &cache));
+    assert!(!first.stderr.contains("from the cache"), "{}", first.stderr);
+    assert_eq!(first.ok(), plain);
+    let again = run(models(), &eval("clusters", "run0", &cache));
+    assert!(
+        again.stderr.contains("80 images from the cache"),
+        "{}",
+        again.stderr
+    );
+    assert_eq!(again.ok(), plain);
+    let knn = run(models(), &eval("knn", "run0", &cache));
+    assert!(knn.stderr.contains("from the cache"), "{}", knn.stderr);
+    assert_eq!(knn.ok(), run(models(), &eval("knn", "run0", &[])).ok());
+    // Assignments do not depend on which features are beside them.
+    let stale = |args: &[&str], what: &str| {
+        let args = [args, &cache[..]].concat();
+        run(models(), &args).refused(1, &["features.safetensors is stale", what]);
+    };
+    stale(
+        &eval("knn", "run0", &["--features", "head"]),
+        "other features",
+    );
+    stale(&eval("clusters", "run1", &[]), "another model");
+    stale(
+        &["eval", "clusters", "run0", "--data", "shapes:80:2"],
+        "other images",
+    );
+    let other = [&eval("clusters", "run1", &cache)[..], &["--recompute"]].concat();
+    run(models(), &other).ok();
+    stale(&eval("clusters", "run0", &[]), "another model");
+    run(models(), &eval("clusters", "run0", &["--recompute"])).refused(2, &["--cache"]);
+}
+
+#[test]
+fn nearest_neighbours_with_references_and_few_labels() {
+    let all = json(&eval("knn", "run0", &["--json"]));
+    let ks: Vec<u64> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["k"].as_u64().unwrap())
+        .collect();
+    // 100 and 200 are more than there are.
+    assert_eq!(ks, [10, 20]);
+    assert_eq!(
+        (&all[0]["references"], &all[0]["features"]),
+        (&79.into(), &"backbone".into())
+    );
+    assert!(all[0]["top5"].as_f64() >= all[0]["top1"].as_f64());
+    let with = |more: &[&str]| {
+        let references = ["--references", "shapes:160", "--json"];
+        json(&eval("knn", "run0", &[&references[..], more].concat()))
+    };
+    let full = with(&["--k", "5"]);
+    assert_eq!(
+        (&full[0]["references"], &full[0]["samples"]),
+        (&160.into(), &80.into())
+    );
+    let tenth = with(&["--k", "5", "--label-percent", "10"]);
+    assert_eq!(tenth[0]["references"], 16);
+    assert_eq!(tenth, with(&["--k", "5", "--label-percent", "10"]));
+    let half = with(&["--k", "5", "--half"]);
+    let difference = half[0]["top1"].as_f64().unwrap() - full[0]["top1"].as_f64().unwrap();
+    assert!(difference.abs() < 0.06, "{difference}");
+    assert_eq!(
+        with(&["--k", "5", "--features", "head"])[0]["features"],
+        "head"
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.txt");
+    std::fs::write(&list, "shapes:160:0#0\nshapes:160:0#1\n").unwrap();
+    let list = list.to_str().unwrap();
+    assert_eq!(
+        with(&["--k", "2", "--label-list", list])[0]["references"],
+        2
+    );
+    let refused = |more: &[&str], code, parts: &[&str]| {
+        run(models(), &eval("knn", "run0", more)).refused(code, parts);
+    };
+    refused(&["--k", "80"], 1, &["--k 80", "only 79 images"]);
+    refused(&["--temperature", "0"], 2, &["--temperature 0"]);
+    refused(&["--label-percent", "10"], 2, &["--references"]);
+    refused(
+        &["--references", "shapes:16", "--label-percent", "0"],
+        2,
+        &["above 0"],
+    );
+    std::fs::write(list, "nowhere.png\n").unwrap();
+    refused(
+        &["--references", "shapes:16", "--label-list", list],
+        1,
+        &["nowhere.png"],
+    );
+}
+
+#[test]
+fn k_means_on_features_and_on_pixels() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let more = [
+        "--train",
+        "shapes:160",
+        "--k",
+        "4,8",
+        "--restarts",
+        "2",
+        "--json",
+        "--out",
+        out,
+    ];
+    let cases: [(&str, &[&str], &str); 3] = [
+        ("run0", &[], "backbone"),
+        ("pixels:16", &["--spherical"], "pixels"),
+        ("model.onnx", &["--batch", "32"], "head"),
+    ];
+    for (model, extra, features) in cases {
+        let found = json(&eval("kmeans", model, &[&more[..], extra].concat()));
+        let rows = found.as_array().unwrap();
+        assert_eq!(rows.len(), 2, "{model}");
+        for (row, k) in rows.iter().zip([4u64, 8]) {
+            assert_eq!((&row["k"], &row["samples"]), (&k.into(), &80.into()));
+            assert_eq!(
+                (&row["train_samples"], &row["features"]),
+                (&160.into(), &features.into())
+            );
+            assert!(
+                row["clusters"].as_u64().unwrap() <= k && row["acc"].as_f64().unwrap() >= 0.125
+            );
+        }
+        assert!(rows[0]["inertia"].as_f64() > rows[1]["inertia"].as_f64());
+        let centres = std::fs::read(folder.path().join("centroids-8.safetensors")).unwrap();
+        let width = match features {
+            "backbone" => 32,
+            "head" => 8,
+            _ => 3 * 16 * 16,
+        };
+        let text = String::from_utf8_lossy(&centres[..200.min(centres.len())]).to_string();
+        assert!(text.contains(&format!("[8,{width}]")), "{text}");
+    }
+    let refused = |model: &str, more: &[&str], code, parts: &[&str]| {
+        run(models(), &eval("kmeans", model, more)).refused(code, parts);
+    };
+    refused("run0", &["--k", "81"], 1, &["--k 81", "only 80 images"]);
+    refused("pixels:0", &[], 2, &["pixels:0"]);
+    run(models(), &eval("clusters", "pixels", &[])).refused(2, &["no classifier", "kmeans"]);
+}
+
+#[test]
+fn usage_needs_no_labels_and_gives_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    let shapes = selfcls_core::data::Shapes::new(50, 3, 24);
+    for index in 0..50 {
+        use selfcls_core::data::Source;
+        let image = shapes.image(index).unwrap();
+        selfcls_core::picture::write_png(&photos.join(format!("{index}.png")), &image).unwrap();
+    }
+    let out = folder.path().join("out");
+    let args = |more: &[&'static str]| -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        let mut args = vec![
+            "eval".into(),
+            "usage".into(),
+            "run0".into(),
+            "--data".into(),
+            path(&photos),
+        ];
+        args.extend(["--out".into(), path(&out)]);
+        args.extend(more.iter().map(|text| text.to_string()));
+        args
+    };
+    let with = |more: &[&'static str]| {
+        let args = args(more);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        run(models(), &args)
+    };
+    let found: Value = serde_json::from_str(&with(&["--json"]).ok()).unwrap();
+    let heads = found["heads"].as_array().unwrap();
+    assert_eq!(heads.len(), 2);
+    for (head, clusters) in heads.iter().zip([10u64, 20]) {
+        assert_eq!(head["available"], clusters);
+        let used = head["used"].as_u64().unwrap() as usize;
+        assert_eq!(
+            head["empty"].as_array().unwrap().len(),
+            clusters as usize - used
+        );
+        let pages = used.div_ceil(20);
+        let name = |page: usize| out.join(format!("head{}-clusters-{page:03}.png", head["head"]));
+        assert!((1..=pages).all(|page| is_png(&name(page))) && !name(pages + 1).exists());
+        assert!(is_png(&out.join(format!("head{}-sizes.png", head["head"]))));
+    }
+    let nmi = found["agreement"][0][1].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&nmi) && found["agreement"][1][0] == found["agreement"][0][1]);
+    let advice = found["advice"].as_str().unwrap();
+    assert!(
+        advice.contains("head") && !advice.contains('\n'),
+        "{advice}"
+    );
+    let text = with(&["--head", "0", "--sample", "30"]).ok();
+    assert!(
+        text.trim_end().lines().last().unwrap().contains("head"),
+        "{text}"
+    );
+    // Without labels there is nothing to compare clusters with.
+    let photos = photos.display().to_string();
+    run(models(), &["eval", "clusters", "run0", "--data", &photos])
+        .refused(1, &["no labels", "eval usage"]);
+}
+
+#[test]
+fn runs_that_differ_in_the_seed_are_one_group() {
+    let args = [
+        "eval",
+        "compare",
+        "run0",
+        "run1",
+        "model.onnx",
+        "--data",
+        "shapes:80:1",
+        "--head",
+        "all",
+    ];
+    let found = json(&[&args[..], &["--json"]].concat());
+    let rows = found["rows"].as_array().unwrap();
+    let groups: Vec<u64> = rows
+        .iter()
+        .map(|row| row["group"].as_u64().unwrap())
+        .collect();
+    assert_eq!(groups, [0, 0, 0, 0, 1, 1]);
+    let means = found["groups"].as_array().unwrap();
+    assert_eq!((means.len(), &means[0]["runs"]), (2, &2.into()));
+    let [a, b] = [&rows[0], &rows[2]].map(|row| row["nmi"].as_f64().unwrap());
+    let mean = means[0]["nmi"]["mean"].as_f64().unwrap();
+    let deviation = means[0]["nmi"]["deviation"].as_f64().unwrap();
+    assert!((mean - (a + b) / 2.0).abs() < 1e-12);
+    assert!((deviation - (a - b).abs() / 2f64.sqrt()).abs() < 1e-12);
+    let alone = json(&eval("clusters", "run0", &["--json"]));
+    assert_eq!(rows[0]["nmi"], alone["nmi"]);
+    let text = run(models(), &args).ok();
+    assert!(
+        text.contains("mean and standard deviation over seeds") && text.contains("+-"),
+        "{text}"
+    );
+    run(
+        models(),
+        &["eval", "compare", "run0", "none", "--data", "shapes:80:1"],
+    )
+    .refused(1, &["none does not exist"]);
+}

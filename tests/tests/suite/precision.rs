@@ -1,0 +1,135 @@
+//! Training in bf16 and fp16 on libtorch: near f32, with f32 weights, and safe from overflow.
+
+use crate::fixture::{hash_images, int_tensor, values};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor};
+use selfcls_backends::{Opened, open};
+use selfcls_core::Config;
+use selfcls_core::config::{Arch, OptimKind, Precision, Stem};
+use selfcls_core::loss_scale::LossScale;
+use selfcls_core::model::{SelfClassifier, ViewBatch, state_dict};
+use selfcls_core::train::{Batch, Learner};
+
+const BATCH: usize = 16;
+
+fn opened() -> Opened {
+    open(&"tch:cpu".parse().expect("a backend")).expect("libtorch has a CPU")
+}
+
+fn learner(precision: Precision) -> Learner {
+    let mut config = Config::default();
+    config.model.backbone = Arch::ResNet10;
+    config.model.stem = Stem::CifarStride2;
+    config.model.width = 8;
+    config.model.hidden_dim = 32;
+    config.model.dim = 16;
+    config.model.heads = vec![3, 5];
+    // A neighbour more or less would be another loss altogether.
+    config.queue.length = 0;
+    config.optim.kind = OptimKind::Sgd;
+    config.train.precision = precision;
+    let runtime = opened().runtime(precision).expect("libtorch has them all");
+    Learner::new(&config, runtime)
+}
+
+fn batch(step: u64) -> Batch {
+    let device = opened().device;
+    let view = |index: u64, size| hash_images(10 * step + index, BATCH, size, &device);
+    let first = step as i64 * BATCH as i64;
+    let ints: Vec<i64> = (first..first + BATCH as i64).collect();
+    Batch {
+        views: ViewBatch {
+            global: Tensor::cat(vec![view(0, 16), view(1, 16)], 0),
+            local: Some(view(2, 8)),
+        },
+        indices: int_tensor(&ints, &device),
+        labels: int_tensor(&ints, &device),
+    }
+}
+
+fn dtypes(model: &SelfClassifier) -> Vec<DType> {
+    struct Collector(Vec<DType>);
+    impl ModuleVisitor for Collector {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.val().dtype());
+        }
+    }
+    let mut collector = Collector(Vec::new());
+    model.visit(&mut collector);
+    collector.0
+}
+
+#[test]
+fn losses_follow_f32() {
+    let losses = |precision| -> Vec<f32> {
+        let mut learner = learner(precision);
+        let losses = (0..6)
+            .map(|step| {
+                let output = learner.step(batch(step), 0.01).expect("a step");
+                assert_eq!(output.loss.dtype(), DType::F32);
+                values(output.loss)[0]
+            })
+            .collect();
+        let dtypes = dtypes(learner.model());
+        assert!(
+            dtypes.iter().all(|&dtype| dtype == DType::F32),
+            "{dtypes:?}"
+        );
+        losses
+    };
+    let expected = losses(Precision::F32);
+    // Of equal weights at first; then each step's rounding is the next one's difference in weights.
+    for (precision, first, later) in [(Precision::Bf16, 5e-3, 0.1), (Precision::Fp16, 1e-3, 2e-2)] {
+        let actual = losses(precision);
+        for (step, (a, e)) in actual.iter().zip(&expected).enumerate() {
+            let tolerance = if step == 0 { first } else { later };
+            assert!(
+                (a - e).abs() <= tolerance * e,
+                "{precision:?}: {actual:?}, f32 {expected:?}"
+            );
+        }
+        assert_ne!(actual, expected, "{precision:?} was not used");
+    }
+}
+
+/// A gradient beyond half precision's range leaves everything as it is, and lowers the scale.
+#[test]
+fn an_overflow_skips_the_step() {
+    let mut learner = learner(Precision::Fp16);
+    learner.step(batch(0), 0.05).expect("a step");
+    let scale = learner.loss_scale().expect("fp16 scales its loss");
+    assert_eq!(scale.steady, 1, "nothing overflowed");
+    let trainable = |learner: &Learner| {
+        let mut state = state_dict(learner.model());
+        state.retain(|name, _| !selfcls_core::model::is_buffer(name));
+        state
+    };
+    let before = trainable(&learner);
+    let huge = LossScale {
+        factor: 2.0_f64.powi(60),
+        steady: 0,
+    };
+    learner.set_loss_scale(Some(huge));
+    learner.step(batch(1), 0.05).expect("a step");
+    let after = learner.loss_scale().expect("still");
+    assert_eq!((after.factor, after.steady), (huge.factor / 2.0, 0));
+    assert_eq!(before, trainable(&learner));
+    learner.set_loss_scale(Some(scale));
+    learner.step(batch(2), 0.05).expect("a step");
+    assert_ne!(before, trainable(&learner));
+}
+
+/// Backends that compute in f32 only say so before anything is read.
+#[test]
+#[cfg(feature = "flex")]
+fn other_backends_refuse() {
+    let flex = open(&"flex".parse().expect("a backend")).expect("flex runs everywhere");
+    for precision in [Precision::Bf16, Precision::Fp16] {
+        let message = flex.runtime(precision).expect_err("refused").to_string();
+        assert!(
+            message.contains("train.precision") && message.contains("--backend tch"),
+            "{message}"
+        );
+    }
+    assert!(flex.runtime(Precision::F32).is_ok());
+}
