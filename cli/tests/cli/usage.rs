@@ -201,20 +201,23 @@ fn presets_are_listed_and_shown() {
 
     // A preset that extends another is shown whole, and is a configuration file like any other.
     let folder = tempfile::tempdir().unwrap();
-    let toml = run(&["presets", "--show", "cifar10"]).succeeded();
-    assert!(toml.contains("# cifar10-small"), "{toml}");
+    let name = "paper/train_100ep_bs_1024";
+    let toml = run(&["presets", "--show", name]).succeeded();
+    assert!(toml.contains("scripts/ablation/batch_size/train_100ep_bs_1024.sh"));
     std::fs::write(folder.path().join("mine.toml"), &toml).unwrap();
-    let of_preset = run(&["train", "--preset", "cifar10", "--print-config"]).succeeded();
-    let args = [
-        "train",
-        "--preset",
-        "cifar10-small",
-        "--config",
-        "mine.toml",
-    ];
-    let of_file = run_in(folder.path(), &[&args[..], &["--print-config"]].concat()).succeeded();
+    let of_preset = run(&["train", "--preset", name, "--print-config"]).succeeded();
+    let base = ["train", "--preset", "paper/train_100ep"];
+    let of_file = run_in(
+        folder.path(),
+        &[&base[..], &["--config", "mine.toml", "--print-config"]].concat(),
+    )
+    .succeeded();
     let values = |text: &str| text.parse::<toml::Table>().unwrap();
     assert_eq!(values(&of_preset), values(&of_file));
+    assert_eq!(values(&of_preset)["optim"]["lr"].as_float(), Some(1.2));
+
+    run(&["presets", "--show", "train_100ep_no_mlp"])
+        .failed(2, &["paper/train_100ep_no_mlp or first/train_100ep_no_mlp"]);
 }
 
 #[test]

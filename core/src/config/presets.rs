@@ -1,7 +1,11 @@
 //! Presets: complete recipes, embedded in the binary as TOML.
 //!
-//! A preset is a file below `presets/`, and its name the path there. It holds what differs from the
-//! defaults, or from the preset that its key `extends` names. The first comment line says what it is for.
+//! A preset is a file below `presets/`, and its name the path there: `cifar10-small` for users' own
+//! images, `paper/train_100ep` for a script of the authors at their last commit,
+//! `first/train_cifar10` for one of the first arXiv version. It holds what differs from the defaults,
+//! or from the preset that its key `extends` names. The first comment line says what it is for; the
+//! comments below it, in the authors' presets, name the script, its ranks and total batch, and the
+//! places where the script contradicts other sources.
 
 use super::{Config, Layers, Origin};
 use crate::{Error, Result};
@@ -35,16 +39,92 @@ macro_rules! presets {
 }
 
 /// All presets.
-pub const GROUPS: &[Group] = &[Group {
-    title: "For your own images",
-    presets: presets![
-        "shapes-demo",
-        "photos-small",
-        "photos",
-        "cifar10-small",
-        "cifar10",
-    ],
-}];
+pub const GROUPS: &[Group] = &[
+    Group {
+        title: "For your own images",
+        presets: presets![
+            "shapes-demo",
+            "photos-small",
+            "photos",
+            "cifar10-small",
+            "cifar10",
+            "imagenet-1gpu",
+        ],
+    },
+    Group {
+        title: "The paper's experiments on ImageNet, one per script of the authors (arXiv 2103.10994v2, v3)",
+        presets: presets![
+            "paper/train_100ep",
+            "paper/train_200ep",
+            "paper/train_400ep",
+            "paper/train_800ep",
+            "paper/train_100ep_no_multicrop",
+            "paper/train_100ep_no_nn",
+            "paper/train_100ep_no_nn_no_multicrop",
+            "paper/train_100ep_bs_256",
+            "paper/train_100ep_bs_512",
+            "paper/train_100ep_bs_1024",
+            "paper/train_100ep_bs_2048",
+            "paper/train_100ep_1x1k",
+            "paper/train_100ep_1x2k",
+            "paper/train_100ep_1x4k",
+            "paper/train_100ep_1x8k",
+            "paper/train_100ep_5x1k",
+            "paper/train_100ep_10x1k",
+            "paper/train_100ep_15x1k",
+            "paper/train_100ep_fixed_cls",
+            "paper/train_100ep_base_lr_0.1",
+            "paper/train_100ep_base_lr_0.2",
+            "paper/train_100ep_base_lr_0.4",
+            "paper/train_100ep_dim_256",
+            "paper/train_100ep_hidden_dim_8192",
+            "paper/train_100ep_hidden_dim_8192_dim_256",
+            "paper/train_100ep_no_mlp",
+            "paper/train_100ep_num_hidden_3",
+            "paper/train_100ep_num_hidden_3_dim_256",
+            "paper/train_100ep_q_len_128K",
+            "paper/train_100ep_q_len_512K",
+            "paper/train_100ep_q_len_1M",
+            "paper/train_100ep_col_tau_3e-2_row_tau_1e-1",
+            "paper/train_100ep_col_tau_3e-2_row_tau_7e-2",
+            "paper/train_100ep_col_tau_5e-2_row_tau_7e-2",
+            "paper/train_100ep_wd_5e-6",
+            "paper/train_100ep_wd_1e-5",
+            "paper/train_100ep_wd_5e-5",
+        ],
+    },
+    Group {
+        title: "The experiments of the first arXiv version, one per script (2103.10994v1)",
+        presets: presets![
+            "first/train",
+            "first/train_100ep",
+            "first/train_100ep_1x300",
+            "first/train_100ep_1x1000",
+            "first/train_100ep_1x3000",
+            "first/train_100ep_30x300",
+            "first/train_100ep_30x3000",
+            "first/train_100ep_50x1000",
+            "first/train_100ep_100x128",
+            "first/train_100ep_learnable_cls",
+            "first/train_100ep_lr_0.05",
+            "first/train_100ep_lr_0.1",
+            "first/train_100ep_lr_0.2",
+            "first/train_100ep_lr_0.4",
+            "first/train_100ep_lr_0.5",
+            "first/train_100ep_dim_128_num_hidden_1x4096",
+            "first/train_100ep_dim_128_num_hidden_3x4096",
+            "first/train_100ep_dim_256_num_hidden_1x4096",
+            "first/train_100ep_dim_256_num_hidden_2x4096",
+            "first/train_100ep_no_mlp",
+            "first/train_100ep_wd_1e-3",
+            "first/train_100ep_wd_1e-5",
+            "first/train_100ep_wd_1e-6",
+            "first/train_100ep_wd_1e-7",
+            "first/train_cifar10",
+            "first/train_cifar100-20",
+        ],
+    },
+];
 
 /// The preset that `train` uses when none is named.
 pub const DEFAULT_PRESET: &str = "photos-small";
