@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 section! {
     /// Where the images come from and how they are read.
     "data" => DataConfig {
-        /// The training images: a folder, or `shapes[:COUNT]` for the built-in procedural set. The command line's --data sets it. Default "" (must be given).
+        /// The training images: a folder, `cifar10:FOLDER`, `cifar100:FOLDER`, `cifar20:FOLDER` (binary versions), `idx:FOLDER` (MNIST's format), tar files (`name-{000..146}.tar`), or `shapes[:COUNT]` for the built-in procedural set. The command line's --data sets it. Default "" (must be given).
         source: String = String::new(),
-        /// Use only the first N images of each class folder, in sorted order; 0 uses all. For unlabelled folders: the first N images. Default 0.
+        /// Use only the first N images of each class, in the source's order (a folder's is sorted); 0 uses all. Without labels: the first N images. Default 0.
         limit_per_class: usize = 0,
-        /// A text file that names the class folders to use, one per line: the first word (the rest is a comment, as in the authors' imagenet_subsets), or the whole line where a folder's name has spaces. Their order numbers the labels. Default "" (all folders; the authors' --subset-file).
+        /// A text file that names the classes (class folders) to use, one per line: the first word (the rest is a comment, as in the authors' imagenet_subsets), or the whole line where a name has spaces. Their order numbers the labels. Default "" (all classes; the authors' --subset-file).
         classes_file: String = String::new(),
         /// Threads that decode images and make views; 0 uses all cores. The result does not depend on it. Default 0.
         workers: usize = 0,

@@ -31,6 +31,11 @@ pub fn is_image_name(path: &Path) -> bool {
         })
 }
 
+/// Whether these are the first bytes of an image, as far as its format's magic number tells; 32 are enough.
+pub(super) fn begins_as_image(bytes: &[u8]) -> bool {
+    image::guess_format(bytes).is_ok()
+}
+
 /// Reads and decodes the image file at `path`; see [`decode`].
 ///
 /// # Errors

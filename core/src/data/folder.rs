@@ -348,7 +348,6 @@ mod tests {
             .err()
             .expect("refused");
         assert!(message.to_string().contains("no labels"), "{message}");
-        assert!(super::super::open("shapes", &config).is_err());
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Class subset files: which class folders of a data set to use, and in which order.
 
 use crate::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
 /// How many unknown names an error lists.
 const LISTED: usize = 10;
 
-/// The classes that the file at `path` names, as positions in `known` (sorted folder names), in the
-/// order of the file.
+/// The classes that the file at `path` names, as positions in `known`, in the order of the file.
 ///
 /// One class per line: its first word, what follows being a description (`n01558993 robin, American
 /// robin`); or the whole line, where that is a folder's name. Empty lines are passed over.
@@ -19,11 +18,12 @@ const LISTED: usize = 10;
 /// of these are listed.
 pub(super) fn select(path: &Path, known: &[String]) -> Result<Vec<usize>> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let position = |name: &str| {
-        known
-            .binary_search_by(|class| class.as_str().cmp(name))
-            .ok()
-    };
+    let positions: HashMap<&str, usize> = known
+        .iter()
+        .enumerate()
+        .map(|(position, class)| (class.as_str(), position))
+        .collect();
+    let position = |name: &str| positions.get(name).copied();
     let mut chosen = Vec::new();
     let mut unknown = Vec::new();
     let mut lines_of: BTreeMap<usize, usize> = BTreeMap::new();
@@ -57,7 +57,7 @@ pub(super) fn select(path: &Path, known: &[String]) -> Result<Vec<usize>> {
         return Err(Error::malformed(
             path,
             format!(
-                "{} of its classes are no folders of the data: {list}; a line begins with the name of a class folder, such as {}",
+                "{} of its classes are not in the data: {list}; a line begins with the name of a class (folder), such as {}",
                 unknown.len(),
                 known[0]
             ),

@@ -22,7 +22,7 @@ pub(crate) struct EvalTarget {
     /// A run directory (its newest checkpoint), a checkpoint, an exported ONNX file, or a file of weights (see convert)
     #[arg(value_name = "RUN|CHECKPOINT|FILE")]
     pub(crate) model: PathBuf,
-    /// Images: a folder, with one sub-folder per class where labels are needed; or `shapes[:COUNT[:SPLIT]]`
+    /// Images: a folder, with one sub-folder per class where labels are needed; or what `train --help` names for --data
     #[arg(long, value_name = "SOURCE")]
     pub(crate) data: PathBuf,
     #[command(flatten)]

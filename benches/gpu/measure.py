@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Measures training on a GPU: the step beside PyTorch's, memory, and CIFAR-10 to a result. One command:
+
+    benches/gpu/build.sh gpu && python3 gpu/measure.py --cifar10 cifar10 --out gpu/results.json
+
+Nothing but PyTorch and torchvision is needed beside what build.sh puts into its folder. Each part writes its figures
+into the results as soon as it has them, with the date, the hardware and the versions, so that a run cut short keeps
+what it measured. `--device cpu` runs the same on a CPU, to try the script out.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+# Our precision and the peer's arguments. PyTorch gets what its users would give it.
+MODES = {
+    "f32": ["--channels-last"],
+    "bf16": ["--channels-last", "--amp=bfloat16"],
+    "fp16": ["--channels-last", "--amp=float16"],
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda:0", help="cuda:N or cpu (default: cuda:0)")
+    parser.add_argument("--out", type=Path, default=Path("results.json"), help="file for the figures (default: results.json)")
+    parser.add_argument("--parts", default="step,profile,cifar10", help="which parts, in order (default: all)")
+    parser.add_argument("--cases", default="resnet18 2x32 b64,resnet18 2x32+6x16,resnet50 2x224+6x96,vit_tiny",
+                        help="cases of the step benchmark, parts of their names, separated by commas")
+    parser.add_argument("--modes", default=",".join(MODES), help="precisions (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cifar10", type=Path, help="folder with train and test, a sub-folder per class, for the part cifar10")
+    parser.add_argument("--minutes", type=float, default=6.0, help="time for the training of the part cifar10 (default: 6)")
+    parser.add_argument("--set", action="append", default=[], metavar="--KEY=VALUE",
+                        help="one more argument for `selfcls-cli train` in the part cifar10; may be repeated")
+    args = parser.parse_args()
+
+    environment = dict(os.environ)
+    libraries = library_path()
+    environment["LD_LIBRARY_PATH"] = ":".join(filter(None, [libraries, environment.get("LD_LIBRARY_PATH")]))
+    results = {"date": datetime.date.today().isoformat(), **hardware(args.device), "parts": {}}
+
+    def keep(part, figures):
+        results["parts"][part] = figures
+        partial = args.out.with_name(args.out.name + ".partial")
+        partial.write_text(json.dumps(results, indent=1) + "\n")
+        partial.replace(args.out)
+
+    parts = {"step": step, "profile": profile, "cifar10": cifar10}
+    for name in args.parts.split(","):
+        if name not in parts:
+            parser.error(f"there is no part {name}; the parts are {', '.join(parts)}")
+    for name in args.parts.split(","):
+        began = time.monotonic()
+        try:
+            parts[name](args, environment, lambda figures: keep(name, figures))
+        except (subprocess.SubprocessError, OSError, ValueError) as problem:
+            keep(name, {"failed": str(problem)})
+            print(f"{name} failed: {problem}", file=sys.stderr)
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(args.out)
+
+
+def library_path():
+    import torch
+
+    return str(Path(torch.__file__).parent / "lib")
+
+
+def hardware(device):
+    import torch
+
+    facts = {"torch": torch.__version__, "processor": processor(), "cores": os.cpu_count(), "device": device}
+    if device.startswith("cuda"):
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {
+            "gpu": properties.name,
+            "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return facts
+
+
+def processor():
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def backend(args):
+    return f"tch:{args.device}"
+
+
+def step(args, environment, keep):
+    """The step in every precision and case, ours and PyTorch's in alternation."""
+    figures = []
+    for mode in args.modes.split(","):
+        if mode not in MODES:
+            raise ValueError(f"there is no precision {mode}; there are {', '.join(MODES)}")
+        for case in args.cases.split(","):
+            command = [HERE / "train_step", "--backend", backend(args), "--precision", mode, "--case", case, "--json"]
+            command += ["--rounds", str(args.rounds), "--steps", str(args.steps), "--warmup", "5"]
+            command += ["--peer-python", sys.executable, "--peer-script", HERE / "train_step.py"]
+            command += [f"--peer-arg={value}" for value in [f"--device={args.device}", *MODES[mode]]]
+            done = subprocess.run(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
+            lines = [json.loads(line) for line in done.stdout.splitlines()]
+            if done.returncode != 0:
+                lines.append({"case": case, "failed": f"exit code {done.returncode}"})
+            figures += [{"precision": mode, **line} for line in lines]
+            for line in lines:
+                print(mode, line.get("case"), "ratio", line.get("ratio"), line.get("failed", ""), file=sys.stderr)
+            keep(figures)
+
+
+def profile(args, environment, keep):
+    """How busy the GPU is while our steps run: its own counters, sampled, and the memory that the program holds."""
+    if not args.device.startswith("cuda"):
+        keep({"not_run": "the profile reads the counters of an NVIDIA GPU"})
+        return
+    figures = []
+    index = args.device.partition(":")[2] or "0"
+    for mode in args.modes.split(","):
+        for case in args.cases.split(","):
+            command = [HERE / "train_step", "--backend", backend(args), "--precision", mode, "--case", case, "--json"]
+            command += ["--rounds", "1", "--steps", str(10 * args.steps), "--warmup", "5"]
+            ours = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
+            query = ["nvidia-smi", "-i", index, "--query-gpu=utilization.gpu,utilization.memory,memory.used,power.draw",
+                     "--format=csv,noheader,nounits", "-lms", "100"]
+            watch = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
+            output, _ = ours.communicate()
+            watch.terminate()
+            samples = [[float(value) for value in line.split(",")] for line in watch.communicate()[0].splitlines()
+                       if line.count(",") == 3 and "N/A" not in line]
+            # The start is loading, not training.
+            steady = sorted(row[0] for row in samples[len(samples) // 2:])
+            line = json.loads(output.splitlines()[-1]) if ours.returncode == 0 and output.strip() else {}
+            figures.append({
+                "precision": mode, "case": case, "ours_ms": line.get("ours"), "samples": len(samples),
+                "gpu_busy_percent_median": steady[len(steady) // 2] if steady else None,
+                "memory_used_mib_peak": max((row[2] for row in samples), default=None),
+                "power_w_peak": max((row[3] for row in samples), default=None),
+            })
+            keep(figures)
+
+
+def cifar10(args, environment, keep):
+    """The preset cifar10 for as long as the time allows; then its clusters on the test images, head by head."""
+    if args.cifar10 is None:
+        keep({"not_run": "no folder was given with --cifar10"})
+        return
+    program, run = HERE / "selfcls-cli", args.out.with_name(args.out.stem + "-cifar10")
+    train = [program, "train", "--preset", "cifar10", "--data", args.cifar10 / "train", "--out", run,
+             "--backend", backend(args), *args.set]
+    began = time.monotonic()
+    process = subprocess.Popen(list(map(str, train)), env=environment, stdout=subprocess.DEVNULL)
+    try:
+        process.wait(timeout=60 * args.minutes)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # It writes a checkpoint first.
+        process.wait(timeout=120)
+    seconds = time.monotonic() - began
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    done = subprocess.run(
+        list(map(str, [program, "eval", "clusters", run, "--data", args.cifar10 / "test", "--head", "all", "--json",
+                       "--backend", backend(args)])),
+        env=environment, stdout=subprocess.PIPE, text=True)
+    clusters = json.loads(done.stdout) if done.returncode == 0 else {"failed": f"exit code {done.returncode}"}
+    keep({"command": " ".join(map(str, train[1:])), "seconds": round(seconds, 1), "epochs": lines, "clusters": clusters})
+
+
+if __name__ == "__main__":
+    main()
