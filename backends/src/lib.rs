@@ -29,6 +29,11 @@
 //! [`Opened::runtime`] hands core the fastest kernels for the device: burn's own operations, or on libtorch
 //! ATen's, channels-last, in f32, bf16 or fp16 (`AtenKernels`).
 //!
+//! # Many processes
+//!
+//! [`Rendezvous::from_env`] tells a process that torchrun, Slurm, LSF or `selfcls-cli launch` started which of
+//! how many it is, and where they meet.
+//!
 //! # Threads
 //!
 //! flex and ndarray compute on rayon's global pool, as does the data pipeline of `selfcls-core`;
@@ -39,6 +44,7 @@
 mod aten;
 mod error;
 mod open;
+mod rendezvous;
 mod selection;
 mod status;
 mod threads;
@@ -53,6 +59,7 @@ pub use aten::AtenKernels;
 pub use burn::tensor::Device;
 pub use error::BackendError;
 pub use open::{Opened, open};
+pub use rendezvous::{Launcher, Rendezvous, RendezvousError};
 pub use selection::{Backend, ParseSelectionError, Selection, TchDevice, WgpuAdapter};
 pub use status::{BackendStatus, FoundDevice, list};
 pub use threads::{set_threads, threads};
