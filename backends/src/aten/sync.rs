@@ -121,7 +121,10 @@ fn shared_statistics(input: &TchTensor, peers: &Peers) -> tch::Result<Shared> {
 
 /// Mean and biased variance of this rank's batch, f32, by ATen's kernel for batch normalisation.
 fn own_statistics(input: &tch::Tensor) -> tch::Result<(tch::Tensor, tch::Tensor)> {
-    // Half precision is summed up in f32.
+    if input.device().is_cuda() {
+        // Sums up in f32 whatever comes in.
+        return input.f_batch_norm_update_stats(None::<&tch::Tensor>, None::<&tch::Tensor>, 0.0);
+    }
     let input = input.f_to_kind(Kind::Float)?;
     input.f_batch_norm_update_stats(None::<&tch::Tensor>, None::<&tch::Tensor>, 0.0)
 }

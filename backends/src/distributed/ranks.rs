@@ -65,17 +65,17 @@ impl Ranks {
         self.run("gathering rows", |group| {
             let mut shape = tensor.size();
             let mut sent = if own == most {
-                tch(tensor.f_contiguous())?
+                or_message(tensor.f_contiguous())?
             } else {
                 shape[0] = (most - own) as i64;
-                let filling = tch(tch::Tensor::f_zeros(
+                let filling = or_message(tch::Tensor::f_zeros(
                     shape.as_slice(),
                     (tensor.kind(), tensor.device()),
                 ))?;
-                tch(tch::Tensor::f_cat(&[tensor, &filling], 0))?
+                or_message(tch::Tensor::f_cat(&[tensor, &filling], 0))?
             };
             shape[0] = (most * self.size) as i64;
-            let mut all = tch(tch::Tensor::f_empty(
+            let mut all = or_message(tch::Tensor::f_empty(
                 shape.as_slice(),
                 (tensor.kind(), tensor.device()),
             ))?;
@@ -86,9 +86,11 @@ impl Ranks {
             let parts = rows
                 .iter()
                 .enumerate()
-                .map(|(rank, &count)| tch(all.f_narrow(0, (rank * most) as i64, count as i64)))
+                .map(|(rank, &count)| {
+                    or_message(all.f_narrow(0, (rank * most) as i64, count as i64))
+                })
                 .collect::<ffi::Result<Vec<_>>>()?;
-            tch(tch::Tensor::f_cat(&parts, 0))
+            or_message(tch::Tensor::f_cat(&parts, 0))
         })
     }
 
@@ -130,7 +132,7 @@ impl Collective for Ranks {
                 group.all_reduce(&mut tensor, maximum)?;
                 return Ok(TchTensor { tensor, storage });
             }
-            let mut copy = tch(primitive.tensor.f_contiguous())?.copy();
+            let mut copy = or_message(primitive.tensor.f_contiguous())?.copy();
             group.all_reduce(&mut copy, maximum)?;
             Ok(TchTensor::new(copy))
         })?;
@@ -156,26 +158,26 @@ impl Collective for Ranks {
             let device = self.device();
             let mut length = tch::Tensor::from_slice(&[bytes.len() as i64]).to_device(device);
             group.broadcast(&mut length, from)?;
-            let length = tch(length.f_int64_value(&[0]))?;
+            let length = or_message(length.f_int64_value(&[0]))?;
             if length == 0 {
                 return Ok(Vec::new());
             }
             let mut content = if self.rank == from {
                 tch::Tensor::from_slice(&bytes).to_device(device)
             } else {
-                tch(tch::Tensor::f_empty([length], (Kind::Uint8, device)))?
+                or_message(tch::Tensor::f_empty([length], (Kind::Uint8, device)))?
             };
             group.broadcast(&mut content, from)?;
-            tch(Vec::<u8>::try_from(content))
+            or_message(Vec::<u8>::try_from(content))
         })
     }
 
     fn barrier(&self) -> Result<()> {
         self.run("waiting for all ranks", |group| {
-            let mut token = tch(tch::Tensor::f_ones([1], (Kind::Int64, self.device())))?;
+            let mut token = or_message(tch::Tensor::f_ones([1], (Kind::Int64, self.device())))?;
             group.all_reduce(&mut token, false)?;
             // On a GPU the sum is only then there when it can be read.
-            tch(token.f_int64_value(&[0])).map(|_| ())
+            or_message(token.f_int64_value(&[0])).map(|_| ())
         })
     }
 
@@ -209,7 +211,7 @@ fn elsewhere(error: &dyn std::fmt::Debug) -> Error {
     ))
 }
 
-fn tch<T>(result: std::result::Result<T, tch::TchError>) -> ffi::Result<T> {
+fn or_message<T>(result: std::result::Result<T, tch::TchError>) -> ffi::Result<T> {
     result.map_err(|error| error.to_string())
 }
 

@@ -64,7 +64,7 @@ impl ParamGradients {
         }
         let mut bucket = Bucket::default();
         for (name, grad) in std::mem::take(&mut self.by_name) {
-            let size = grad.shape().num_elements();
+            let size = grad.dims().iter().product::<usize>();
             if bucket.size > 0 && bucket.size + size > BUCKET {
                 bucket.exchange(peers, &mut self.by_name)?;
             }
@@ -139,7 +139,7 @@ impl Bucket {
         let flat = peers.all_reduce(Tensor::cat(flat, 0), Reduction::Sum)?;
         let mut start = 0;
         for (name, grad) in grads {
-            let end = start + grad.shape().num_elements();
+            let end = start + grad.dims().iter().product::<usize>();
             let sum = unflatten(flat.clone().slice(start..end), grad.dims());
             sums.insert(name, sum);
             start = end;
@@ -151,7 +151,7 @@ impl Bucket {
 /// The values in the order in which they lie in memory on kernels that work channels last, so that
 /// flattening copies nothing there; elsewhere the order is as good as any.
 fn flatten(grad: &Tensor<4>) -> Tensor<1> {
-    let size = grad.shape().num_elements();
+    let size = grad.dims().iter().product::<usize>();
     grad.clone().permute([0, 2, 3, 1]).reshape([size])
 }
 

@@ -39,6 +39,7 @@ mod run;
 mod start;
 mod step;
 mod trainer;
+mod transfer;
 
 pub use event::{EpochEvent, Event, StepEvent};
 pub use run::{Outcome, run};

@@ -2,19 +2,20 @@
 
 use super::event::{EpochEvent, Event, StepEvent};
 use super::start;
-use super::step::{Batch, Learner, StepOutput};
+use super::step::{Learner, StepOutput};
+use super::transfer::{distinct, numbers, upload};
 use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
 use crate::collective::{Collective, Reduction};
 use crate::config::Config;
-use crate::data::{Loader, Shares, Source, TrainBatch};
-use crate::model::{SelfClassifier, ViewBatch, state_dict, with_state_dict};
+use crate::data::{Loader, Shares, Source};
+use crate::model::{SelfClassifier, state_dict, with_state_dict};
 use crate::optim::LrSchedule;
 use crate::queue::Queue;
 use crate::runtime::Runtime;
 use crate::views::Recipe;
 use crate::{Error, Result};
-use burn::tensor::{Int, Tensor, TensorData};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use burn::tensor::{Int, Tensor};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -284,7 +285,7 @@ impl Trainer {
             let parts = loaded
                 .by_ref()
                 .take(self.config.train.accumulate)
-                .map(|part| self.upload(part?))
+                .map(|part| Ok(upload(part?, &self.config.views, &self.runtime.device)))
                 .collect::<Result<Vec<_>>>()?;
             if parts.is_empty() {
                 return Ok(ControlFlow::Continue(()));
@@ -390,39 +391,6 @@ impl Trainer {
         let counts: Vec<usize> = shares.sizes().iter().map(|size| size * parts).collect();
         distinct(peers.all_gather_int(assigned, &counts)?)
     }
-
-    fn upload(&self, batch: TrainBatch) -> Result<Batch> {
-        let device = &self.runtime.device;
-        let images = |values: Vec<f32>, size: usize| -> Tensor<4> {
-            let count = values.len() / (3 * size * size);
-            Tensor::from_data(TensorData::new(values, [count, 3, size, size]), device)
-        };
-        let ints = |values: Vec<i64>| -> Tensor<1, Int> {
-            let count = values.len();
-            Tensor::from_data(TensorData::new(values, [count]), device)
-        };
-        let samples = batch.indices.len();
-        let labels = match batch.labels {
-            Some(labels) => labels.into_iter().map(|label| label as i64).collect(),
-            None => vec![-1; samples],
-        };
-        Ok(Batch {
-            views: ViewBatch {
-                global: images(batch.global, self.config.views.global_size),
-                local: batch
-                    .local
-                    .map(|local| images(local, self.config.views.local_size)),
-            },
-            indices: ints(
-                batch
-                    .indices
-                    .into_iter()
-                    .map(|index| index as i64)
-                    .collect(),
-            ),
-            labels: ints(labels),
-        })
-    }
 }
 
 /// Threads for images: where all cores are meant, those that are left to each rank of this machine.
@@ -433,27 +401,4 @@ fn workers(configured: usize, peers: &dyn Collective) -> usize {
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / ranks).max(1)
-}
-
-/// Three numbers, once the device has computed them.
-fn numbers(tensor: Tensor<1>) -> Result<[f64; 3]> {
-    let values = tensor.into_data().convert::<f32>().try_into_vec::<f32>();
-    match values.as_deref() {
-        Ok(&[a, b, c]) => Ok([a, b, c].map(f64::from)),
-        other => Err(Error::Invalid(format!(
-            "the device did not return three values: {other:?}"
-        ))),
-    }
-}
-
-/// Number of different values.
-fn distinct(tensor: Tensor<1, Int>) -> Result<usize> {
-    let values = tensor
-        .into_data()
-        .convert::<i64>()
-        .try_into_vec::<i64>()
-        .map_err(|error| {
-            Error::Invalid(format!("the device did not return integers: {error:?}"))
-        })?;
-    Ok(values.into_iter().collect::<BTreeSet<_>>().len())
 }
