@@ -87,6 +87,28 @@ impl Rendezvous {
         )
     }
 
+    /// Set by `selfcls-cli launch`, to its process id.
+    pub const LAUNCHED_BY: &str = "SELFCLS_LAUNCH";
+
+    /// What `torchrun` would set for a process at this place, by name. A launcher adds
+    /// [`LAUNCHED_BY`](Self::LAUNCHED_BY).
+    pub fn variables(&self) -> [(&'static str, String); 8] {
+        let agent_store = match self.agent_store {
+            true => "True",
+            false => "False",
+        };
+        [
+            ("RANK", self.rank.to_string()),
+            ("WORLD_SIZE", self.world_size.to_string()),
+            ("LOCAL_RANK", self.local_rank.to_string()),
+            ("LOCAL_WORLD_SIZE", self.local_world_size.to_string()),
+            ("MASTER_ADDR", self.master_addr.clone()),
+            ("MASTER_PORT", self.master_port.to_string()),
+            ("TORCHELASTIC_RESTART_COUNT", self.attempt.to_string()),
+            ("TORCHELASTIC_USE_AGENT_STORE", agent_store.to_owned()),
+        ]
+    }
+
     /// [`Rendezvous::from_env`], from any source of variables and of files that variables name.
     fn from_lookup(
         variable: &dyn Fn(&str) -> Option<String>,

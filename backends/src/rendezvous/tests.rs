@@ -114,6 +114,12 @@ fn torchrun() {
         expected.to_string(),
         "rank 3 of 4, number 1 of 2 on this machine, launched by torchrun, meeting at n1:29500, restarted 2 times"
     );
+    let written = expected.variables();
+    let written: Vec<(&str, &str)> = written
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    assert_eq!(read(&written, &[]), Ok(Some(expected)));
     let hand_made = [
         ("TORCHELASTIC_USE_AGENT_STORE", None),
         ("TORCHELASTIC_RESTART_COUNT", None),
