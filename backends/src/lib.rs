@@ -42,7 +42,10 @@
 
 #[cfg(feature = "tch")]
 mod aten;
+#[cfg(feature = "tch")]
+mod distributed;
 mod error;
+mod join;
 mod open;
 mod rendezvous;
 mod selection;
@@ -58,6 +61,7 @@ mod libtorch;
 pub use aten::AtenKernels;
 pub use burn::tensor::Device;
 pub use error::BackendError;
+pub use join::{for_rank, join};
 pub use open::{Opened, open};
 pub use rendezvous::{Launcher, Rendezvous, RendezvousError};
 pub use selection::{Backend, ParseSelectionError, Selection, TchDevice, WgpuAdapter};

@@ -2,7 +2,7 @@
 
 use crate::args::{BackendArgs, EngineArgs};
 use crate::error::{CliError, Result};
-use selfcls_backends::Opened;
+use selfcls_backends::{BackendError, Opened, Rendezvous};
 use selfcls_core::Config;
 use selfcls_core::checkpoint::{self, Manifest};
 use selfcls_core::config::Precision;
@@ -46,6 +46,16 @@ const PIXELS: usize = 32;
 /// Opens the device that `--backend` names.
 pub(crate) fn device(args: &BackendArgs) -> Result<Opened> {
     let selection = args.backend.parse().map_err(CliError::usage)?;
+    selfcls_backends::open(&selection).map_err(CliError::failure)
+}
+
+/// Opens the device that `--backend` means for one of several processes.
+pub(crate) fn device_of_rank(args: &BackendArgs, place: &Rendezvous) -> Result<Opened> {
+    let selection = args.backend.parse().map_err(CliError::usage)?;
+    let selection = selfcls_backends::for_rank(selection, place).map_err(|error| match error {
+        BackendError::CannotJoin { .. } => CliError::usage(error),
+        other => CliError::failure(other),
+    })?;
     selfcls_backends::open(&selection).map_err(CliError::failure)
 }
 

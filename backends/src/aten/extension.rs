@@ -45,7 +45,7 @@ pub(super) trait AtenOps: Backend {
 }
 
 /// burn's operations cannot return errors; what ATen refuses is a mistake of ours, like a wrong shape.
-fn expect<T>(operation: &str, result: ffi::Result<T>) -> T {
+pub(super) fn expect<T>(operation: &str, result: ffi::Result<T>) -> T {
     result.unwrap_or_else(|message| panic!("libtorch's {operation}: {message}"))
 }
 

@@ -6,16 +6,19 @@ use crate::error::{CliError, Result};
 use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::signals::{self, Request};
-use crate::subject::device;
+use crate::subject::{device, device_of_rank};
 use clap::Args;
+use selfcls_backends::Rendezvous;
 use selfcls_core::Config;
 use selfcls_core::data::{self, Source};
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{self, Event, Outcome};
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Train a classifier on images; labels are not needed, and not used where there are some
 ///
@@ -57,19 +60,67 @@ pub(crate) fn run(args: &TrainArgs, progress: Progress) -> Result<()> {
     };
     let mut config = resolved.config;
     config.data.source = data.display().to_string();
-    let opened = device(&args.backend)?;
-    let runtime = opened
-        .runtime(config.train.precision)
-        .map_err(CliError::usage)?;
-    let source = data::open(&config.data.source, &config.data)?;
-    progress.note(&format!("device: {}", opened.name));
-    progress.note(&args.config.summary());
-    let outcome = train_in(out, config, source, runtime, progress)?;
-    output::text(&format!("{}\n", outcome.checkpoint.display()))
+    let Some(place) = Rendezvous::from_env().map_err(CliError::usage)? else {
+        let opened = device(&args.backend)?;
+        let runtime = opened
+            .runtime(config.train.precision)
+            .map_err(CliError::usage)?;
+        let source = data::open(&config.data.source, &config.data)?;
+        progress.note(&format!("device: {}", opened.name));
+        progress.note(&args.config.summary());
+        let outcome = train_in(out, config, source, runtime, progress)?;
+        return output::text(&format!("{}\n", outcome.checkpoint.display()));
+    };
+    run_as_rank(&place, args, config, out, progress)
 }
 
-/// Trains in the run directory `out`, shown by `progress` and noted in `log.txt`. Signals end it after a
-/// checkpoint: see [`signals`].
+/// One of several processes that train together. Rank 0 speaks for all; the others write what they would
+/// say to files of their own.
+fn run_as_rank(
+    place: &Rendezvous,
+    args: &TrainArgs,
+    config: Config,
+    out: &Path,
+    progress: Progress,
+) -> Result<()> {
+    let progress = match place.rank {
+        0 => progress,
+        _ => Progress::Quiet,
+    };
+    share_processors(place);
+    let opened = device_of_rank(&args.backend, place)?;
+    let mut runtime = opened
+        .runtime(config.train.precision)
+        .map_err(CliError::usage)?;
+    let timeout = Duration::from_secs(config.train.timeout_seconds);
+    let peers = selfcls_backends::join(place, &opened, timeout).map_err(CliError::failure)?;
+    runtime.collective = Arc::clone(&peers);
+    let source = data::open(&config.data.source, &config.data).inspect_err(|error| {
+        peers.leave(&error.to_string());
+    })?;
+    progress.note(&format!("device: {}", opened.name));
+    progress.note(&format!("processes: {place}"));
+    progress.note(&args.config.summary());
+    let outcome = train_in(out, config, source, runtime, progress)?;
+    match place.rank {
+        0 => output::text(&format!("{}\n", outcome.checkpoint.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Each process computes on its share of this machine's cores, unless told otherwise.
+fn share_processors(place: &Rendezvous) {
+    if place.local_world_size < 2 || std::env::var_os("OMP_NUM_THREADS").is_some() {
+        return;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = NonZeroUsize::new(cores / place.local_world_size).unwrap_or(NonZeroUsize::MIN);
+    // Where threads run already the number stays as it is: slower, not wrong.
+    let _ = selfcls_backends::set_threads(share);
+}
+
+/// Trains in the run directory `out`, shown by `progress` and noted in `log.txt` (or this rank's own). Signals end it
+/// after a checkpoint: see [`signals`].
 pub(crate) fn train_in(
     out: &Path,
     config: Config,
@@ -77,7 +128,11 @@ pub(crate) fn train_in(
     runtime: Runtime,
     progress: Progress,
 ) -> Result<Outcome> {
-    let mut report = Report::new(out, progress);
+    let log = match runtime.collective.rank() {
+        0 => "log.txt".to_owned(),
+        rank => format!("log.rank{rank}.txt"),
+    };
+    let mut report = Report::new(out.join(log), progress);
     let outcome = train::run(
         out,
         config,
@@ -103,7 +158,7 @@ pub(crate) fn train_in(
     Err(error.hint("give the same command again to continue"))
 }
 
-/// Shows events, and keeps the lasting ones in `log.txt`.
+/// Shows events, and keeps the lasting ones in a log.
 struct Report {
     progress: Progress,
     stage: Option<Stage>,
@@ -113,11 +168,11 @@ struct Report {
 }
 
 impl Report {
-    fn new(out: &Path, progress: Progress) -> Self {
+    fn new(log: PathBuf, progress: Progress) -> Self {
         Self {
             progress,
             stage: None,
-            log: out.join("log.txt"),
+            log,
             steps: 0,
             epochs: 0,
         }

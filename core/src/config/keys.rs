@@ -189,6 +189,10 @@ section! {
         batch_size: usize = 256,
         /// Micro-batches that a step is split into, to train with a large batch in little memory. The loss still compares the whole batch (exactly: two passes, one forward pass more); batch normalisation sees micro-batches. Must divide batch_size. Default 1.
         accumulate: usize = 1,
+        /// Ranks that share the statistics of batch normalisation: groups of this many, in the order of their numbers; 0, and more than there are, means all. 1 keeps each rank's to itself. Default 0 (authors' code: --syncbn_process_group_size).
+        syncbn_group_size: usize = 0,
+        /// Seconds after which a rank that has not answered is given up, and training over several processes ends with an error. Writing a checkpoint must be faster. Default 600 (PyTorch's for NCCL).
+        timeout_seconds: u64 = 600,
         /// Seed of weights, shuffles and views. Default 0.
         seed: u64 = 0,
         /// What convolutions and linear layers are computed in: f32, bf16 or fp16; the last two need --backend tch. Default f32 (authors' scripts).

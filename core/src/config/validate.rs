@@ -322,6 +322,12 @@ impl Config {
                 t.accumulate, t.batch_size
             )
         });
+        problems.when(t.timeout_seconds == 0 || t.timeout_seconds > 86_400, || {
+            format!(
+                "train.timeout_seconds = {} must be from 1 to 86400, a day",
+                t.timeout_seconds
+            )
+        });
         problems.when(t.log_every == 0, || {
             "train.log_every = 0 must be at least 1".into()
         });

@@ -15,6 +15,7 @@ mod part;
 mod prefetch;
 mod shapes;
 mod shards;
+mod shares;
 mod subset;
 
 pub use cifar::{Cifar, CifarKind};
@@ -25,6 +26,7 @@ pub use loader::{EvalBatch, EvalLoader, Loader, TrainBatch};
 pub use part::Part;
 pub use shapes::{SHAPES, Shapes};
 pub use shards::TarShards;
+pub use shares::Shares;
 
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;

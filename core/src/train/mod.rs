@@ -22,11 +22,21 @@
 //! synchronisation), and its running statistics take up each part once, in 3. Several parts cost a
 //! second forward pass of backbone and head, about a third more time; the views of the whole batch stay
 //! on the device.
+//!
+//! # Several processes
+//! Each rank takes a share of every part through 1 and 3. Ranks meet in between, in 2, where they exchange
+//! the rows for the queue and, per head, sums over the batch
+//! ([`Loss::head_across`](crate::loss::Loss::head_across)); at the end of 3, where the parameters' gradients
+//! are added up; and in batch normalisation
+//! ([`Kernels::synchronised`](crate::kernels::Kernels::synchronised)). So `N` ranks make the steps of one
+//! process with the same total batch, up to float rounding. `docs/distributed.md` has the details.
 
 mod compatibility;
 mod event;
+mod ranks;
 mod records;
 mod run;
+mod start;
 mod step;
 mod trainer;
 

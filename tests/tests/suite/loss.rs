@@ -4,17 +4,19 @@ use crate::fixture::{arrays, hash_images, json, values};
 use crate::runner::Case;
 use burn::tensor::Tensor;
 use selfcls_core::config::LossConfig;
+use selfcls_core::loss::Loss;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+/// A case of the fixture.
 #[derive(Deserialize)]
-struct Expected {
-    globals: usize,
+pub(crate) struct Expected {
+    pub(crate) globals: usize,
     row_temperature: f64,
     col_temperature: f64,
     eps: f64,
-    heads: usize,
-    loss: f64,
+    pub(crate) heads: usize,
+    pub(crate) loss: f64,
     #[serde(default = "yes")]
     normalise_targets: bool,
     #[serde(default = "yes")]
@@ -25,6 +27,30 @@ fn yes() -> bool {
     true
 }
 
+impl Expected {
+    /// The loss that the case is about.
+    pub(crate) fn loss(&self) -> Loss {
+        LossConfig {
+            row_temperature: self.row_temperature,
+            col_temperature: self.col_temperature,
+            eps: self.eps,
+            normalise_targets: self.normalise_targets,
+            normalise_predictions: self.normalise_predictions,
+        }
+        .init()
+    }
+
+    /// What multiplies the usual rounding of f32 in the case `name`: a logit of 100 over a temperature of
+    /// 0.03 is known to 1e-4 only, and so is its exponential.
+    pub(crate) fn noise(&self, name: &str) -> f32 {
+        if name.contains("extreme100") {
+            50.0
+        } else {
+            1.0
+        }
+    }
+}
+
 /// Loss and gradients with respect to the logits, for random, extreme, equal and collapsed logits, for
 /// several heads, other temperatures and eps, and for both losses of the first arXiv version. The
 /// expected values are the authors' code in f64; the tolerance is f32's.
@@ -32,14 +58,7 @@ pub(crate) fn loss_and_gradients(case: &Case) {
     let device = case.runtime.device.clone().autodiff();
     let fixture = arrays("loss");
     for (name, expected) in json::<BTreeMap<String, Expected>>("loss") {
-        let loss = LossConfig {
-            row_temperature: expected.row_temperature,
-            col_temperature: expected.col_temperature,
-            eps: expected.eps,
-            normalise_targets: expected.normalise_targets,
-            normalise_predictions: expected.normalise_predictions,
-        }
-        .init();
+        let loss = expected.loss();
         let logits: Vec<Tensor<3>> = (0..expected.heads)
             .map(|head| {
                 fixture
@@ -50,12 +69,7 @@ pub(crate) fn loss_and_gradients(case: &Case) {
         let result = loss.forward(&logits, expected.globals).expect("a loss");
         let grads = result.backward();
         let value = values(result)[0];
-        // In f32 a logit of 100 over a temperature of 0.03 is known to 1e-4 only, and so is its exponential.
-        let noise = if name.contains("extreme100") {
-            50.0
-        } else {
-            1.0
-        };
+        let noise = expected.noise(&name);
         let (loss_tolerance, gradient_tolerance) = (1e-6 * noise, 1e-5 * noise);
         case.close_scalar(
             &format!("loss {name}"),

@@ -19,6 +19,7 @@ mod optimizer;
 #[cfg(feature = "tch")]
 mod precision;
 mod queue;
+mod ranks;
 mod runner;
 mod schedule;
 mod training;
@@ -59,6 +60,8 @@ on_backends! {
         training::drop_path_follows_the_step,
         training::parts_of_a_batch_give_its_gradients,
         training::the_first_version,
+        ranks::shares_give_the_loss_of_the_batch,
+        ranks::two_workers_of_the_authors,
     }
     // Full networks, and deep ones backwards, would take minutes on a software GPU driver and on ndarray;
     // the tiny ones and the single layers cover the same operations there.
@@ -71,5 +74,6 @@ on_backends! {
         vit::multi_view_step,
         model::resnet18_in_evaluation,
         model::resnet18_multi_view_step,
+        ranks::steps_are_those_of_one_process,
     }
 }
