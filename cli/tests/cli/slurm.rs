@@ -133,7 +133,7 @@ fn hostile_arguments_arrive_as_they_were_typed() {
         "\"; touch pwned; \"",
         "*",
         "~/x\\",
-        "-- & | > ! # ä",
+        "a & | > ! # ä",
     ];
     let cluster = Cluster::new();
     for word in HOSTILE {
@@ -216,7 +216,7 @@ fn a_job_that_made_room_goes_back_into_the_queue_and_no_other() {
 fn what_no_job_could_do_is_refused() {
     let one = ["--nodes", "1", "--gpus-per-node", "1"];
     let many = ["--nodes", "32", "--gpus-per-node", "8"];
-    let cases: [(&[&str], &[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str], &[&str]); 10] = [
         (&["nope"], &one, &["nope"]),
         (
             &["photos"],
@@ -231,6 +231,11 @@ fn what_no_job_could_do_is_refused() {
             &["photos", "--ranks-per-node", "2"],
             &one,
             &["--ranks-per-node 2", "--gpus-per-node 1"],
+        ),
+        (
+            &["paper/train_100ep"],
+            &["--nodes", "8", "--gpus-per-node", "8"],
+            &["train.syncbn_group_size = 22", "64 ranks", "hint: "],
         ),
         (
             &["photos", "--data", "a\nb"],

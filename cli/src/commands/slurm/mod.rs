@@ -100,7 +100,9 @@ fn script(args: &SlurmArgs) -> Result<Script> {
     });
     let mut train = vec!["--preset", &args.preset, "--backend", backend];
     train.extend(args.train.iter().map(String::as_str));
-    let batch = share(&training(&train)?, ranks)?;
+    let config = training(&train)?;
+    check_groups(&config, ranks)?;
+    let batch = share(&config, ranks)?;
     let slug = args.preset.replace('/', "-");
     let mut directives = vec![
         Directive::new("job-name", &format!("selfcls-{slug}"))?,
@@ -152,6 +154,18 @@ fn training(words: &[&str]) -> Result<Config> {
             "what follows `--` has to be options of train",
         )),
     }
+}
+
+/// Refuses groups for batch statistics that the ranks cannot be divided into.
+fn check_groups(config: &Config, ranks: usize) -> Result<()> {
+    let group = config.train.syncbn_group_size;
+    if group == 0 || group >= ranks || ranks.is_multiple_of(group) {
+        return Ok(());
+    }
+    Err(CliError::usage(format!(
+        "train.syncbn_group_size = {group} does not divide {ranks} ranks"
+    ))
+    .hint("append `-- --train.syncbn_group_size G`: 0 shares batch statistics among all ranks, the number of GPUs of a node within each"))
 }
 
 /// The total batch, and in words each rank's part of it.

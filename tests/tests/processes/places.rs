@@ -17,8 +17,8 @@ fn places(stdout: &str) -> Vec<&str> {
 
 #[test]
 fn under_torchrun() {
-    let selfcls = or_not_run!("ranks::under_torchrun", selfcls());
-    let mut torchrun = or_not_run!("ranks::under_torchrun", torchrun());
+    let selfcls = or_not_run!("places::under_torchrun", selfcls());
+    let mut torchrun = or_not_run!("places::under_torchrun", torchrun());
     let ran = Ran::of(
         torchrun
             .arg("--nproc-per-node=2")
@@ -39,8 +39,8 @@ fn under_torchrun() {
 /// Tasks in a step of their own, in a step of a job, and shells that are no tasks.
 #[test]
 fn under_slurm() {
-    let selfcls = or_not_run!("ranks::under_slurm", selfcls());
-    let cluster = or_not_run!("ranks::under_slurm", Cluster::start());
+    let selfcls = or_not_run!("places::under_slurm", selfcls());
+    let cluster = or_not_run!("places::under_slurm", Cluster::start());
     let step = ["--nodes=2", "--ntasks=4"];
     let srun = |variable: Option<&str>| {
         let mut srun = cluster.command("srun");
@@ -104,7 +104,7 @@ fn under_slurm() {
 #[test]
 fn broken_variables_are_an_error_below_the_devices() {
     let selfcls = or_not_run!(
-        "ranks::broken_variables_are_an_error_below_the_devices",
+        "places::broken_variables_are_an_error_below_the_devices",
         selfcls()
     );
     let ran = Ran::of(command(selfcls).arg("devices").env("WORLD_SIZE", "4"));

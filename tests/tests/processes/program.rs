@@ -1,9 +1,11 @@
 //! The binary, and the launchers of others.
 
+use crate::start::{Place, SAMPLES};
+use selfcls_core::Config;
 use selfcls_tests::binary;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Variables of launchers, none of which a test may inherit.
@@ -56,22 +58,38 @@ pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    pub(crate) took: Duration,
+    pub(crate) after: Duration,
 }
 
 impl Ran {
     pub(crate) fn of(command: &mut Command) -> Self {
-        let start = Instant::now();
-        let output = command.output().expect("starts");
-        Self::ended(output, start.elapsed())
+        Self::while_running(command, || ())
     }
 
-    pub(crate) fn ended(output: Output, took: Duration) -> Self {
+    /// Does `something` once it runs.
+    pub(crate) fn while_running(command: &mut Command, something: impl FnOnce()) -> Self {
+        Self::while_running_with(command, |_| something())
+    }
+
+    /// Does `something` with its process id once it runs.
+    pub(crate) fn while_running_with(command: &mut Command, something: impl FnOnce(u32)) -> Self {
+        let start = Instant::now();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn().expect("starts");
+        something(child.id());
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output().expect("ends");
         Self {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took,
+            code: status.code(),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            after: start.elapsed(),
         }
     }
 
@@ -81,4 +99,17 @@ impl Ran {
         assert_eq!(self.code, Some(0), "{self:#?}");
         self
     }
+}
+
+/// Arguments that train in the folder `run` of `place`.
+pub(crate) fn train_in(place: &Place, config: &Config) -> Vec<OsString> {
+    let settings = place.path("run.toml");
+    std::fs::write(&settings, config.to_toml()).expect("writes");
+    let mut arguments: Vec<OsString> = ["train", "--backend", "tch:cpu", "--data"]
+        .map(Into::into)
+        .into();
+    arguments.push(format!("shapes:{SAMPLES}").into());
+    arguments.extend(["--config".into(), settings.into()]);
+    arguments.extend(["--out".into(), place.path("run").into()]);
+    arguments
 }
