@@ -412,6 +412,26 @@ fn mpirun_without_a_scheduler_needs_a_meeting_point() {
     );
 }
 
+/// Its processes descend from a step of Slurm that knows nothing of them.
+#[test]
+fn mpirun_inside_slurm_is_mpirun() {
+    let mut both = SRUN.to_vec();
+    both.extend(MPIRUN);
+    let spread = [
+        ("OMPI_COMM_WORLD_LOCAL_SIZE", Some("1")),
+        ("OMPI_COMM_WORLD_LOCAL_RANK", Some("0")),
+    ];
+    let found = found(&both, &spread);
+    assert_eq!(
+        (found.launcher, found.rank, found.world_size),
+        (Launcher::Mpi, 1, 2)
+    );
+    assert_eq!(
+        (found.master_addr.as_str(), found.master_port),
+        ("n01", 10_000 + 18_254)
+    );
+}
+
 proptest! {
     #[test]
     fn tasks_per_node_in_short_form(runs in prop::collection::vec((1_usize..200, 1_usize..50), 1..6)) {

@@ -130,8 +130,8 @@ impl Place {
         ranks
     }
 
-    /// Waits until the run in the folder `run` has made `steps` steps.
-    pub(crate) fn reached(&self, run: &str, steps: usize) {
+    /// Waits until the journal of the run in the folder `run` has so many lines.
+    pub(crate) fn reached(&self, run: &str, lines: usize) {
         let journal = self.path(run).join("metrics.jsonl");
         let began = Instant::now();
         while std::fs::read_to_string(&journal)
@@ -140,7 +140,7 @@ impl Place {
             .count()
             < steps
         {
-            assert!(began.elapsed() < LIMIT, "no {steps} steps in {LIMIT:?}");
+            assert!(began.elapsed() < LIMIT, "no {lines} lines in {LIMIT:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
