@@ -102,7 +102,7 @@ impl Meeting {
 
 impl ThreadRank {
     fn exchange_floats(&self, values: TensorData) -> Result<Vec<Vec<f32>>> {
-        let bytes = values.convert::<f32>().bytes.to_vec();
+        let bytes = values.convert::<f32>().as_bytes().to_vec();
         let all = self.meeting.exchange(self.rank, bytes)?;
         let floats = |bytes: Vec<u8>| -> Vec<f32> {
             let (values, _) = bytes.as_chunks();
@@ -150,7 +150,7 @@ impl Collective for ThreadRank {
     fn all_gather_int(&self, tensor: Tensor<1, Int>, counts: &[usize]) -> Result<Tensor<1, Int>> {
         expect_rows(self, tensor.dims()[0], counts)?;
         let device = tensor.device();
-        let bytes = tensor.into_data().convert::<i64>().bytes.to_vec();
+        let bytes = tensor.into_data().convert::<i64>().as_bytes().to_vec();
         let all = self.meeting.exchange(self.rank, bytes)?.concat();
         let (values, _) = all.as_chunks();
         let values: Vec<i64> = values

@@ -138,7 +138,7 @@ impl Place {
             .unwrap_or_default()
             .lines()
             .count()
-            < steps
+            < lines
         {
             assert!(began.elapsed() < LIMIT, "no {lines} lines in {LIMIT:?}");
             std::thread::sleep(Duration::from_millis(20));
