@@ -3,6 +3,7 @@
 use crate::binary_for;
 use crate::cluster::Cluster;
 use crate::equality::newest;
+use crate::faults::endless;
 use crate::or_not_run;
 use crate::program::{Ran, command, torchrun, train_in};
 use crate::start::{Place, config};
@@ -131,15 +132,6 @@ fn launch_names_the_dead_and_starts_again() {
     }
     let ran = ran.succeeded();
     assert_eq!(newest(&run).manifest.position.step, 40 * 4, "{ran:#?}");
-}
-
-/// A training that would last for long, whose ranks give each other up after seconds.
-fn endless() -> selfcls_core::Config {
-    let mut config = config();
-    config.train.epochs = 100_000;
-    config.checkpoint.milestone_epochs = 0;
-    config.train.timeout_seconds = 6;
-    config
 }
 
 fn kill_rank(run: &Path, variable: &str) {
