@@ -1,7 +1,8 @@
 //! `selfcls-cli`: self-supervised image classification from the command line.
 //!
 //! Every command parses its arguments, resolves them, calls the library and reports. Results go to standard output and
-//! nothing else does; messages and progress go to standard error. Exit codes: 0 success, 1 failure, 2 usage, 130 interrupted.
+//! nothing else does; messages and progress go to standard error. Exit codes: 0 success, 1 failure, 2 usage, 75 to be started
+//! again, 130 interrupted.
 
 mod args;
 mod commands;
@@ -9,6 +10,7 @@ mod config_args;
 mod error;
 mod output;
 mod progress;
+mod signals;
 mod subject;
 
 use clap::Parser;

@@ -7,11 +7,11 @@
 //! | Slurm's `srun` | `SLURM_PROCID`, `SLURM_STEP_NUM_TASKS`, `SLURM_LOCALID`, `SLURM_STEP_TASKS_PER_NODE` | the step's first node, a port from the job's number |
 //! | LSF's `jsrun`, or `mpirun` | `JSM_NAMESPACE_*` or `OMPI_COMM_WORLD_*` | the job's first compute host, a port from the job's number |
 //!
-//! `RANK` wins over Slurm and LSF, for `torchrun` is started by them. `MASTER_ADDR` and `MASTER_PORT`,
+//! `RANK` wins over all others, for `torchrun` is started by them, and `mpirun` over Slurm, by whose help it starts. `MASTER_ADDR` and `MASTER_PORT`,
 //! where they are set, win over what would be derived.
 
 mod hostlist;
-mod lsf;
+mod mpi;
 mod slurm;
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ pub enum Launcher {
     Slurm,
     /// LSF, through `jsrun` or `mpirun`.
     Lsf,
-    /// Open MPI's `mpirun` without a scheduler.
+    /// Open MPI's `mpirun`, under Slurm or without a scheduler.
     Mpi,
     /// `selfcls-cli launch`.
     Selfcls,
@@ -87,6 +87,28 @@ impl Rendezvous {
         )
     }
 
+    /// Set by `selfcls-cli launch`, to its process id.
+    pub const LAUNCHED_BY: &str = "SELFCLS_LAUNCH";
+
+    /// What `torchrun` would set for a process at this place, by name. A launcher adds
+    /// [`LAUNCHED_BY`](Self::LAUNCHED_BY).
+    pub fn variables(&self) -> [(&'static str, String); 8] {
+        let agent_store = match self.agent_store {
+            true => "True",
+            false => "False",
+        };
+        [
+            ("RANK", self.rank.to_string()),
+            ("WORLD_SIZE", self.world_size.to_string()),
+            ("LOCAL_RANK", self.local_rank.to_string()),
+            ("LOCAL_WORLD_SIZE", self.local_world_size.to_string()),
+            ("MASTER_ADDR", self.master_addr.clone()),
+            ("MASTER_PORT", self.master_port.to_string()),
+            ("TORCHELASTIC_RESTART_COUNT", self.attempt.to_string()),
+            ("TORCHELASTIC_USE_AGENT_STORE", agent_store.to_owned()),
+        ]
+    }
+
     /// [`Rendezvous::from_env`], from any source of variables and of files that variables name.
     fn from_lookup(
         variable: &dyn Fn(&str) -> Option<String>,
@@ -95,10 +117,10 @@ impl Rendezvous {
         let variables = Variables::new(variable, file);
         let found = if variables.get("RANK").is_some() {
             Some(torchrun::read(&variables)?)
-        } else if let Some(slurm) = slurm::read(&variables)? {
-            Some(slurm)
-        } else if let Some(lsf) = lsf::read(&variables)? {
-            Some(lsf)
+        } else if let Some(place) = mpi::read(&variables)? {
+            Some(place)
+        } else if let Some(place) = slurm::read(&variables)? {
+            Some(place)
         } else {
             torchrun::refuse_remains(&variables)?;
             None

@@ -35,7 +35,12 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, Rend
     };
     let mut found = variables.rendezvous(&place, Launcher::Slurm, FIX)?;
     if found.master_addr.is_empty() {
-        found.master_addr = first_node(variables)?;
+        let names = [
+            "SLURM_STEP_NODELIST",
+            "SLURM_JOB_NODELIST",
+            "SLURM_NODELIST",
+        ];
+        found.master_addr = first_node(variables, &names)?;
     }
     if found.master_port == 0 {
         let job = variables.required("SLURM_JOB_ID", "SLURM_PROCID", FIX)?;
@@ -81,24 +86,16 @@ pub(super) fn parse_tasks_per_node(text: &str) -> Option<Vec<(usize, usize)>> {
         .collect()
 }
 
-/// The node of task 0.
-fn first_node(variables: &Variables<'_>) -> Result<String, RendezvousError> {
-    let names = [
-        "SLURM_STEP_NODELIST",
-        "SLURM_JOB_NODELIST",
-        "SLURM_NODELIST",
-    ];
-    let Some((name, value)) = variables.first(&names) else {
-        return Err(variables.missing(names[0], "SLURM_PROCID", FIX));
+/// The first node of the first list of `names` that is set: that of task 0.
+pub(super) fn first_node(
+    variables: &Variables<'_>,
+    names: &[&str],
+) -> Result<String, RendezvousError> {
+    let Some((name, value)) = variables.first(names) else {
+        return Err(variables.missing(names[0], "SLURM_JOB_ID", FIX));
     };
-    let hosts = hostlist::expand(&value).map_err(|problem| {
-        invalid(
-            name,
-            &value,
-            &problem,
-            "set MASTER_ADDR to the first node's name",
-        )
-    })?;
+    let fix = "set MASTER_ADDR to the first node's name";
+    let hosts = hostlist::expand(&value).map_err(|problem| invalid(name, &value, &problem, fix))?;
     // An expansion that succeeds has at least one host.
     Ok(hosts.into_iter().next().unwrap_or_default())
 }

@@ -114,6 +114,12 @@ fn torchrun() {
         expected.to_string(),
         "rank 3 of 4, number 1 of 2 on this machine, launched by torchrun, meeting at n1:29500, restarted 2 times"
     );
+    let written = expected.variables();
+    let written: Vec<(&str, &str)> = written
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    assert_eq!(read(&written, &[]), Ok(Some(expected)));
     let hand_made = [
         ("TORCHELASTIC_USE_AGENT_STORE", None),
         ("TORCHELASTIC_RESTART_COUNT", None),
@@ -403,6 +409,26 @@ fn mpirun_without_a_scheduler_needs_a_meeting_point() {
         MPIRUN,
         &spread,
         &["MASTER_ADDR is not set", "mpirun -x MASTER_ADDR"],
+    );
+}
+
+/// Its processes descend from a step of Slurm that knows nothing of them.
+#[test]
+fn mpirun_inside_slurm_is_mpirun() {
+    let mut both = SRUN.to_vec();
+    both.extend(MPIRUN);
+    let spread = [
+        ("OMPI_COMM_WORLD_LOCAL_SIZE", Some("1")),
+        ("OMPI_COMM_WORLD_LOCAL_RANK", Some("0")),
+    ];
+    let found = found(&both, &spread);
+    assert_eq!(
+        (found.launcher, found.rank, found.world_size),
+        (Launcher::Mpi, 1, 2)
+    );
+    assert_eq!(
+        (found.master_addr.as_str(), found.master_port),
+        ("n01", 10_000 + 18_254)
     );
 }
 

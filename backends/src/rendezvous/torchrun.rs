@@ -17,7 +17,7 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Rendezvous, RendezvousEr
         local_rank: ("LOCAL_RANK", required("LOCAL_RANK")?),
         local_world_size: ("LOCAL_WORLD_SIZE", required("LOCAL_WORLD_SIZE")?),
     };
-    let launcher = match variables.get("SELFCLS_LAUNCH") {
+    let launcher = match variables.get(Rendezvous::LAUNCHED_BY) {
         Some(_) => Launcher::Selfcls,
         None => Launcher::Torchrun,
     };

@@ -5,6 +5,7 @@ use crate::config_args::ConfigArgs;
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::progress::{Progress, Stage};
+use crate::signals::{self, Request};
 use crate::subject::{device, device_of_rank};
 use clap::Args;
 use selfcls_backends::Rendezvous;
@@ -17,7 +18,6 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Train a classifier on images; labels are not needed, and not used where there are some
@@ -54,6 +54,7 @@ pub(crate) fn run(args: &TrainArgs, progress: Progress) -> Result<()> {
     if args.print_config {
         return output::text(&resolved.annotated_toml());
     }
+    signals::install();
     let (Some(data), Some(out)) = (&args.data, &args.out) else {
         return Err(CliError::usage("train needs --data SOURCE and --out RUN"));
     };
@@ -118,8 +119,8 @@ fn share_processors(place: &Rendezvous) {
     let _ = selfcls_backends::set_threads(share);
 }
 
-/// Trains in the run directory `out`, shown by `progress` and noted in `log.txt` (or this rank's own). SIGINT and SIGTERM
-/// end it after a checkpoint.
+/// Trains in the run directory `out`, shown by `progress` and noted in `log.txt` (or this rank's own). Signals end it
+/// after a checkpoint: see [`signals`].
 pub(crate) fn train_in(
     out: &Path,
     config: Config,
@@ -138,30 +139,23 @@ pub(crate) fn train_in(
         source,
         runtime,
         &mut |event| report.event(event),
-        stop_flag(),
+        signals::stop_flag(),
     )?;
-    if !outcome.complete {
-        return Err(CliError::interrupted(format!(
-            "stopped after step {}; {} holds everything",
-            outcome.step,
-            outcome.checkpoint.display()
-        ))
-        .hint("give the same command again to continue"));
+    if outcome.complete {
+        return Ok(outcome);
     }
-    Ok(outcome)
-}
-
-/// True once the user or the system has asked the process to end. A second request ends it at once.
-fn stop_flag() -> &'static AtomicBool {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    // A handler that is set already, by an earlier training in this process, does the same.
-    let _ = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        anstream::eprintln!("finishing the step and writing a checkpoint; again to stop at once");
-    });
-    &STOP
+    let message = format!(
+        "stopped after step {}; {} holds everything",
+        outcome.step,
+        outcome.checkpoint.display()
+    );
+    let error = match signals::request() {
+        Some(Request::Stop) => CliError::interrupted(message),
+        // Launchers report the largest exit code of all ranks. One that was asked by another rank alone gives the
+        // smaller of the two, so that whoever was asked by the system decides.
+        Some(Request::Requeue) | None => CliError::requeue(message),
+    };
+    Err(error.hint("give the same command again to continue"))
 }
 
 /// Shows events, and keeps the lasting ones in a log.

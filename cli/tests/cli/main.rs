@@ -4,7 +4,12 @@
 
 mod images;
 mod killed;
+mod launch;
 mod metrics;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod slurm;
 mod usage;
 
 use std::path::Path;

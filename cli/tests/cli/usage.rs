@@ -5,9 +5,11 @@ use std::process::Stdio;
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 18] = [
         &[],
         &["train"],
+        &["launch"],
+        &["slurm"],
         &["eval"],
         &["eval", "clusters"],
         &["eval", "knn"],

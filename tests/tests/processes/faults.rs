@@ -6,8 +6,8 @@ use selfcls_core::Config;
 use std::process::Command;
 use std::time::Duration;
 
-/// A training that would last for long.
-fn endless() -> Config {
+/// A training that would last for long, whose ranks give each other up after seconds.
+pub(crate) fn endless() -> Config {
     let mut config = config();
     config.train.epochs = 100_000;
     config.checkpoint.milestone_epochs = 0;

@@ -1,12 +1,18 @@
 //! Training in several processes, by the binary: equal to one process, and never left hanging.
 //!
-//! The variables that a launcher would set are set here. Everything runs on CPUs, through Gloo.
+//! The variables that a launcher would set are set here, or by a launcher: `selfcls-cli launch`, torchrun, and a Slurm of
+//! two nodes that the test itself starts. Everything runs on CPUs, through Gloo.
 
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 #![cfg(unix)]
 
+mod cluster;
 mod equality;
 mod faults;
+mod launchers;
+mod places;
+mod preemption;
+mod program;
 mod start;
 
 use selfcls_tests::{binary, not_run};
@@ -25,3 +31,14 @@ fn binary_for(name: &str) -> Option<PathBuf> {
     }
     found
 }
+
+/// Reports `test` as not run if `$what` is an error, and gives the value otherwise.
+macro_rules! or_not_run {
+    ($test:literal, $what:expr) => {
+        match $what {
+            Ok(value) => value,
+            Err(reason) => return selfcls_tests::not_run(concat!("processes::", $test), reason),
+        }
+    };
+}
+pub(crate) use or_not_run;

@@ -130,6 +130,21 @@ impl Place {
         ranks
     }
 
+    /// Waits until the journal of the run in the folder `run` has so many lines.
+    pub(crate) fn reached(&self, run: &str, lines: usize) {
+        let journal = self.path(run).join("metrics.jsonl");
+        let began = Instant::now();
+        while std::fs::read_to_string(&journal)
+            .unwrap_or_default()
+            .lines()
+            .count()
+            < lines
+        {
+            assert!(began.elapsed() < LIMIT, "no {lines} lines in {LIMIT:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Trains to the end.
     pub(crate) fn train(&self, run: &str, config: &Config, world: usize) -> Vec<Ended> {
         let ended = self.start(run, config, world, |_| Some(Vec::new())).wait();

@@ -1,4 +1,4 @@
-//! What tests need beyond Rust crates: libtorch, ONNX Runtime, a graphics driver.
+//! What tests need beyond Rust crates: libtorch, ONNX Runtime, a graphics driver, Slurm.
 
 mod apt;
 mod cargo_deny;
@@ -7,6 +7,7 @@ mod libtorch;
 mod onnxruntime;
 mod platform;
 mod python;
+mod slurm;
 mod vulkan;
 
 use std::env;
@@ -24,16 +25,19 @@ pub(crate) enum Component {
     Libtorch,
     OnnxRuntime,
     Vulkan,
+    Slurm,
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 3] = [Self::Libtorch, Self::OnnxRuntime, Self::Vulkan];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Libtorch, Self::OnnxRuntime, Self::Vulkan, Self::Slurm];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Libtorch => "libtorch",
             Self::OnnxRuntime => "onnxruntime",
             Self::Vulkan => "vulkan",
+            Self::Slurm => "slurm",
         }
     }
 
@@ -43,6 +47,7 @@ impl Component {
             Self::Libtorch => "tch",
             Self::OnnxRuntime => "ONNX Runtime",
             Self::Vulkan => "wgpu",
+            Self::Slurm => "Slurm",
         }
     }
 
@@ -67,6 +72,7 @@ impl Component {
                 ))
             }
             Self::Vulkan => vulkan::set_up(),
+            Self::Slurm => slurm::set_up(),
         }
     }
 }
@@ -126,6 +132,7 @@ impl Ready {
                 self.backends.push("wgpu");
                 Ok(message)
             }
+            Component::Slurm => slurm::set_up(),
         }
     }
 

@@ -1,8 +1,10 @@
-//! The variables of the launchers used under LSF: IBM's `jsrun`, and Open MPI's `mpirun`, which also works without LSF.
+//! The variables of IBM's `jsrun`, used under LSF, and of Open MPI's `mpirun`, used under LSF, under Slurm and without
+//! a scheduler.
 //!
 //! Sources: IBM's documentation of LSF ("Environment variable reference") and of the Job Step Manager; Open MPI's manual,
 //! "Environment variables defined during execution".
 
+use super::slurm;
 use super::variables::{Place, Variables, invalid, port_from};
 use super::{Launcher, Rendezvous, RendezvousError};
 
@@ -50,18 +52,21 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, Rend
         local_rank: (names.local_rank, required(names.local_rank)?),
         local_world_size: (names.local_world_size, required(names.local_world_size)?),
     };
-    let job = variables.number::<u64>("LSB_JOBID", FIX)?;
-    let launcher = match job {
+    let lsf = variables.number::<u64>("LSB_JOBID", FIX)?;
+    let slurm = variables.number::<u64>("SLURM_JOB_ID", FIX)?;
+    let launcher = match lsf {
         Some(_) => Launcher::Lsf,
         None => Launcher::Mpi,
     };
     let mut found = variables.rendezvous(&place, launcher, FIX)?;
     let one_machine = found.local_world_size == found.world_size;
     if found.master_addr.is_empty() {
-        found.master_addr = match job {
+        found.master_addr = match (lsf, slurm) {
             _ if one_machine => "127.0.0.1".to_owned(),
-            Some(_) => first_host(variables, std::ptr::eq(names, &JSRUN))?,
-            None => {
+            (Some(_), _) => first_host(variables, std::ptr::eq(names, &JSRUN))?,
+            // mpirun's own daemons are a step of Slurm, which the node of rank 0 may be no part of.
+            (None, Some(_)) => slurm::first_node(variables, &["SLURM_JOB_NODELIST"])?,
+            (None, None) => {
                 let fix = "without a scheduler, export it as the name of the machine of rank 0 \
                            (`mpirun -x MASTER_ADDR=... -x MASTER_PORT=...`)";
                 return Err(variables.missing("MASTER_ADDR", names.world_size, fix));
@@ -69,7 +74,7 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, Rend
         };
     }
     if found.master_port == 0 {
-        found.master_port = match job {
+        found.master_port = match lsf.or(slurm) {
             Some(job) => port_from(job, 0),
             None => {
                 let fix = "without a scheduler, export a free port (`mpirun -x MASTER_PORT=29500`)";
