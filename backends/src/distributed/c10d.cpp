@@ -4,6 +4,7 @@
 // was thrown, which the caller gives back to `selfcls_c10d_free`. Objects made here are destroyed here.
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -87,6 +88,9 @@ class QuietOutput {
 #endif
 };
 
+// As TORCH_CPP_LOG_LEVEL=ERROR.
+constexpr int kErrors = 2;
+
 void finish(const c10::intrusive_ptr<c10d::Work> &work) { work->wait(); }
 
 } // namespace
@@ -115,6 +119,9 @@ bool selfcls_c10d_has_nccl() {
 char *selfcls_store_open(const char *host, uint16_t port, bool server, uint64_t timeout,
                          const char *prefix, selfcls_store **out) {
   return guarded([&] {
+    // c10d warns of every attempt to connect and of every lost connection, with a trace of its own calls;
+    // what matters of it comes back as an error.
+    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = kErrors;
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = server;

@@ -9,6 +9,8 @@ use crate::Rendezvous;
 
 /// Between two looks at the store while waiting for others.
 const GLANCE: Duration = Duration::from_millis(50);
+/// How much longer than the others the rank that keeps the store waits for those that are missing.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long the rank that keeps the store waits for the others' good-bye.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -71,28 +73,16 @@ impl World {
                 )
             }
         })?;
-        store.set(&here(rank), "")?;
-        let mut missing: Vec<usize> = (0..size).collect();
-        loop {
-            let mut still = Vec::new();
-            for rank in missing {
-                if store.get(&here(rank))?.is_none() {
-                    still.push(rank);
-                }
-            }
-            missing = still;
-            if missing.is_empty() {
-                break;
-            }
-            if began.elapsed() > timeout {
-                return Err(format!(
-                    "{} of {size} did not come to {master_addr}:{port} within {} s: look at what the launcher says of {}",
-                    post_mortem::ranks(&missing),
-                    timeout.as_secs_f64(),
-                    if missing.len() == 1 { "it" } else { "them" },
-                ));
-            }
-            std::thread::sleep(GLANCE);
+        // The rank that keeps the store is the last to give up, so that the others can say who is missing.
+        let patience = if serves { timeout + GRACE } else { timeout };
+        let missing = wait_for_all(&mut store, rank, size, began + patience);
+        if !missing.is_empty() {
+            return Err(format!(
+                "{} of {size} did not come to {master_addr}:{port} within {} s: look at what the launcher says of {}",
+                post_mortem::ranks(&missing),
+                timeout.as_secs_f64(),
+                if missing.len() == 1 { "it" } else { "them" },
+            ));
         }
         Ok(Arc::new(Self {
             rank,
@@ -206,6 +196,24 @@ impl Drop for World {
             }
         }
     }
+}
+
+/// Says that `rank` is there, and waits for all others. Returns those that were not there at the end, or when
+/// the store was last seen.
+fn wait_for_all(store: &mut Store, rank: usize, size: usize, end: Instant) -> Vec<usize> {
+    let mut missing: Vec<usize> = (0..size).filter(|&other| other != rank).collect();
+    let mut reached = store.set(&here(rank), "").is_ok();
+    while reached && !missing.is_empty() && Instant::now() < end {
+        missing.retain(|&other| match store.get(&here(other)) {
+            Ok(found) => found.is_none(),
+            Err(_) => {
+                reached = false;
+                true
+            }
+        });
+        std::thread::sleep(GLANCE);
+    }
+    missing
 }
 
 fn here(rank: usize) -> String {

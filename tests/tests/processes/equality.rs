@@ -23,33 +23,41 @@ pub(crate) fn newest(run: &Path) -> Snapshot {
     checkpoint::load(&path).expect("loads")
 }
 
+/// Parameters that begin at zero, and have hardly moved, are compared on the scale of the others.
+const LEAST_SCALE: f32 = 0.01;
+
 /// The largest difference, as a part of the largest expected value.
 fn difference(actual: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(actual.len(), expected.len());
-    let scale = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+    let scale = expected.iter().fold(LEAST_SCALE, |a, b| a.max(b.abs()));
     let pairs = actual.iter().zip(expected);
     // Not `f32::max`, which would swallow a NaN.
     let worst = pairs.map(|(a, e)| (a - e).abs()).fold(0.0_f32, |worst, d| {
         if d > worst || d.is_nan() { d } else { worst }
     });
-    if worst == 0.0 { 0.0 } else { worst / scale }
+    worst / scale
 }
 
-/// Compares two runs: losses within 1e-5, and weights, batch statistics, the optimiser's history (with SGD a
-/// sum of gradients) and the queue.
+/// Compares two short runs: losses, weights, batch statistics, the optimiser's history (with SGD a sum of
+/// gradients) and the queue, all within 1e-5.
 pub(crate) fn assert_equal(what: &str, actual: &Path, expected: &Path) {
+    assert_within(1e-5, what, actual, expected);
+}
+
+/// [`assert_equal`] for longer runs, in which rounding has grown.
+pub(crate) fn assert_within(limit: f32, what: &str, actual: &Path, expected: &Path) {
     let (ours, theirs) = (losses(actual), losses(expected));
     assert_eq!(ours.len(), theirs.len(), "{what}");
     for (step, (a, e)) in ours.iter().zip(&theirs).enumerate() {
         assert!(
-            (a - e).abs() <= 1e-5 * e.abs(),
+            (a - e).abs() <= f64::from(limit) * e.abs(),
             "{what}: loss of step {step}: {a} for {e}"
         );
     }
     let (ours, theirs) = (newest(actual), newest(expected));
     assert_eq!(ours.manifest.position.step, theirs.manifest.position.step);
     let mut worst = (0.0, String::new());
-    let mut compare = |name: &str, actual: &[f32], expected: &[f32], limit: f32| {
+    let mut compare = |name: &str, actual: &[f32], expected: &[f32]| {
         let difference = difference(actual, expected);
         assert!(
             difference <= limit,
@@ -60,7 +68,7 @@ pub(crate) fn assert_equal(what: &str, actual: &Path, expected: &Path) {
         }
     };
     for (name, array) in &theirs.model {
-        compare(name, &ours.model[name].data, &array.data, 1e-5);
+        compare(name, &ours.model[name].data, &array.data);
     }
     let largest = theirs
         .optimizer
@@ -81,7 +89,6 @@ pub(crate) fn assert_equal(what: &str, actual: &Path, expected: &Path) {
             name,
             &unit(&ours.optimizer.moments[name].data),
             &unit(&array.data),
-            1e-5,
         );
     }
     let (ours, theirs) = (ours.queue.expect("a queue"), theirs.queue.expect("a queue"));
@@ -90,7 +97,7 @@ pub(crate) fn assert_equal(what: &str, actual: &Path, expected: &Path) {
         "{what}: the order of the queue"
     );
     assert_eq!((ours.next, ours.full), (theirs.next, true));
-    compare("queue", &ours.embeddings, &theirs.embeddings, 1e-5);
+    compare("queue", &ours.embeddings, &theirs.embeddings);
     eprintln!("{what}: largest difference {:.1e}, of {}", worst.0, worst.1);
 }
 
@@ -164,5 +171,5 @@ fn other_numbers_of_processes_go_on() {
         stopped_at = step;
     }
     place.train("moved", &config, 1);
-    assert_equal("moved", &run, &place.path("undisturbed"));
+    assert_within(1e-4, "moved", &run, &place.path("undisturbed"));
 }
