@@ -37,7 +37,7 @@ fn difference(actual: &[f32], expected: &[f32]) -> f32 {
 
 /// Compares two runs: losses within 1e-5, and weights, batch statistics, the optimiser's history (with SGD a
 /// sum of gradients) and the queue.
-pub(crate) fn assert_equal(what: &str, actual: &Path, expected: &Path) {
+fn assert_equal(what: &str, actual: &Path, expected: &Path) {
     let (ours, theirs) = (losses(actual), losses(expected));
     assert_eq!(ours.len(), theirs.len(), "{what}");
     for (step, (a, e)) in ours.iter().zip(&theirs).enumerate() {
