@@ -5,6 +5,7 @@ use super::killed::{lines, newest};
 use super::{command, run_in};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -35,14 +36,21 @@ fn signalled(path: &Path, out: &str, steps: usize, signals: &[Signal]) -> (Optio
         assert!(Instant::now() < deadline, "no {steps} lines in two minutes");
         std::thread::sleep(Duration::from_millis(1));
     }
+    // Heard one by one: of signals that come together the system keeps no order.
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
     for signal in signals {
         send(&child, *signal);
+        while !said.contains("finishing the step") {
+            assert_ne!(
+                stderr.read_line(&mut said).unwrap(),
+                0,
+                "it said only {said}"
+            );
+        }
     }
-    let output = child.wait_with_output().unwrap();
-    (
-        output.status.code(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    stderr.read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().code(), said)
 }
 
 /// The step of the newest checkpoint, by its name.

@@ -40,12 +40,12 @@ fn difference(actual: &[f32], expected: &[f32]) -> f32 {
 
 /// Compares two short runs: losses, weights, batch statistics, the optimiser's history (with SGD a sum of
 /// gradients) and the queue, all within 1e-5.
-pub(crate) fn assert_equal(what: &str, actual: &Path, expected: &Path) {
+fn assert_equal(what: &str, actual: &Path, expected: &Path) {
     assert_within(1e-5, what, actual, expected);
 }
 
 /// [`assert_equal`] for longer runs, in which rounding has grown.
-pub(crate) fn assert_within(limit: f32, what: &str, actual: &Path, expected: &Path) {
+fn assert_within(limit: f32, what: &str, actual: &Path, expected: &Path) {
     let (ours, theirs) = (losses(actual), losses(expected));
     assert_eq!(ours.len(), theirs.len(), "{what}");
     for (step, (a, e)) in ours.iter().zip(&theirs).enumerate() {

@@ -15,11 +15,18 @@ fn by_hand(place: &Place) {
     place.train("hand", &config(), 2);
 }
 
-/// To the bit: two ranks add the same two numbers.
 fn assert_trained_alike(place: &Place, ran: Ran) {
-    let ran = ran.succeeded();
-    let (ours, theirs) = (newest(&place.path("run")), newest(&place.path("hand")));
-    assert!(ours.model == theirs.model, "the weights differ: {ran:#?}");
+    ran.succeeded();
+    assert_same_to_the_bit(&place.path("run"), &place.path("hand"));
+}
+
+/// Of runs by two ranks, which add the same two numbers.
+pub(crate) fn assert_same_to_the_bit(ours: &Path, theirs: &Path) {
+    let (ours, theirs) = (newest(ours), newest(theirs));
+    assert_eq!(ours.manifest.position.step, theirs.manifest.position.step);
+    for (name, array) in &theirs.model {
+        assert!(array == &ours.model[name], "{name} differs");
+    }
     assert!(ours.optimizer == theirs.optimizer && ours.queue == theirs.queue);
 }
 
@@ -132,6 +139,34 @@ fn launch_names_the_dead_and_starts_again() {
     }
     let ran = ran.succeeded();
     assert_eq!(newest(&run).manifest.position.step, 40 * 4, "{ran:#?}");
+}
+
+/// Nobody would end the ranks of a launcher that was killed: they notice, and keep what they have.
+#[test]
+fn ranks_outlive_no_launcher() {
+    let Some(binary) = binary_for("ranks_outlive_no_launcher") else {
+        return;
+    };
+    let place = Place::new(binary.clone());
+    let mut launch = command(binary);
+    launch
+        .args(["launch", "--nproc", "2", "--"])
+        .args(train_in(&place, &endless()));
+    // It returns when rank 0, too, has closed the standard error that it shares with the launcher.
+    let ran = Ran::while_running_with(&mut launch, |launcher| {
+        place.reached("run", 3);
+        let id = launcher.to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-KILL", &id])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    });
+    assert!(ran.stderr.contains("the launcher is gone"), "{ran:#?}");
+    let step = newest(&place.path("run")).manifest.position.step;
+    assert!(
+        ran.stderr.contains(&format!("stopped after step {step};")),
+        "{ran:#?}"
+    );
 }
 
 fn kill_rank(run: &Path, variable: &str) {

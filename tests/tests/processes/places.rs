@@ -41,15 +41,11 @@ fn under_torchrun() {
 fn under_slurm() {
     let selfcls = or_not_run!("places::under_slurm", selfcls());
     let cluster = or_not_run!("places::under_slurm", Cluster::start());
-    let step = ["--nodes=2", "--ntasks=4"];
-    let srun = |variable: Option<&str>| {
-        let mut srun = cluster.command("srun");
-        if let Some(variable) = variable {
-            srun.env_remove(variable);
-        }
-        Ran::of(srun.args(step).arg(&selfcls).arg("devices"))
-    };
-    let ran = srun(None).succeeded();
+    let mut srun = cluster.command("srun");
+    srun.args(["--nodes=2", "--ntasks=4"])
+        .arg(&selfcls)
+        .arg("devices");
+    let ran = Ran::of(&mut srun).succeeded();
     let places_of_step = places(&ran.stdout);
     assert_eq!(places_of_step.len(), 4, "{ran:#?}");
     for (rank, place) in places_of_step.iter().enumerate() {
@@ -67,7 +63,11 @@ fn under_slurm() {
             .all(|place| port(place) == port(places_of_step[0]))
     );
     // Without the variable the first node is where they meet.
-    let ran = srun(Some("MASTER_ADDR")).succeeded();
+    let mut srun = cluster.command("srun");
+    srun.args(["--nodes=2", "--ntasks=2"])
+        .arg(&selfcls)
+        .arg("devices");
+    let ran = Ran::of(srun.env_remove("MASTER_ADDR")).succeeded();
     assert!(
         places(&ran.stdout)
             .iter()
