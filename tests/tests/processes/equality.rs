@@ -4,6 +4,7 @@ use crate::binary_for;
 use crate::start::{Place, config};
 use selfcls_core::Config;
 use selfcls_core::checkpoint::{self, Snapshot};
+use selfcls_core::model::is_buffer;
 use std::path::Path;
 
 /// Losses, step by step.
@@ -38,26 +39,26 @@ fn difference(actual: &[f32], expected: &[f32]) -> f32 {
     worst / scale
 }
 
-/// Compares two short runs: losses, weights, batch statistics, the optimiser's history (with SGD a sum of
-/// gradients) and the queue, all within 1e-5.
-fn assert_equal(what: &str, actual: &Path, expected: &Path) {
-    assert_within(1e-5, what, actual, expected);
-}
+/// Losses, batch statistics and the queue; measured: 2e-6, 2e-6 and 5e-6.
+const LIMIT: f32 = 1e-5;
+/// Weights and the optimiser's history, which with SGD is a sum of gradients; measured: 9e-6. Where a
+/// rectifier's input is rounded to the other side of zero, a gradient changes by more than rounding.
+const LIMIT_OF_GRADIENTS: f32 = 1e-4;
 
-/// [`assert_equal`] for longer runs, in which rounding has grown.
-fn assert_within(limit: f32, what: &str, actual: &Path, expected: &Path) {
+/// Compares all that two runs have left.
+fn assert_equal(what: &str, actual: &Path, expected: &Path) {
     let (ours, theirs) = (losses(actual), losses(expected));
     assert_eq!(ours.len(), theirs.len(), "{what}");
     for (step, (a, e)) in ours.iter().zip(&theirs).enumerate() {
         assert!(
-            (a - e).abs() <= f64::from(limit) * e.abs(),
+            (a - e).abs() <= f64::from(LIMIT) * e.abs(),
             "{what}: loss of step {step}: {a} for {e}"
         );
     }
     let (ours, theirs) = (newest(actual), newest(expected));
     assert_eq!(ours.manifest.position.step, theirs.manifest.position.step);
     let mut worst = (0.0, String::new());
-    let mut compare = |name: &str, actual: &[f32], expected: &[f32]| {
+    let mut compare = |name: &str, actual: &[f32], expected: &[f32], limit: f32| {
         let difference = difference(actual, expected);
         assert!(
             difference <= limit,
@@ -68,7 +69,12 @@ fn assert_within(limit: f32, what: &str, actual: &Path, expected: &Path) {
         }
     };
     for (name, array) in &theirs.model {
-        compare(name, &ours.model[name].data, &array.data);
+        let limit = if is_buffer(name) {
+            LIMIT
+        } else {
+            LIMIT_OF_GRADIENTS
+        };
+        compare(name, &ours.model[name].data, &array.data, limit);
     }
     let largest = theirs
         .optimizer
@@ -89,6 +95,7 @@ fn assert_within(limit: f32, what: &str, actual: &Path, expected: &Path) {
             name,
             &unit(&ours.optimizer.moments[name].data),
             &unit(&array.data),
+            LIMIT_OF_GRADIENTS,
         );
     }
     let (ours, theirs) = (ours.queue.expect("a queue"), theirs.queue.expect("a queue"));
@@ -97,7 +104,7 @@ fn assert_within(limit: f32, what: &str, actual: &Path, expected: &Path) {
         "{what}: the order of the queue"
     );
     assert_eq!((ours.next, ours.full), (theirs.next, true));
-    compare("queue", &ours.embeddings, &theirs.embeddings);
+    compare("queue", &ours.embeddings, &theirs.embeddings, LIMIT);
     eprintln!("{what}: largest difference {:.1e}, of {}", worst.0, worst.1);
 }
 
@@ -171,5 +178,5 @@ fn other_numbers_of_processes_go_on() {
         stopped_at = step;
     }
     place.train("moved", &config, 1);
-    assert_within(1e-4, "moved", &run, &place.path("undisturbed"));
+    assert_equal("moved", &run, &place.path("undisturbed"));
 }

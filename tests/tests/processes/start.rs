@@ -27,8 +27,9 @@ pub(crate) fn config() -> Config {
     config.optim.kind = OptimKind::Sgd;
     // Steps so small that the rounding of one is hardly seen in the next: with 0.1 a process of two threads is
     // a hundred times farther from one of a single thread than these tests allow.
-    config.optim.lr = 0.0001;
-    config.optim.start_lr = 0.0001;
+    config.optim.lr = 0.0002;
+    config.optim.start_lr = 0.0002;
+    config.optim.final_lr = 0.0002;
     config.optim.warmup_epochs = 0;
     config.train.epochs = 2;
     config.train.batch_size = 10;
