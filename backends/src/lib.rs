@@ -32,7 +32,8 @@
 //! # Many processes
 //!
 //! [`Rendezvous::from_env`] tells a process that torchrun, Slurm, LSF or `selfcls-cli launch` started which of
-//! how many it is, and where they meet.
+//! how many it is, and where they meet; [`for_rank`] which device is its own; [`join`] makes it one of them, through
+//! libtorch's process groups: Gloo between CPUs, NCCL between GPUs.
 //!
 //! # Threads
 //!

@@ -88,8 +88,19 @@ class QuietOutput {
 #endif
 };
 
-// As TORCH_CPP_LOG_LEVEL=ERROR.
+// c10d warns of every attempt to connect and of every lost connection, with a trace of its own calls; what
+// matters of it comes back as an error. While the store is opened, that is all of it; later there are
+// errors that NCCL's watchdog has no other way to tell. TORCH_CPP_LOG_LEVEL has the last word.
+void log_from(int level) {
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = level;
+}
 constexpr int kErrors = 2;
+constexpr int kNothing = 4;
+
+struct LogErrorsLater {
+  LogErrorsLater() { log_from(kNothing); }
+  ~LogErrorsLater() { log_from(kErrors); }
+};
 
 void finish(const c10::intrusive_ptr<c10d::Work> &work) { work->wait(); }
 
@@ -119,9 +130,7 @@ bool selfcls_c10d_has_nccl() {
 char *selfcls_store_open(const char *host, uint16_t port, bool server, uint64_t timeout,
                          const char *prefix, selfcls_store **out) {
   return guarded([&] {
-    // c10d warns of every attempt to connect and of every lost connection, with a trace of its own calls;
-    // what matters of it comes back as an error.
-    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = kErrors;
+    const LogErrorsLater quiet;
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = server;
