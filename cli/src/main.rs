@@ -8,6 +8,7 @@ mod commands;
 mod config_args;
 mod error;
 mod output;
+mod preprocess_args;
 mod progress;
 mod subject;
 

@@ -6,6 +6,7 @@ use super::train::train_in;
 use crate::args::{BackendArgs, EngineArgs};
 use crate::error::{CliError, Result};
 use crate::output;
+use crate::preprocess_args::PreprocessArgs;
 use crate::progress::Progress;
 use crate::subject::{Subject, device};
 use clap::Args;
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
             head: HeadChoice::One(0),
             backend,
             engine,
+            preprocess: PreprocessArgs::default(),
         },
         progress,
     )?;

@@ -3,6 +3,7 @@
 use crate::args::{BackendArgs, EngineArgs};
 use crate::error::{CliError, Result};
 use crate::output;
+use crate::preprocess_args::PreprocessArgs;
 use crate::progress::Progress;
 use crate::subject::{device, load, model};
 use clap::Args;
@@ -31,6 +32,8 @@ pub(crate) struct ExportArgs {
     pub(crate) backend: BackendArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) preprocess: PreprocessArgs,
 }
 
 /// One classifier, or all.
@@ -80,7 +83,7 @@ pub(crate) struct Exported {
 
 /// Makes the file, runs it beside the trained model on images, and writes it only if they agree.
 pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> {
-    let (manifest, weights) = load(&args.model)?;
+    let (manifest, weights) = load(&args.model, &args.preprocess, progress)?;
     progress.note(&format!("exporting {}", args.model.display()));
     let config = &manifest.config;
     if config.model.heads.is_empty() {

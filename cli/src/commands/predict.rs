@@ -186,7 +186,7 @@ fn append_json(text: &mut String, answer: &Answer<'_>) -> Result<()> {
 }
 
 /// A CSV field, quoted where RFC 4180 asks for it.
-fn csv_field(text: &str) -> Cow<'_, str> {
+pub(crate) fn csv_field(text: &str) -> Cow<'_, str> {
     if text.contains(['"', ',', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\"")).into()
     } else {

@@ -10,7 +10,7 @@ use clap::Args;
 use selfcls_core::Config;
 use selfcls_core::data::{self, Source};
 use selfcls_core::runtime::Runtime;
-use selfcls_core::train::{self, Event, Outcome};
+use selfcls_core::train::{self, Event, MonitorEvent, Outcome};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ pub(crate) fn train_in(
 }
 
 /// True once the user or the system has asked the process to end. A second request ends it at once.
-fn stop_flag() -> &'static AtomicBool {
+pub(crate) fn stop_flag() -> &'static AtomicBool {
     static STOP: AtomicBool = AtomicBool::new(false);
     // A handler that is set already, by an earlier training in this process, does the same.
     let _ = ctrlc::set_handler(|| {
@@ -171,6 +171,7 @@ impl Report {
                     stage.finish(&format!("done, loss {:.4}", epoch.loss));
                 }
             }
+            Event::Monitor(monitor) => self.note(&monitor_line(monitor)),
             Event::Checkpoint(_) => {}
         }
     }
@@ -184,4 +185,36 @@ impl Report {
         // The log is a convenience: a full disk shows itself at the next checkpoint, with an error.
         let _ = file.and_then(|mut file| writeln!(file, "{line}"));
     }
+}
+
+/// What the monitor found, in one line; of several heads the first and the one with the highest NMI.
+fn monitor_line(monitor: &MonitorEvent) -> String {
+    let mut parts = Vec::new();
+    let nmi = |place: &usize| monitor.heads[*place].nmi.unwrap_or_default();
+    let best = (0..monitor.heads.len()).max_by(|a, b| nmi(a).total_cmp(&nmi(b)).then(b.cmp(a)));
+    let mut shown = vec![0];
+    shown.extend(best.filter(|&best| best > 0));
+    for head in shown.iter().filter_map(|&place| monitor.heads.get(place)) {
+        let mut part = format!("head {}", head.head);
+        if let (Some(nmi), Some(acc)) = (head.nmi, head.acc) {
+            part.push_str(&format!(
+                " NMI {:.1} % ACC {:.1} %",
+                100.0 * nmi,
+                100.0 * acc
+            ));
+        }
+        let (used, clusters) = (head.used, head.clusters);
+        parts.push(format!("{part} ({used} of {clusters} clusters used)"));
+    }
+    if let Some(knn) = monitor.knn {
+        parts.push(format!("nearest neighbours right {:.1} %", 100.0 * knn));
+    }
+    if let Some(agreement) = monitor.agreement {
+        parts.push(format!("heads agree by NMI {:.1} %", 100.0 * agreement));
+    }
+    let parts = parts.join(", ");
+    format!(
+        "  on {} images: {parts}, {:.1} s",
+        monitor.samples, monitor.seconds
+    )
 }

@@ -221,3 +221,17 @@ section! {
         batch_size: usize = 256,
     }
 }
+
+section! {
+    /// What is measured after epochs: NMI, AMI, ARI and ACC of each head and k-NN accuracy where labels exist, usage and agreement of the heads in any case. It changes nothing of the training, and costs a forward pass of its images: by default, a thousand images after each epoch, about 1 % of the time of an epoch over 10,000 with two global and six local views.
+    "monitor" => MonitorConfig {
+        /// Measure after every N epochs; 0 never. Default 1.
+        every_epochs: usize = 1,
+        /// Images to measure on, written as `data.source`; those that the training does not see show more. Default "" (images of the training set, as evaluation sees them).
+        data: String = String::new(),
+        /// Measure on so many of them, drawn by train.seed, or on all if there are fewer. Default 1000.
+        samples: usize = 1000,
+        /// Neighbours of the k-NN accuracy, among the same images; 0 leaves it out. Default 20 (authors' choice in training).
+        knn: usize = 20,
+    }
+}

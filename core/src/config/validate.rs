@@ -19,6 +19,7 @@ impl Config {
         self.check_optim(&mut problems);
         self.check_train(&mut problems);
         self.check_eval(&mut problems);
+        self.check_monitor(&mut problems);
         problems.finish()
     }
 
@@ -340,6 +341,16 @@ impl Config {
         });
         problems.when(self.eval.batch_size == 0, || {
             "eval.batch_size = 0 must be at least 1".into()
+        });
+    }
+
+    fn check_monitor(&self, problems: &mut Problems) {
+        let m = &self.monitor;
+        problems.when(m.every_epochs > 0 && m.samples < 2, || {
+            format!(
+                "monitor.samples = {} must be at least 2; set monitor.every_epochs to 0 to measure nothing",
+                m.samples
+            )
         });
     }
 }

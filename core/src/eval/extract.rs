@@ -14,6 +14,12 @@ pub trait Network {
     /// # Errors
     /// If the engine fails.
     fn forward(&mut self, images: Vec<f32>, count: usize) -> Result<Forward>;
+
+    /// [`digest`](crate::weights::digest) of the weights as they are now, where they could change; none of a network that
+    /// cannot.
+    fn weights_digest(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a network says of a batch.

@@ -2,8 +2,9 @@
 
 use super::extract::{Forward, Network};
 use crate::Result;
-use crate::model::{Context, SelfClassifier, to_array, with_weight_layout};
+use crate::model::{Context, SelfClassifier, state_dict, to_array, with_weight_layout};
 use crate::runtime::Runtime;
+use crate::weights::digest;
 use burn::tensor::{Tensor, TensorData};
 
 /// Which features a network gives.
@@ -54,5 +55,9 @@ impl Network for ModelNetwork {
                 .collect(),
             features: to_array(kept).data,
         })
+    }
+
+    fn weights_digest(&self) -> Option<String> {
+        Some(digest(&state_dict(&self.model)))
     }
 }

@@ -112,6 +112,22 @@ impl Selection {
         Ok(Self { source, indices })
     }
 
+    /// A random sample of `count` images, or all if there are fewer; the same for the same seed.
+    pub fn sample(source: Arc<dyn Source>, count: usize, seed: u64) -> Self {
+        let mut indices: Vec<usize> = (0..source.len()).collect();
+        if count < indices.len() {
+            stream(seed, Purpose::Evaluation, [0, 3, 0]).shuffle(&mut indices);
+            indices.truncate(count);
+            indices.sort_unstable();
+        }
+        Self { source, indices }
+    }
+
+    /// The numbers of the images in the whole source, rising.
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
     fn where_(source: Arc<dyn Source>, mut wanted: impl FnMut(&dyn Source, usize) -> bool) -> Self {
         let all = 0..source.len();
         let indices = all.filter(|&index| wanted(&*source, index)).collect();

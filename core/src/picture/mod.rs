@@ -5,15 +5,27 @@ mod charts;
 mod figure;
 mod font;
 mod grid;
+mod lines;
+mod palette;
+mod scatter;
 
 pub use charts::{confusion_matrix, size_chart};
 pub use figure::{Anchor, Figure};
 pub use grid::{ClusterRow, GridStyle, Majority, cluster_grid};
+pub use lines::{Curve, LineChart};
+pub use palette::colour;
+pub use scatter::scatter;
 
 use crate::pixels::Rgb8;
 use crate::{Error, Result, atomic};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::path::Path;
+
+/// The colours of charts: background, text, less important text, and the lines behind what is shown.
+const PAPER: [u8; 3] = [250, 250, 248];
+const INK: [u8; 3] = [30, 30, 34];
+const FAINT: [u8; 3] = [110, 110, 116];
+const GRID: [u8; 3] = [222, 222, 218];
 
 /// The largest picture drawn, in pixels; a PNG viewer would choke on more.
 const MAX_PIXELS: usize = 1 << 28;

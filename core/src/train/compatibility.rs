@@ -11,7 +11,7 @@ const FREE: [&str; 4] = [
     "data.cache_mib",
     "train.log_every",
 ];
-const FREE_SECTIONS: [&str; 2] = ["checkpoint", "eval"];
+const FREE_SECTIONS: [&str; 3] = ["checkpoint", "eval", "monitor"];
 
 /// Refuses to continue `run`, begun with `before`, under `now` where that would change its course.
 pub(super) fn check(run: &Path, before: &Config, now: &Config) -> Result<()> {

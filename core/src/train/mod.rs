@@ -25,12 +25,13 @@
 
 mod compatibility;
 mod event;
+mod monitor;
 mod records;
 mod run;
 mod step;
 mod trainer;
 
-pub use event::{EpochEvent, Event, StepEvent};
+pub use event::{EpochEvent, Event, HeadMeasures, MonitorEvent, StepEvent};
 pub use run::{Outcome, run};
 pub use step::{Batch, Learner, StepOutput};
 pub use trainer::Trainer;

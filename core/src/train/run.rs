@@ -2,6 +2,7 @@
 
 use super::compatibility;
 use super::event::Event;
+use super::monitor::Monitor;
 use super::records::Records;
 use super::trainer::Trainer;
 use crate::checkpoint::{self, Position, RunLock};
@@ -46,6 +47,7 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     refuse_foreign(dir)?;
+    let monitor = Monitor::new(&config, &source, &runtime)?;
     let mut trainer = Trainer::new(config.clone(), source, runtime)?;
     let _lock = RunLock::acquire(dir)?;
     let mut newest = checkpoint::list(dir)?.pop();
@@ -72,6 +74,18 @@ pub fn run(
         let flow = trainer.epoch(&mut settle, &mut |trainer, event| {
             records.record(event)?;
             listen(event);
+            // Before the checkpoint: what a checkpoint's journal lacks is made again, and nothing else.
+            if let (Event::Epoch(epoch), Some(monitor)) = (event, &monitor)
+                && monitor.is_due(epoch)
+            {
+                let measured = match monitor.measure(trainer.model(), epoch) {
+                    Ok(measured) => Event::Monitor(measured),
+                    // Days of training shall not end for a look at them.
+                    Err(error) => Event::Warning(format!("the monitor failed: {error}")),
+                };
+                records.record(&measured)?;
+                listen(&measured);
+            }
             let position = trainer.position();
             let stop = asked();
             let due = match event {

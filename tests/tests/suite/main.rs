@@ -13,6 +13,7 @@ mod classifier;
 mod devices;
 mod fixture;
 mod head;
+mod linear;
 mod loss;
 mod model;
 mod optimizer;
@@ -48,6 +49,9 @@ on_backends! {
         model::tiny_resnet50_in_evaluation,
         backbones::grouped_convolution,
         head::every_form,
+        linear::three_epochs,
+        linear::fine_tuning,
+        linear::separable_features,
         vit::positions_at_other_sizes,
         vit::small_images_in_evaluation,
         vit::drop_path_repeats_itself,

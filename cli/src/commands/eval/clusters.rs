@@ -2,7 +2,7 @@
 
 use super::draw_classes;
 use super::table::{Table, fraction};
-use super::target::{EvalTarget, FEATURES, FeatureChoice, Head, Needs, heads};
+use super::target::{EvalTarget, FEATURES, Head, Needs, heads};
 use crate::commands::export::HeadChoice;
 use crate::commands::metrics::ClusterSummary;
 use crate::error::Result;
@@ -98,7 +98,7 @@ pub(super) fn run(args: &ClustersArgs, progress: Progress) -> Result<()> {
         .map(SuperclassMap::read)
         .transpose()?;
     let hierarchy = args.hierarchy.as_deref().map(Hierarchy::read).transpose()?;
-    let mut subject = target.open(FeatureChoice::Backbone, Progress::Quiet)?;
+    let mut subject = target.open_for_classes(progress)?;
     let heads = heads(&subject, args.head)?;
     let source = target.labelled()?;
     let groupings = match &hierarchy {

@@ -2,8 +2,10 @@
 
 mod clusters;
 mod compare;
+mod embed;
 mod kmeans;
 mod knn;
+mod linear;
 mod table;
 mod target;
 mod usage;
@@ -29,8 +31,10 @@ pub(crate) struct EvalArgs {
 pub(crate) enum Measure {
     Clusters(Box<clusters::ClustersArgs>),
     Knn(Box<knn::KnnArgs>),
+    Linear(Box<linear::LinearArgs>),
     Kmeans(Box<kmeans::KMeansArgs>),
     Usage(Box<usage::UsageArgs>),
+    Embed(Box<embed::EmbedArgs>),
     Compare(Box<compare::CompareArgs>),
 }
 
@@ -38,8 +42,10 @@ pub(crate) fn run(args: &EvalArgs, progress: Progress) -> Result<()> {
     match &args.measure {
         Measure::Clusters(args) => clusters::run(args, progress),
         Measure::Knn(args) => knn::run(args, progress),
+        Measure::Linear(args) => linear::run(args, progress),
         Measure::Kmeans(args) => kmeans::run(args, progress),
         Measure::Usage(args) => usage::run(args, progress),
+        Measure::Embed(args) => embed::run(args, progress),
         Measure::Compare(args) => compare::run(args, progress),
     }
 }

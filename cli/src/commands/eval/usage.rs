@@ -6,13 +6,13 @@ use crate::commands::export::HeadChoice;
 use crate::error::Result;
 use crate::progress::Progress;
 use clap::Args;
-use selfcls_core::eval::{Advice, Gallery, HeadUsage, Pick, advise, agreement};
+use selfcls_core::eval::{Advice, Gallery, HeadUsage, Pick, Selection, advise, agreement};
 use selfcls_core::metrics::knn::UnitEmbeddings;
 use selfcls_core::picture::{GridStyle, cluster_grid, size_chart, write_png};
-use selfcls_core::random::{Draw, Purpose, stream};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Look at the discovered classes without labels: how they are used, how far apart they are, which are alike, and which
 /// head to take
@@ -83,11 +83,9 @@ pub(super) fn run(args: &UsageArgs, progress: Progress) -> Result<()> {
     let keep = target.keep(&subject, &*source, FEATURES, Needs::Features)?;
     let extracted = subject.extract(&source, "features", keep, progress)?;
 
-    let mut sample: Vec<usize> = (0..source.len()).collect();
-    stream(args.seed, Purpose::Evaluation, [0, 3, 0]).shuffle(&mut sample);
-    sample.truncate(args.sample.get());
-    sample.sort_unstable();
-    let features = extracted.features.gather(&sample)?;
+    let sample = Selection::sample(Arc::clone(&source), args.sample.get(), args.seed);
+    let sample = sample.indices();
+    let features = extracted.features.gather(sample)?;
     let embeddings = UnitEmbeddings::new(features, extracted.features.width())?;
     let mut usages = Vec::new();
     let mut assignments = Vec::new();
@@ -101,7 +99,7 @@ pub(super) fn run(args: &UsageArgs, progress: Progress) -> Result<()> {
             assigned,
             sure,
             head.classes,
-            &sample,
+            sample,
             &embeddings,
         )?);
         assignments.push(assigned.clone());

@@ -40,6 +40,7 @@ const IMPOSSIBLE: &[(&str, Edit)] = &[
     ("loss.eps", |c| c.loss.eps = 0.0),
     ("queue.length = 255 cannot hold", |c| c.queue.length = 255),
     ("optim.lr", |c| c.optim.lr = f64::INFINITY),
+    ("monitor.samples", |c| c.monitor.samples = 1),
     ("optim.start_lr", |c| c.optim.start_lr = -0.1),
     ("optim.final_lr", |c| c.optim.final_lr = f64::NAN),
     ("optim.weight_decay", |c| c.optim.weight_decay = -1.0),
