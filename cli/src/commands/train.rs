@@ -116,6 +116,8 @@ struct Report {
     log: PathBuf,
     steps: usize,
     epochs: usize,
+    /// The loss of the last epoch, once it is over.
+    last: Option<f64>,
 }
 
 impl Report {
@@ -126,6 +128,7 @@ impl Report {
             log: out.join("log.txt"),
             steps: 0,
             epochs: 0,
+            last: None,
         }
     }
 
@@ -165,14 +168,17 @@ impl Report {
                     "epoch {}: loss {:.4}, lr {:.2e}{neighbours}, {} classes in use in the last batch, {:.1} s ({:.0} images/s)",
                     epoch.epoch, epoch.loss, epoch.lr, epoch.used_classes, epoch.seconds, epoch.images_per_second
                 ));
-                if epoch.step == self.steps
-                    && let Some(stage) = self.stage.take()
-                {
-                    stage.finish(&format!("done, loss {:.4}", epoch.loss));
-                }
+                self.last = (epoch.step == self.steps).then_some(epoch.loss);
             }
             Event::Monitor(monitor) => self.note(&monitor_line(monitor)),
-            Event::Checkpoint(_) => {}
+            Event::Checkpoint(_) => {
+                // What the monitor found after the last epoch comes before.
+                if let Some(loss) = self.last.take()
+                    && let Some(stage) = self.stage.take()
+                {
+                    stage.finish(&format!("done, loss {loss:.4}"));
+                }
+            }
         }
     }
 

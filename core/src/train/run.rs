@@ -47,8 +47,8 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     refuse_foreign(dir)?;
+    let mut trainer = Trainer::new(config.clone(), Arc::clone(&source), runtime.clone())?;
     let monitor = Monitor::new(&config, &source, &runtime)?;
-    let mut trainer = Trainer::new(config.clone(), source, runtime)?;
     let _lock = RunLock::acquire(dir)?;
     let mut newest = checkpoint::list(dir)?.pop();
     if let Some(path) = &newest {
