@@ -40,8 +40,6 @@ pub struct FeatureMap {
     pub points: Vec<[f64; 2]>,
     /// The perplexity that was possible.
     pub perplexity: f64,
-    /// Kullback-Leibler divergence that is left, in nats: the lower, the better neighbours were kept together.
-    pub divergence: f64,
 }
 
 /// Accuracy of the approximation: a cell of the tree stands for its points where it is smaller than this part of its
@@ -100,7 +98,7 @@ impl MapConfig {
             .num_threads(1)
             .build()
             .map_err(|error| Error::Invalid(format!("cannot start a thread: {error}")))?;
-        let (values, divergence) = pool.install(|| {
+        let values = pool.install(|| {
             let mut tsne = tSNE::<f64, usize, 2>::new(&numbers);
             tsne.perplexity(perplexity)
                 .epochs(self.iterations)
@@ -109,7 +107,7 @@ impl MapConfig {
                 .spectral_init()
                 .epoch_callback(|epoch, _| progress(epoch + 1))
                 .barnes_hut_with_neighbors(THETA, &neighbours);
-            (tsne.embedding(), tsne.kl_divergence())
+            tsne.embedding()
         });
         if values.iter().any(|value| !value.is_finite()) {
             return Err(Error::Invalid(
@@ -120,7 +118,6 @@ impl MapConfig {
         Ok(FeatureMap {
             points: points.to_vec(),
             perplexity,
-            divergence: divergence.unwrap_or(f64::NAN),
         })
     }
 }
@@ -166,11 +163,6 @@ mod tests {
         let found = map(&embeddings);
         assert_eq!(found, map(&embeddings));
         assert_eq!((found.points.len(), found.perplexity), (120, 30.0));
-        assert!(
-            found.divergence > 0.0 && found.divergence < 1.0,
-            "{}",
-            found.divergence
-        );
         // The nearest point in the map is of the same cloud.
         let squared = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2);
         for (i, &a) in found.points.iter().enumerate() {

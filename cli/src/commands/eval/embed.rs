@@ -50,7 +50,6 @@ struct Summary {
     features: &'static str,
     perplexity: f64,
     iterations: usize,
-    divergence: f64,
     files: Vec<PathBuf>,
 }
 
@@ -79,11 +78,7 @@ pub(super) fn run(args: &EmbedArgs, progress: Progress) -> Result<()> {
     };
     let mut stage = progress.stage("t-SNE", config.iterations as u64);
     let map = config.map(&embeddings, &mut |done| stage.set(done as u64, ""))?;
-    stage.finish(&format!(
-        "{} images, divergence {:.4}",
-        sample.len(),
-        map.divergence
-    ));
+    stage.finish(&format!("{} images", sample.len()));
     let drawn = Drawn {
         source: &*source,
         extracted: &extracted,
@@ -107,7 +102,6 @@ pub(super) fn run(args: &EmbedArgs, progress: Progress) -> Result<()> {
         features: subject.features,
         perplexity: map.perplexity,
         iterations: config.iterations,
-        divergence: map.divergence,
         files,
     };
     let list: String = summary

@@ -53,13 +53,23 @@ pub(crate) struct LinearArgs {
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<usize>,
     /// Learning rate of the first epoch; it falls to 0 along a cosine. Without it 30 with sgd and 0.8 with larc (the authors')
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(crate) lr: Option<f64>,
     /// Momentum
-    #[arg(long, value_name = "X", default_value_t = 0.9)]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.9,
+        allow_negative_numbers = true
+    )]
     pub(crate) momentum: f64,
     /// Weight decay
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     pub(crate) weight_decay: f64,
     /// Of initial weights, order and crops
     #[arg(long, value_name = "N", default_value_t = 0)]
