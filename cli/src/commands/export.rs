@@ -94,6 +94,7 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
         epochs: manifest.position.epoch(),
         steps: manifest.position.step as u64,
         samples: manifest.samples,
+        source: TrainingSummary::source_name(&config.data.source),
         loss: manifest.position.epoch_loss,
     };
     let heads = match args.head {

@@ -29,6 +29,7 @@ impl Example {
             epochs: 3,
             steps: 99,
             samples: 1234,
+            source: None,
             loss: Some(1.5),
         };
         Self {
