@@ -17,6 +17,7 @@ use selfcls_core::pretrained;
 use selfcls_core::runtime::Runtime;
 use selfcls_core::weights::StateDict;
 use selfcls_export::Classifier;
+use selfcls_export::inference::BackboneOf;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -77,7 +78,8 @@ pub(crate) fn model(
 }
 
 impl Subject {
-    /// Opens what `path` names; a checkpoint's network gives `features`, an exported file embeddings. `pixels` or
+    /// Opens what `path` names; a checkpoint's network gives `features`, and so does an
+    /// exported file that has them; others give embeddings. `pixels` or
     /// `pixels:SIDE` is no file but the images themselves, as a baseline.
     pub(crate) fn open(
         path: &Path,
@@ -91,7 +93,8 @@ impl Subject {
         if let Some(side) = pixels_side(path) {
             Self::pixels(side)
         } else if onnx {
-            let mut subject = Self::exported(Classifier::open(path, &engine.options())?);
+            let classifier = Classifier::open(path, &engine.options())?;
+            let mut subject = Self::exported_with(classifier, features);
             subject.identity = file_fingerprint(path)?;
             Ok(subject)
         } else {
@@ -99,23 +102,35 @@ impl Subject {
         }
     }
 
-    /// An exported file.
+    /// An exported file, with its embeddings.
     pub(crate) fn exported(classifier: Classifier) -> Self {
+        Self::exported_with(classifier, Features::Embedding)
+    }
+
+    /// An exported file, with `features` if it gives them.
+    fn exported_with(classifier: Classifier, features: Features) -> Self {
         let metadata = classifier.metadata();
+        let backbone = match features {
+            Features::Backbone => BackboneOf::new(classifier.clone()),
+            Features::Embedding => None,
+        };
         Self {
             preprocess: metadata.preprocess.clone(),
             temperature: metadata.row_temperature,
             batch_size: 64,
-            heads: metadata
-                .heads
-                .iter()
-                .map(|head| (head.index, head.classes))
-                .collect(),
-            engine: classifier.engine().to_string(),
+            heads: classifier.heads(),
+            engine: classifier.runs_on(),
             identity: String::new(),
-            features: "head",
+            features: if backbone.is_some() {
+                "backbone"
+            } else {
+                "head"
+            },
             recipe: None,
-            network: Box::new(classifier),
+            network: match backbone {
+                Some(network) => Box::new(network),
+                None => Box::new(classifier),
+            },
         }
     }
 

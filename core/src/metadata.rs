@@ -33,7 +33,8 @@ use std::collections::BTreeMap;
 /// The newest version of the metadata keys that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 2;
 
-const FORMAT: &str = "selfcls.format";
+/// The key that tells a file with these entries from any other.
+pub const FORMAT: &str = "selfcls.format";
 const INPUT: &str = "selfcls.input";
 const WEIGHTS: &str = "selfcls.weights";
 const FEATURE_DIM: &str = "selfcls.feature_dim";

@@ -46,6 +46,9 @@ pub mod writer;
 
 pub use error::{Error, Result};
 #[cfg(feature = "inference")]
-pub use inference::{Classifier, Engine, EngineChoice, Options, Outputs, Prediction};
+pub use inference::{
+    Classifier, Decoding, Engine, EngineChoice, Options, Outputs, Picture, Prediction, Provider,
+    Stream, StreamOptions,
+};
 #[cfg(feature = "writer")]
 pub use writer::{HeadSelection, OnnxWriter};

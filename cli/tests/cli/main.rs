@@ -5,6 +5,7 @@
 mod images;
 mod killed;
 mod metrics;
+mod predict;
 mod usage;
 
 use std::path::Path;

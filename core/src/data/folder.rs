@@ -2,8 +2,9 @@
 
 use super::Source;
 use super::cache::Cache;
-use super::decode::{is_image_name, probe, read};
+use super::decode::{probe, read};
 use super::subset;
+use super::walk::Below;
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
@@ -11,7 +12,6 @@ use rayon::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use walkdir::{DirEntry, WalkDir};
 
 /// Names of folders that hold parts of a data set rather than classes.
 const SPLITS: [&str; 6] = ["train", "training", "val", "valid", "validation", "test"];
@@ -69,29 +69,6 @@ impl ImageFolder {
         folder.check_headers()?;
         folder.cache = Cache::new(folder.files.len(), config.cache_mib.saturating_mul(1 << 20));
         Ok(folder)
-    }
-
-    /// The images among `paths`: files as they are, folders with all images below them. Unlabelled.
-    ///
-    /// # Errors
-    /// If a path does not exist or a folder holds no images.
-    pub fn collect(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-        let mut all = Vec::new();
-        for path in paths {
-            if fs::metadata(path)
-                .map_err(Error::io("open", path))?
-                .is_dir()
-            {
-                let (files, _) = list(path)?;
-                if files.is_empty() {
-                    return Err(Error::Data(format!("{} holds no images", path.display())));
-                }
-                all.extend(files.iter().map(|file| path.join(file)));
-            } else {
-                all.push(path.clone());
-            }
-        }
-        Ok(all)
     }
 
     fn labelled(root: &Path, files: Vec<PathBuf>) -> Result<Self> {
@@ -238,36 +215,20 @@ impl Source for ImageFolder {
 
 /// The image files below `root`, relative to it and sorted, and the number of other files.
 fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
-    let visible = |entry: &DirEntry| {
-        entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
-    };
-    let (mut files, mut others) = (Vec::new(), 0);
-    let walk = WalkDir::new(root).follow_links(true).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(visible) {
-        let entry = match entry {
-            Ok(entry) => entry,
-            // A link back to a folder above: its images are listed already.
-            Err(error) if error.loop_ancestor().is_some() => continue,
-            Err(error) => {
-                let path = error.path().unwrap_or(root).to_path_buf();
-                return Err(Error::io("read", path)(error.into()));
-            }
-        };
-        if !entry.file_type().is_file() {
-            continue;
-        }
-        if !is_image_name(entry.path()) {
-            others += 1;
-        } else if let Ok(relative) = entry.path().strip_prefix(root) {
+    let mut below = Below::new(root);
+    let mut files = Vec::new();
+    for file in &mut below {
+        if let Ok(relative) = file?.strip_prefix(root) {
             files.push(relative.to_path_buf());
         }
     }
-    Ok((files, others))
+    Ok((files, below.others))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::is_image_name;
     use image::RgbImage;
 
     fn folder(files: &[&str]) -> tempfile::TempDir {

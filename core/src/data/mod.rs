@@ -13,9 +13,11 @@ mod idx;
 mod loader;
 mod part;
 mod prefetch;
+mod reduced;
 mod shapes;
 mod shards;
 mod subset;
+mod walk;
 
 pub use cifar::{Cifar, CifarKind};
 pub use decode::{decode, is_image_name, probe, read, read_all};
@@ -23,8 +25,10 @@ pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use loader::{EvalBatch, EvalLoader, Loader, TrainBatch};
 pub use part::Part;
+pub use reduced::read_reduced;
 pub use shapes::{SHAPES, Shapes};
 pub use shards::TarShards;
+pub use walk::{ImagesIn, images_in};
 
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;

@@ -1,14 +1,20 @@
-//! Pictures of what was found: grids of the discovered classes ([`cluster_grid`]) and charts ([`Figure`]).
+//! Pictures of what was found: grids of the discovered classes ([`cluster_grid`]), charts ([`Figure`]), and
+//! pages of thumbnails ([`GalleryPage`]).
 
 mod canvas;
 mod charts;
 mod figure;
 mod font;
+mod gallery;
 mod grid;
 
 pub use charts::{confusion_matrix, size_chart};
 pub use figure::{Anchor, Figure};
+pub use gallery::{GalleryPage, Shown};
 pub use grid::{ClusterRow, GridStyle, Majority, cluster_grid};
+
+#[cfg(feature = "train")]
+pub(crate) use gallery::escaped;
 
 use crate::pixels::Rgb8;
 use crate::{Error, Result, atomic};

@@ -3,6 +3,7 @@
 // Each test binary uses a part of it.
 #![allow(dead_code, clippy::print_stdout)]
 
+pub(crate) mod answers;
 pub(crate) mod model;
 pub(crate) mod protobuf;
 pub(crate) mod reference;

@@ -3,6 +3,7 @@
 use super::Row;
 use super::chart::{Chart, Curve};
 use crate::config::Config;
+use crate::picture::escaped;
 use crate::train::event::{EpochEvent, StepEvent};
 use crate::{Result, atomic};
 use plotters::style::RGBColor;
@@ -177,14 +178,6 @@ fn table(epochs: &[&EpochEvent]) -> String {
         );
     }
     table + "</tbody></table></div>\n"
-}
-
-/// Text as HTML.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
