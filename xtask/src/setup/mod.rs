@@ -1,6 +1,7 @@
 //! What tests need beyond Rust crates: libtorch, ONNX Runtime, a graphics driver.
 
 mod apt;
+mod browser;
 mod cargo_deny;
 mod folder;
 mod libtorch;
@@ -18,22 +19,33 @@ use crate::workspace::Workspace;
 
 pub(crate) use cargo_deny::set_up as cargo_deny;
 
+/// Where tests find the parts of [`Component::Browser`].
+const PLAYWRIGHT: &str = "SELFCLS_PLAYWRIGHT";
+const CHROMIUM: &str = "SELFCLS_CHROMIUM";
+
 /// One thing to set up.
 #[derive(Clone, Copy)]
 pub(crate) enum Component {
     Libtorch,
     OnnxRuntime,
     Vulkan,
+    Browser,
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 3] = [Self::Libtorch, Self::OnnxRuntime, Self::Vulkan];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Libtorch,
+        Self::OnnxRuntime,
+        Self::Vulkan,
+        Self::Browser,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Libtorch => "libtorch",
             Self::OnnxRuntime => "onnxruntime",
             Self::Vulkan => "vulkan",
+            Self::Browser => "browser",
         }
     }
 
@@ -43,6 +55,7 @@ impl Component {
             Self::Libtorch => "tch",
             Self::OnnxRuntime => "ONNX Runtime",
             Self::Vulkan => "wgpu",
+            Self::Browser => "the page in examples/web",
         }
     }
 
@@ -67,6 +80,14 @@ impl Component {
                 ))
             }
             Self::Vulkan => vulkan::set_up(),
+            Self::Browser => {
+                let (driver, browser) = (browser::playwright(folder)?, browser::chromium()?);
+                Ok(format!(
+                    "ready; `export {PLAYWRIGHT}={} {CHROMIUM}={}`",
+                    driver.display(),
+                    browser.display()
+                ))
+            }
         }
     }
 }
@@ -125,6 +146,17 @@ impl Ready {
                 let message = vulkan::set_up()?;
                 self.backends.push("wgpu");
                 Ok(message)
+            }
+            Component::Browser => {
+                let driver = match named(PLAYWRIGHT) {
+                    Some(message) => message,
+                    None => self.provide(PLAYWRIGHT, browser::playwright(folder)?),
+                };
+                let browser = match named(CHROMIUM) {
+                    Some(message) => message,
+                    None => self.provide(CHROMIUM, browser::chromium()?),
+                };
+                Ok(format!("{browser}, driven by {driver}"))
             }
         }
     }
