@@ -9,6 +9,7 @@ mod library;
 mod network;
 mod outputs;
 mod prediction;
+pub mod raw;
 mod sessions;
 mod shapes;
 mod token_shapes;
