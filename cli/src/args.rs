@@ -3,7 +3,7 @@
 use crate::commands::{
     completions::CompletionsArgs, convert::ConvertArgs, demo::DemoArgs, eval::EvalArgs,
     export::ExportArgs, metrics::MetricsArgs, predict::PredictArgs, presets::PresetsArgs,
-    train::TrainArgs,
+    run_onnx::RunOnnxArgs, train::TrainArgs,
 };
 use clap::{Args, Parser, Subcommand};
 use selfcls_export::{EngineChoice, Options};
@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Devices,
     Presets(PresetsArgs),
     Completions(CompletionsArgs),
+    RunOnnx(RunOnnxArgs),
 }
 
 /// Where tensors are computed.

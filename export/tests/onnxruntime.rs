@@ -122,3 +122,26 @@ fn a_provider_that_cannot_be_had_is_an_error() {
         }
     });
 }
+
+#[test]
+fn takes_bytes() {
+    with_library("takes_bytes", support::inputs::takes_bytes);
+}
+
+#[test]
+fn takes_every_form() {
+    with_library("takes_every_form", support::inputs::takes_every_form);
+}
+
+#[test]
+fn gives_what_there_is() {
+    with_library("gives_what_there_is", support::inputs::gives_what_there_is);
+}
+
+#[test]
+fn reads_external_weights() {
+    with_library(
+        "reads_external_weights",
+        support::inputs::reads_external_weights,
+    );
+}

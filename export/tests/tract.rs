@@ -87,3 +87,23 @@ fn has_no_execution_providers() {
     assert!(message.contains("CUDA device 0 was asked for"), "{message}");
     assert!(message.contains("ORT_DYLIB_PATH"), "{message}");
 }
+
+#[test]
+fn takes_bytes() {
+    support::inputs::takes_bytes(&TRACT);
+}
+
+#[test]
+fn takes_every_form() {
+    support::inputs::takes_every_form(&TRACT);
+}
+
+#[test]
+fn gives_what_there_is() {
+    support::inputs::gives_what_there_is(&TRACT);
+}
+
+#[test]
+fn reads_external_weights() {
+    support::inputs::reads_external_weights(&TRACT);
+}

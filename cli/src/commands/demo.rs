@@ -1,7 +1,7 @@
 //! `demo`: the whole line on a built-in data set.
 
 use super::eval::draw_classes;
-use super::export::{ExportArgs, HeadChoice, export};
+use super::export::{ExportArgs, FileArgs, export};
 use super::train::train_in;
 use crate::args::{BackendArgs, EngineArgs};
 use crate::error::{CliError, Result};
@@ -14,6 +14,7 @@ use selfcls_core::config::{Layers, presets};
 use selfcls_core::data;
 use selfcls_core::eval::Keep;
 use selfcls_core::metrics::ClusterReport;
+use selfcls_export::Classifier;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -67,18 +68,21 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
         &ExportArgs {
             model: outcome.checkpoint,
             out: model.clone(),
-            head: HeadChoice::One(0),
+            file: FileArgs::plain(0),
+            verify_images: None,
+            json: false,
             backend,
-            engine,
+            engine: engine.clone(),
         },
         progress,
     )?;
-    let engine = exported.classifier.engine().to_string();
+    let classifier = Classifier::open(&model, &engine.options())?;
+    let engine = classifier.engine().to_string();
 
     let fresh = data::open(NEW_SOURCE, &config.data)?;
     let mut answers = Vec::new();
     for index in 0..fresh.len() {
-        let prediction = exported.classifier.classify(&*fresh.image(index)?)?;
+        let prediction = classifier.classify(&*fresh.image(index)?)?;
         let truth = fresh
             .label(index)
             .map_or("?", |label| &fresh.classes()[label]);
@@ -91,7 +95,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
 
     // The file is measured, not the model it came from: it is what gets deployed.
     let test = data::open(TEST_SOURCE, &config.data)?;
-    let mut subject = Subject::exported(exported.classifier);
+    let mut subject = Subject::exported(classifier);
     let extracted = subject.extract(&test, "evaluating", Keep::Nothing, progress)?;
     let labels = extracted.labels.as_deref().unwrap_or_default();
     let report = ClusterReport::new(labels, &extracted.assignments[0])?;
@@ -101,7 +105,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     let summary = Summary {
         nmi: report.nmi,
         acc: report.acc,
-        onnx_max_diff: exported.difference,
+        onnx_max_diff: exported.difference(),
         seconds: began.elapsed().as_secs_f64(),
         engine,
     };

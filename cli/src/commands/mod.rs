@@ -9,6 +9,7 @@ pub(crate) mod export;
 pub(crate) mod metrics;
 pub(crate) mod predict;
 pub(crate) mod presets;
+pub(crate) mod run_onnx;
 pub(crate) mod train;
 
 use crate::args::{Cli, Command};
@@ -29,5 +30,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Devices => devices::run(),
         Command::Presets(args) => presets::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::RunOnnx(args) => run_onnx::run(args),
     }
 }

@@ -25,6 +25,17 @@ pub struct Forward {
     pub features: Vec<f32>,
 }
 
+/// Everything that a classifier computes of a batch, row-major with one row per image.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Trace {
+    /// The backbone's output, `[count, feature_dim]`.
+    pub features: Vec<f32>,
+    /// The unit embedding, `[count, dim]`.
+    pub embedding: Vec<f32>,
+    /// Logits of each of the model's heads, `[count, classes]`.
+    pub logits: Vec<Vec<f32>>,
+}
+
 /// What a network says of a whole data set, in the order of the source.
 #[derive(Debug, Default)]
 pub struct Extracted {

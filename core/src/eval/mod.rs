@@ -16,7 +16,7 @@ mod pixels;
 mod selection;
 mod usage;
 
-pub use extract::{Extracted, Extractor, Forward, Keep, Network};
+pub use extract::{Extracted, Extractor, Forward, Keep, Network, Trace};
 pub use gallery::{Gallery, Pick};
 #[cfg(feature = "train")]
 pub use network::{Features, ModelNetwork};

@@ -112,6 +112,13 @@ impl Classifier {
             preprocess: metadata.preprocess.clone(),
         };
         let selected = engine::select(&options.engine)?;
+        if input.kind == InputKind::Any && selected.engine == Engine::Tract {
+            return Err(refuse(format!(
+                "it resizes images itself, which {} cannot; export the model with float or uint8 input, or {}",
+                selected.engine,
+                super::library::remedy()
+            )));
+        }
         if origin == Origin::Foreign && selected.engine == Engine::Tract {
             let example = Rgb8::new(1, 1, vec![127; 3])?;
             let example = input.stack(&example);

@@ -20,6 +20,7 @@ mod pixel_shapes;
 mod pixels;
 mod prediction;
 mod provider;
+pub mod raw;
 mod sessions;
 mod shapes;
 mod stream;

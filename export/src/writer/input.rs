@@ -1,0 +1,141 @@
+//! From what `image` takes to the normalised planes that the backbone wants: whatever part of the
+//! preprocessing the file does itself.
+
+use super::graph::{Axis, Border, Value};
+use super::layers::Emitter;
+use super::proto::{AttributeProto, DOUBLE, FLOAT, INT64, UINT8};
+use crate::names;
+use selfcls_core::config::Interpolation;
+use selfcls_core::metadata::InputKind;
+use selfcls_core::preprocess::Preprocess;
+
+/// The name of the value that the backbone reads, where the file makes it.
+pub(super) const PREPARED: &str = "input";
+
+/// The file's input. `free` is whether images may be of other sizes than `crop`.
+pub(super) fn border(kind: InputKind, batch: Axis, crop: usize, free: bool) -> Border {
+    let [height, width] = if free || kind == InputKind::Any {
+        [Axis::Free("height"), Axis::Free("width")]
+    } else {
+        [Axis::Of(crop); 2]
+    };
+    let (kind, axes) = match kind {
+        InputKind::Float => (FLOAT, vec![batch, Axis::Of(3), height, width]),
+        InputKind::Uint8 | InputKind::Any => (UINT8, vec![batch, height, width, Axis::Of(3)]),
+    };
+    Border {
+        name: names::IMAGE.to_owned(),
+        kind,
+        axes,
+    }
+}
+
+/// `image` to what the backbone reads, `f32 [batch, 3, height, width]`.
+pub(super) fn emit(e: &mut Emitter<'_>, kind: InputKind, preprocess: &Preprocess) -> Value {
+    let image = Value::named(names::IMAGE);
+    match kind {
+        InputKind::Float => image,
+        InputKind::Uint8 => {
+            let planes = planes(e, &image);
+            normalised(e, preprocess, &planes)
+        }
+        InputKind::Any => {
+            let planes = planes(e, &image);
+            let sides = resized_sides(e, preprocess.resize, &image);
+            let resized = resize(e, preprocess.interpolation, &planes, &sides);
+            let cropped = crop(e, preprocess.crop, &resized, &sides);
+            normalised(e, preprocess, &cropped)
+        }
+    }
+}
+
+/// `[batch, height, width, 3]` to `[batch, 3, height, width]`, still bytes.
+fn planes(e: &mut Emitter<'_>, image: &Value) -> Value {
+    let order = vec![AttributeProto::ints("perm", [0, 3, 1, 2])];
+    e.graph.node("Transpose", "input.planes", &[image], order)
+}
+
+/// Bytes to `(byte / 255 - mean) / std`, in the form in which [`Preprocess::apply`] computes it.
+fn normalised(e: &mut Emitter<'_>, preprocess: &Preprocess, bytes: &Value) -> Value {
+    let x = e.graph.cast("input.float", FLOAT, bytes);
+    let channels = || preprocess.mean.iter().zip(&preprocess.std);
+    let scale: Vec<f32> = channels().map(|(_, std)| (255.0 * std).recip()).collect();
+    let offset: Vec<f32> = channels().map(|(mean, std)| -mean / std).collect();
+    let shape = [1, 3, 1, 1];
+    let scale = e.graph.initializer("input.scale", &shape, &scale);
+    let offset = e.graph.initializer("input.offset", &shape, &offset);
+    let x = e
+        .graph
+        .node("Mul", "input.scaled", &[&x, &scale], Vec::new());
+    e.graph.node("Add", PREPARED, &[&x, &offset], Vec::new())
+}
+
+/// Height and width with the short side `short`, as [`Preprocess::apply`] has them: in 64 bits, rounded
+/// to the nearest pixel, halves to even.
+fn resized_sides(e: &mut Emitter<'_>, short: usize, image: &Value) -> Value {
+    let between = vec![
+        AttributeProto::int("start", 1),
+        AttributeProto::int("end", 3),
+    ];
+    let sides = e.graph.node("Shape", "input.sides", &[image], between);
+    let sides = e.graph.cast("input.sides.double", DOUBLE, &sides);
+    let keep = vec![AttributeProto::int("keepdims", 1)];
+    let own_short = e
+        .graph
+        .node("ReduceMin", "input.short_side", &[&sides], keep);
+    let bytes = (short as f64).to_le_bytes().to_vec();
+    let short = e.graph.store("input.resize", DOUBLE, vec![1], bytes);
+    let factor = e
+        .graph
+        .node("Div", "input.factor", &[&short, &own_short], Vec::new());
+    let scaled = e
+        .graph
+        .node("Mul", "input.scaled_sides", &[&sides, &factor], Vec::new());
+    let rounded = e
+        .graph
+        .node("Round", "input.rounded_sides", &[&scaled], Vec::new());
+    e.graph.cast("input.resized_sides", INT64, &rounded)
+}
+
+/// Pillow's resize, antialiased: pixels beyond the border have no part in it, and the cubic is Keys' with -0.5.
+fn resize(e: &mut Emitter<'_>, filter: Interpolation, planes: &Value, sides: &Value) -> Value {
+    let mut attributes = vec![
+        AttributeProto::int("antialias", 1),
+        AttributeProto::ints("axes", [2, 3]),
+        AttributeProto::text("coordinate_transformation_mode", "half_pixel"),
+        AttributeProto::int("exclude_outside", 1),
+    ];
+    match filter {
+        Interpolation::Bilinear => attributes.push(AttributeProto::text("mode", "linear")),
+        Interpolation::Bicubic => {
+            attributes.insert(3, AttributeProto::float("cubic_coeff_a", -0.5));
+            attributes.push(AttributeProto::text("mode", "cubic"));
+        }
+    }
+    let none = Value::absent();
+    let inputs = [planes, &none, &none, sides];
+    e.graph.node("Resize", "input.resized", &inputs, attributes)
+}
+
+/// The square of `side` pixels in the middle, its margin above and to the left rounded down.
+fn crop(e: &mut Emitter<'_>, side: usize, planes: &Value, sides: &Value) -> Value {
+    let length = e.graph.integers("input.crop", &[side as i64]);
+    let margin = e
+        .graph
+        .node("Sub", "input.margin", &[sides, &length], Vec::new());
+    let two = e.graph.integers("input.halves", &[2]);
+    let start = e
+        .graph
+        .node("Div", "input.start", &[&margin, &two], Vec::new());
+    let end = e
+        .graph
+        .node("Add", "input.end", &[&start, &length], Vec::new());
+    let axes = e.graph.integers("input.axes", &[2, 3]);
+    let inputs = [planes, &start, &end, &axes];
+    let cropped = e.graph.node("Slice", "input.cropped", &inputs, Vec::new());
+    // What a person sees in the sizes, engines are told: they plan with known shapes.
+    let side = side as i64;
+    let shape = e.graph.integers("input.square.shape", &[0, 3, side, side]);
+    e.graph
+        .node("Reshape", "input.square", &[&cropped, &shape], Vec::new())
+}
