@@ -14,7 +14,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// How a stream works.
@@ -36,7 +36,7 @@ pub struct StreamOptions {
 /// its place, and the others go on. Dropped early, it waits for the images and the batch in the making.
 pub struct Stream<T> {
     answers: Option<Receiver<Answered<T>>>,
-    permits: Option<Sender<()>>,
+    permits: Arc<Permits>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -98,13 +98,9 @@ impl StreamOptions {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             decoders => decoders,
         };
-        let (permits, permitted) = channel();
-        for _ in 0..ahead {
-            // The other end is in this function.
-            let _ = permits.send(());
-        }
+        let permits = Arc::new(Permits::new(ahead));
         let shelf = Arc::new(Shelf {
-            permitted: Mutex::new(permitted),
+            permits: Arc::clone(&permits),
             pictures: Mutex::new(pictures.into_iter().enumerate()),
             decoding: self.decoding,
             classifier: classifier.clone(),
@@ -114,7 +110,7 @@ impl StreamOptions {
         // Dropped on an error, it stops the threads that there are.
         let mut stream = Stream {
             answers: Some(answers),
-            permits: Some(permits),
+            permits,
             threads: Vec::new(),
         };
         let classifier = classifier.clone();
@@ -129,9 +125,59 @@ impl StreamOptions {
     }
 }
 
+/// How many pictures may still be taken from their source; none any more when it has ended.
+struct Permits {
+    free: Mutex<Option<usize>>,
+    changed: Condvar,
+}
+
+impl Permits {
+    fn new(count: usize) -> Self {
+        Self {
+            free: Mutex::new(Some(count)),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits for a permit; false if there will be none.
+    fn take(&self) -> bool {
+        let mut free = self.free();
+        loop {
+            match *free {
+                None => return false,
+                Some(0) => {
+                    let waited = self.changed.wait(free);
+                    free = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+                Some(count) => {
+                    *free = Some(count - 1);
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn give(&self) {
+        if let Some(count) = &mut *self.free() {
+            *count += 1;
+        }
+        self.changed.notify_one();
+    }
+
+    fn end(&self) {
+        *self.free() = None;
+        self.changed.notify_all();
+    }
+
+    fn free(&self) -> MutexGuard<'_, Option<usize>> {
+        // A number is never half changed.
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What the decoders share.
 struct Shelf<I> {
-    permitted: Mutex<Receiver<()>>,
+    permits: Arc<Permits>,
     pictures: Mutex<std::iter::Enumerate<I>>,
     decoding: Decoding,
     classifier: Classifier,
@@ -149,14 +195,16 @@ impl<T: Picture, I: Iterator<Item = T>> Shelf<I> {
     }
 
     fn next(&self) -> Option<(usize, T)> {
+        if !self.permits.take() {
+            return None;
+        }
         // A panic of the caller's iterator has ended it: its numbers are no longer to be trusted.
-        let permitted = self
-            .permitted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        permitted.recv().ok()?;
-        drop(permitted);
-        self.pictures.lock().ok()?.next()
+        let next = self.pictures.lock().ok().and_then(|mut all| all.next());
+        if next.is_none() {
+            // The others need not wait for permits that nobody will give back.
+            self.permits.end();
+        }
+        next
     }
 
     fn prepare(&self, picture: &T) -> Result<Stack> {
@@ -256,17 +304,11 @@ impl<T> Iterator for Stream<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let answered = self.answers.as_ref()?.recv().ok();
-        match (&answered, &self.permits) {
-            (Some(_), Some(permits)) => {
-                // Decoders that are done need no permit.
-                let _ = permits.send(());
-            }
-            _ => {
-                if let Some(panic) = self.stop() {
-                    // An end would look as if there were no more pictures.
-                    resume_unwind(panic);
-                }
-            }
+        if answered.is_some() {
+            self.permits.give();
+        } else if let Some(panic) = self.stop() {
+            // An end would look as if there were no more pictures.
+            resume_unwind(panic);
         }
         answered
     }
@@ -284,7 +326,7 @@ impl<T> Stream<T> {
     /// Waits for the threads; what one of them panicked with.
     fn stop(&mut self) -> Option<Box<dyn Any + Send>> {
         // Without these nobody waits for anybody.
-        self.permits = None;
+        self.permits.end();
         self.answers = None;
         let panics = self.threads.drain(..).map(|thread| thread.join().err());
         panics.fold(None, Option::or)
