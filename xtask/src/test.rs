@@ -18,7 +18,13 @@ pub(crate) fn everything(workspace: &Workspace, filters: &[&str], summary: &mut 
 /// Builds and tests flex and tract only; fetches nothing.
 pub(crate) fn fast(workspace: &Workspace, filters: &[&str], summary: &mut Summary) {
     let why = "left out by --fast";
-    for what in ["ndarray", "wgpu", "tch", "ONNX Runtime"] {
+    for what in [
+        "ndarray",
+        "wgpu",
+        "tch",
+        "ONNX Runtime",
+        "ONNX Runtime for the web",
+    ] {
         summary.not_run(what, why);
     }
     build_and_test(workspace, &Ready::default(), filters, summary);

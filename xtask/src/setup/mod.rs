@@ -1,10 +1,11 @@
-//! What tests need beyond Rust crates: libtorch, ONNX Runtime, a graphics driver.
+//! What tests need beyond Rust crates: libtorch, ONNX Runtime (for programs and for browsers), a graphics driver.
 
 mod apt;
 mod cargo_deny;
 mod folder;
 mod libtorch;
 mod onnxruntime;
+mod onnxruntime_web;
 mod platform;
 mod python;
 mod vulkan;
@@ -18,21 +19,31 @@ use crate::workspace::Workspace;
 
 pub(crate) use cargo_deny::set_up as cargo_deny;
 
+/// Where tests find [`Component::OnnxRuntimeWeb`].
+const WEB: &str = "SELFCLS_ONNXRUNTIME_WEB";
+
 /// One thing to set up.
 #[derive(Clone, Copy)]
 pub(crate) enum Component {
     Libtorch,
     OnnxRuntime,
+    OnnxRuntimeWeb,
     Vulkan,
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 3] = [Self::Libtorch, Self::OnnxRuntime, Self::Vulkan];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Libtorch,
+        Self::OnnxRuntime,
+        Self::OnnxRuntimeWeb,
+        Self::Vulkan,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Libtorch => "libtorch",
             Self::OnnxRuntime => "onnxruntime",
+            Self::OnnxRuntimeWeb => "onnxruntime-web",
             Self::Vulkan => "vulkan",
         }
     }
@@ -42,6 +53,7 @@ impl Component {
         match self {
             Self::Libtorch => "tch",
             Self::OnnxRuntime => "ONNX Runtime",
+            Self::OnnxRuntimeWeb => "ONNX Runtime for the web",
             Self::Vulkan => "wgpu",
         }
     }
@@ -65,6 +77,10 @@ impl Component {
                     "ready; `export ORT_DYLIB_PATH={}`",
                     library.display()
                 ))
+            }
+            Self::OnnxRuntimeWeb => {
+                let files = onnxruntime_web::set_up(folder)?;
+                Ok(format!("ready; `export {WEB}={}`", files.display()))
             }
             Self::Vulkan => vulkan::set_up(),
         }
@@ -120,6 +136,10 @@ impl Ready {
             Component::OnnxRuntime => match named("ORT_DYLIB_PATH") {
                 Some(message) => Ok(message),
                 None => Ok(self.provide("ORT_DYLIB_PATH", onnxruntime::set_up(folder)?)),
+            },
+            Component::OnnxRuntimeWeb => match named(WEB) {
+                Some(message) => Ok(message),
+                None => Ok(self.provide(WEB, onnxruntime_web::set_up(folder)?)),
             },
             Component::Vulkan => {
                 let message = vulkan::set_up()?;
