@@ -25,7 +25,7 @@ Set-up, tests and checks of selfcls.
 
 usage: cargo xtask <command>
 
-  setup [libtorch|onnxruntime|vulkan|browser|all]
+  setup [libtorch|onnxruntime|onnxruntime-web|vulkan|browser|all]
                     fetch what tests need beyond Rust crates, into `.deps`
                     (all is the default; what is there already is kept)
   test [--fast] [-- FILTER...]

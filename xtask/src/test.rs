@@ -37,6 +37,7 @@ pub(crate) fn fast(workspace: &Workspace, filters: &[&str], summary: &mut Summar
         "wgpu",
         "tch",
         "ONNX Runtime",
+        "ONNX Runtime for the web",
         "examples/http-service",
         "the page in examples/web",
     ] {

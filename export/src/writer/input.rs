@@ -41,8 +41,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, kind: InputKind, preprocess: &Preprocess
         }
         InputKind::Any => {
             let planes = planes(e, &image);
-            let sides = resized_sides(e, preprocess.resize, &image);
-            let resized = resize(e, preprocess.interpolation, &planes, &sides);
+            let Sizes { sizes, sides } = resized_sizes(e, preprocess.resize, &image);
+            let resized = resize(e, preprocess.interpolation, &planes, &sizes);
             let cropped = crop(e, preprocess.crop, &resized, &sides);
             normalised(e, preprocess, &cropped)
         }
@@ -70,14 +70,19 @@ fn normalised(e: &mut Emitter<'_>, preprocess: &Preprocess, bytes: &Value) -> Va
     e.graph.node("Add", PREPARED, &[&x, &offset], Vec::new())
 }
 
+/// What an image is resized to.
+struct Sizes {
+    /// `[batch, 3, height, width]`.
+    sizes: Value,
+    /// `[height, width]`.
+    sides: Value,
+}
+
 /// Height and width with the short side `short`, as [`Preprocess::apply`] has them: in 64 bits, rounded
 /// to the nearest pixel, halves to even.
-fn resized_sides(e: &mut Emitter<'_>, short: usize, image: &Value) -> Value {
-    let between = vec![
-        AttributeProto::int("start", 1),
-        AttributeProto::int("end", 3),
-    ];
-    let sides = e.graph.node("Shape", "input.sides", &[image], between);
+fn resized_sizes(e: &mut Emitter<'_>, short: usize, image: &Value) -> Sizes {
+    let shape = e.graph.node("Shape", "input.shape", &[image], Vec::new());
+    let sides = axes_of(e, "input.sides", &shape, &[1, 2]);
     let sides = e.graph.cast("input.sides.double", DOUBLE, &sides);
     let keep = vec![AttributeProto::int("keepdims", 1)];
     let own_short = e
@@ -94,26 +99,41 @@ fn resized_sides(e: &mut Emitter<'_>, short: usize, image: &Value) -> Value {
     let rounded = e
         .graph
         .node("Round", "input.rounded_sides", &[&scaled], Vec::new());
-    e.graph.cast("input.resized_sides", INT64, &rounded)
+    let sides = e.graph.cast("input.resized_sides", INT64, &rounded);
+    // All four: of two, with `axes`, ONNX Runtime (1.31) loses the count while it infers shapes.
+    let batch = axes_of(e, "input.batch", &shape, &[0]);
+    let channels = e.graph.integers("input.channels", &[3]);
+    let first = vec![AttributeProto::int("axis", 0)];
+    let inputs = [&batch, &channels, &sides];
+    let sizes = e
+        .graph
+        .node("Concat", "input.resized_shape", &inputs, first);
+    Sizes { sizes, sides }
+}
+
+/// Some lengths of a shape.
+fn axes_of(e: &mut Emitter<'_>, name: &str, shape: &Value, axes: &[i64]) -> Value {
+    let axes = e.graph.integers(&format!("{name}.axes"), axes);
+    let first = vec![AttributeProto::int("axis", 0)];
+    e.graph.node("Gather", name, &[shape, &axes], first)
 }
 
 /// Pillow's resize, antialiased: pixels beyond the border have no part in it, and the cubic is Keys' with -0.5.
-fn resize(e: &mut Emitter<'_>, filter: Interpolation, planes: &Value, sides: &Value) -> Value {
+fn resize(e: &mut Emitter<'_>, filter: Interpolation, planes: &Value, sizes: &Value) -> Value {
     let mut attributes = vec![
         AttributeProto::int("antialias", 1),
-        AttributeProto::ints("axes", [2, 3]),
         AttributeProto::text("coordinate_transformation_mode", "half_pixel"),
         AttributeProto::int("exclude_outside", 1),
     ];
     match filter {
         Interpolation::Bilinear => attributes.push(AttributeProto::text("mode", "linear")),
         Interpolation::Bicubic => {
-            attributes.insert(3, AttributeProto::float("cubic_coeff_a", -0.5));
+            attributes.insert(2, AttributeProto::float("cubic_coeff_a", -0.5));
             attributes.push(AttributeProto::text("mode", "cubic"));
         }
     }
     let none = Value::absent();
-    let inputs = [planes, &none, &none, sides];
+    let inputs = [planes, &none, &none, sizes];
     e.graph.node("Resize", "input.resized", &inputs, attributes)
 }
 

@@ -1,14 +1,21 @@
 //! A browser and what drives it, for the page in `examples/web`: Chromium, and playwright-core from npm.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{apt, folder};
-use crate::process::{output, succeeds};
+use super::{apt, npm};
+use crate::process::succeeds;
 
 const PACKAGE: &str = "playwright-core@1.56.1";
+const FILES: [&str; 6] = [
+    "package.json",
+    "browsers.json",
+    "index.js",
+    "index.mjs",
+    "lib",
+    "LICENSE",
+];
 
 /// What the program may be called.
 const NAMES: [&str; 4] = [
@@ -46,35 +53,7 @@ fn found() -> Option<PathBuf> {
 /// The folder of the package afterwards.
 pub(crate) fn playwright(dependencies: &Path) -> Result<PathBuf, String> {
     let target = dependencies.join("playwright-core");
-    let complete = |target: &Path| target.join("index.mjs").is_file();
-    folder::ensure(&target, complete, |staged| {
-        for program in ["node", "npm"] {
-            if !succeeds(Command::new(program).arg("--version")) {
-                return Err(format!(
-                    "`{program}` is missing; with Node.js 20 or newer (and npm) on the PATH, the page in examples/web is tried in a browser"
-                ));
-            }
-        }
-        println!("{PACKAGE}: fetching it (2 MB)");
-        let packed = output(
-            Command::new("npm")
-                .args(["pack", "--silent", PACKAGE])
-                .current_dir(staged),
-        )
-        .map_err(|problem| {
-            format!("{PACKAGE} could not be fetched from the npm registry: {problem}")
-        })?;
-        let archive = staged.join(packed.lines().last().unwrap_or_default().trim());
-        output(
-            Command::new("tar")
-                .arg("-xzf")
-                .arg(&archive)
-                .args(["--strip-components=1", "-C"])
-                .arg(staged),
-        )
-        .map_err(|problem| format!("{} could not be unpacked: {problem}", archive.display()))?;
-        fs::remove_file(&archive)
-            .map_err(|error| format!("{} cannot be removed: {error}", archive.display()))
-    })?;
+    let purpose = "the page in examples/web is tried in a browser";
+    npm::provide(&target, PACKAGE, "package", &FILES, "2 MB", purpose)?;
     Ok(target)
 }

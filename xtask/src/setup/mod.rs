@@ -1,11 +1,14 @@
-//! What tests need beyond Rust crates: libtorch, ONNX Runtime, a graphics driver.
+//! What tests need beyond Rust crates: libtorch, ONNX Runtime (for programs and for browsers), a graphics driver,
+//! a browser.
 
 mod apt;
 mod browser;
 mod cargo_deny;
 mod folder;
 mod libtorch;
+mod npm;
 mod onnxruntime;
+mod onnxruntime_web;
 mod platform;
 mod python;
 mod vulkan;
@@ -19,6 +22,8 @@ use crate::workspace::Workspace;
 
 pub(crate) use cargo_deny::set_up as cargo_deny;
 
+/// Where tests find [`Component::OnnxRuntimeWeb`].
+const WEB: &str = "SELFCLS_ONNXRUNTIME_WEB";
 /// Where tests find the parts of [`Component::Browser`].
 const PLAYWRIGHT: &str = "SELFCLS_PLAYWRIGHT";
 const CHROMIUM: &str = "SELFCLS_CHROMIUM";
@@ -28,14 +33,16 @@ const CHROMIUM: &str = "SELFCLS_CHROMIUM";
 pub(crate) enum Component {
     Libtorch,
     OnnxRuntime,
+    OnnxRuntimeWeb,
     Vulkan,
     Browser,
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Libtorch,
         Self::OnnxRuntime,
+        Self::OnnxRuntimeWeb,
         Self::Vulkan,
         Self::Browser,
     ];
@@ -44,6 +51,7 @@ impl Component {
         match self {
             Self::Libtorch => "libtorch",
             Self::OnnxRuntime => "onnxruntime",
+            Self::OnnxRuntimeWeb => "onnxruntime-web",
             Self::Vulkan => "vulkan",
             Self::Browser => "browser",
         }
@@ -54,6 +62,7 @@ impl Component {
         match self {
             Self::Libtorch => "tch",
             Self::OnnxRuntime => "ONNX Runtime",
+            Self::OnnxRuntimeWeb => "ONNX Runtime for the web",
             Self::Vulkan => "wgpu",
             Self::Browser => "the page in examples/web",
         }
@@ -78,6 +87,10 @@ impl Component {
                     "ready; `export ORT_DYLIB_PATH={}`",
                     library.display()
                 ))
+            }
+            Self::OnnxRuntimeWeb => {
+                let files = onnxruntime_web::set_up(folder)?;
+                Ok(format!("ready; `export {WEB}={}`", files.display()))
             }
             Self::Vulkan => vulkan::set_up(),
             Self::Browser => {
@@ -141,6 +154,10 @@ impl Ready {
             Component::OnnxRuntime => match named("ORT_DYLIB_PATH") {
                 Some(message) => Ok(message),
                 None => Ok(self.provide("ORT_DYLIB_PATH", onnxruntime::set_up(folder)?)),
+            },
+            Component::OnnxRuntimeWeb => match named(WEB) {
+                Some(message) => Ok(message),
+                None => Ok(self.provide(WEB, onnxruntime_web::set_up(folder)?)),
             },
             Component::Vulkan => {
                 let message = vulkan::set_up()?;
