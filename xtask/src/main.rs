@@ -37,8 +37,8 @@ usage: cargo xtask <command>
 
 environment:
   SELFCLS_DEPS      where setup puts things (default: `.deps` in the checkout)
-  LIBTORCH, ORT_DYLIB_PATH
-                    used as they are where they are set; nothing is fetched then
+  LIBTORCH, ORT_DYLIB_PATH, SELFCLS_ONNXRUNTIME_WEB, SELFCLS_PLAYWRIGHT,
+  SELFCLS_CHROMIUM  used as they are where they are set; nothing is fetched then
   CARGO_TARGET_DIR  as always
 ";
 
