@@ -17,7 +17,7 @@ pub(super) struct Gallery {
     classes: BTreeMap<Option<usize>, Class>,
     /// Name of each class that has one.
     names: Option<Vec<String>>,
-    engine: String,
+    model: String,
 }
 
 #[derive(Default)]
@@ -30,7 +30,7 @@ struct Class {
 
 impl Gallery {
     /// Begins the page that will be the file `path`.
-    pub(super) fn new(path: &Path, classifier: &Classifier) -> Result<Self> {
+    pub(super) fn new(path: &Path, model: &Path, classifier: &Classifier) -> Result<Self> {
         let metadata = classifier.metadata();
         let head = classifier.head().and_then(|index| metadata.head(index));
         Ok(Self {
@@ -38,7 +38,12 @@ impl Gallery {
             path: path.to_path_buf(),
             classes: BTreeMap::new(),
             names: head.and_then(|head| head.names.clone()),
-            engine: classifier.runs_on(),
+            // Its name alone: the page may be given away.
+            model: model
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
         })
     }
 
@@ -59,7 +64,8 @@ impl Gallery {
         let total: usize = self.classes.values().map(|class| class.count).sum();
         let count = self.classes.keys().flatten().count();
         let title = format!("{total} images in {count} classes");
-        self.page.title(&title, &self.engine)?;
+        self.page
+            .title(&title, &format!("found by {}", self.model))?;
         let mut classes: Vec<_> = self.classes.into_iter().collect();
         // Images without a class come last.
         classes.sort_by_key(|(class, found)| (class.is_none(), Reverse(found.count)));

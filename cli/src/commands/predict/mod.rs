@@ -89,7 +89,7 @@ pub(crate) fn run(args: &PredictArgs, progress: Progress) -> Result<()> {
     let classifier = args.open()?;
     let mut sorter = args.sorter(&classifier)?;
     let mut gallery = match &args.gallery {
-        Some(path) => Some(Gallery::new(path, &classifier)?),
+        Some(path) => Some(Gallery::new(path, &args.model, &classifier)?),
         None => None,
     };
     progress.note(&format!("engine: {}", classifier.runs_on()));
