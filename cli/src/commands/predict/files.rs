@@ -81,7 +81,7 @@ mod tests {
         for count in 1..8 {
             let mut all: Vec<usize> = (1..=count)
                 .flat_map(|index| {
-                    let shard: Shard = format!("{index}/{count}").parse().unwrap();
+                    let shard: Shard = format!("{index}/{count}").parse().expect("a part");
                     shard.of(0..20).collect::<Vec<_>>()
                 })
                 .collect();

@@ -327,7 +327,7 @@ mod tests {
         ] {
             assert_eq!(safe(name).as_deref(), expected, "{name:?}");
         }
-        let long = safe(&"ö".repeat(500)).unwrap();
+        let long = safe(&"ö".repeat(500)).expect("a name");
         assert!(long.len() <= LONGEST && long.chars().all(|c| c == 'ö'));
     }
 
@@ -358,26 +358,29 @@ mod tests {
 
     #[test]
     fn nothing_is_overwritten_and_nothing_placed_twice() {
-        let root = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().expect("a folder");
         let path = |name: &str| root.path().join(name);
         for folder in ["x", "y", "out"] {
-            fs::create_dir(path(folder)).unwrap();
+            fs::create_dir(path(folder)).expect("created");
         }
-        fs::write(path("x/a.jpg"), "one").unwrap();
-        fs::write(path("y/a.jpg"), "two").unwrap();
-        fs::write(path("out/a.jpg"), "mine").unwrap();
+        fs::write(path("x/a.jpg"), "one").expect("written");
+        fs::write(path("y/a.jpg"), "two").expect("written");
+        fs::write(path("out/a.jpg"), "mine").expect("written");
         for (round, expected) in [Placed::Now, Placed::Before].into_iter().enumerate() {
             for image in ["x/a.jpg", "y/a.jpg"] {
-                let placed = place(&path(image), &path("out"), Way::Copy).unwrap();
+                let placed = place(&path(image), &path("out"), Way::Copy).expect("placed");
                 assert_eq!(placed, expected, "round {round}");
             }
         }
-        let text = |name: &str| fs::read_to_string(path(name)).unwrap();
+        let text = |name: &str| fs::read_to_string(path(name)).expect("read");
         assert_eq!(text("out/a.jpg"), "mine");
         assert_eq!(text("out/a-2.jpg"), "one");
         assert_eq!(text("out/a-3.jpg"), "two");
-        assert_eq!(fs::read_dir(path("out")).unwrap().count(), 3);
-        let time = |name: &str| fs::metadata(path(name)).unwrap().modified().unwrap();
+        assert_eq!(fs::read_dir(path("out")).expect("listed").count(), 3);
+        let time = |name: &str| {
+            let metadata = fs::metadata(path(name)).expect("is there");
+            metadata.modified().expect("a time")
+        };
         assert_eq!(time("out/a-2.jpg"), time("x/a.jpg"));
     }
 }
