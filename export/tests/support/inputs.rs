@@ -122,8 +122,9 @@ pub(crate) fn takes_bytes(choice: &EngineChoice) {
         assert!(message.contains("float or uint8 input"), "{message}");
     } else {
         let any = any.expect("opens");
-        // Within a grey level of the own resize.
-        all_close("any", &any.outputs(&images).expect("runs"), &expected, 0.03);
+        // The resize is within a grey level of the own one: 0.02 of the normalised input, which the network may
+        // make more of.
+        all_close("any", &any.outputs(&images).expect("runs"), &expected, 0.1);
         let message = any.run(&prepared).expect_err("refused");
         assert!(matches!(message, Error::Request(_)), "{message}");
         classifiers.push(any);
