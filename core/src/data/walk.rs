@@ -2,6 +2,7 @@
 
 use super::decode::is_image_name;
 use crate::{Error, Result};
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use walkdir::{DirEntry, FilterEntry, WalkDir};
@@ -16,7 +17,7 @@ pub fn images_in(paths: &[PathBuf]) -> Result<ImagesIn> {
         fs::metadata(path).map_err(Error::io("open", path))?;
     }
     Ok(ImagesIn {
-        paths: paths.to_vec().into_iter(),
+        paths: paths.iter().cloned().collect(),
         folder: None,
         is_empty: false,
     })
@@ -24,7 +25,7 @@ pub fn images_in(paths: &[PathBuf]) -> Result<ImagesIn> {
 
 /// What [`images_in`] finds. A folder that cannot be read, or holds no image, is an error in its place.
 pub struct ImagesIn {
-    paths: std::vec::IntoIter<PathBuf>,
+    paths: VecDeque<PathBuf>,
     folder: Option<Below>,
     /// Whether the current folder has held no image so far.
     is_empty: bool,
@@ -49,7 +50,7 @@ impl Iterator for ImagesIn {
                     None => self.folder = None,
                 }
             }
-            let path = self.paths.next()?;
+            let path = self.paths.pop_front()?;
             if !path.is_dir() {
                 return Some(Ok(path));
             }
