@@ -98,7 +98,7 @@ fn sizes(e: &mut Emitter<'_>, short: usize, image: &Value) -> Sizes {
     let batch = axes_of(e, "input.batch", &shape, &[0]);
     let channels = e.graph.integers("input.channels", &[3]);
     let mut joined = |name: &str, sides: &[&Value]| {
-        let inputs = [&[&batch, &channels], sides].concat();
+        let inputs = [&[&batch, &channels][..], sides].concat();
         let first = vec![AttributeProto::int("axis", 0)];
         e.graph.node("Concat", name, &inputs, first)
     };
