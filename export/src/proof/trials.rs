@@ -54,8 +54,11 @@ fn noise(width: usize, height: usize) -> selfcls_core::Result<Rgb8> {
     Rgb8::new(width, height, bytes.collect())
 }
 
-/// The runs that try a file with `options` on `images`.
+/// The runs that try a file with `options` on `images`; none without images.
 pub fn trials(options: &FileOptions, preprocess: &Preprocess, images: &[Arc<Rgb8>]) -> Vec<Trial> {
+    if images.is_empty() {
+        return Vec::new();
+    }
     let mut trials: Vec<Trial> = batches(options, images)
         .iter()
         .map(|batch| trial(options.input, preprocess, batch))

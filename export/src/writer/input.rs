@@ -41,9 +41,11 @@ pub(super) fn emit(e: &mut Emitter<'_>, kind: InputKind, preprocess: &Preprocess
         }
         InputKind::Any => {
             let planes = planes(e, &image);
-            let Sizes { sizes, sides } = resized_sizes(e, preprocess.resize, &image);
-            let resized = resize(e, preprocess.interpolation, &planes, &sizes);
-            let cropped = crop(e, preprocess.crop, &resized, &sides);
+            let sizes = sizes(e, preprocess.resize, &image);
+            let filter = preprocess.interpolation;
+            let x = resize(e, "input.height_resized", filter, &planes, &sizes.first);
+            let x = resize(e, "input.resized", filter, &x, &sizes.second);
+            let cropped = crop(e, preprocess.crop, &x, &sizes.sides);
             normalised(e, preprocess, &cropped)
         }
     }
@@ -70,45 +72,81 @@ fn normalised(e: &mut Emitter<'_>, preprocess: &Preprocess, bytes: &Value) -> Va
     e.graph.node("Add", PREPARED, &[&x, &offset], Vec::new())
 }
 
-/// What an image is resized to.
+/// What an image is resized to, in two steps.
+///
+/// Engines resize the width first. Pillow begins with the height where that loses more than twice the pixels
+/// that the width loses, and so does [`Preprocess::apply`]; since each pass is rounded and cut to bytes, a
+/// cubic that overshoots shows the difference. So the first step resizes the height of such images, and
+/// leaves all others as they are.
 struct Sizes {
-    /// `[batch, 3, height, width]`.
-    sizes: Value,
-    /// `[height, width]`.
+    /// After the first step, `[batch, 3, height, width]`.
+    first: Value,
+    /// After the second, `[batch, 3, height, width]`.
+    second: Value,
+    /// The last two of these.
     sides: Value,
+}
+
+/// The sizes on the way to an image with the short side `short`.
+fn sizes(e: &mut Emitter<'_>, short: usize, image: &Value) -> Sizes {
+    let shape = e.graph.node("Shape", "input.shape", &[image], Vec::new());
+    let given = axes_of(e, "input.sides", &shape, &[1, 2]);
+    let sides = resized_sides(e, short, &given);
+    let height = first_height(e, &shape, &given, &sides);
+    let width = axes_of(e, "input.width", &shape, &[2]);
+    // All four: of two, with `axes`, ONNX Runtime (1.31) loses the count while it infers shapes.
+    let batch = axes_of(e, "input.batch", &shape, &[0]);
+    let channels = e.graph.integers("input.channels", &[3]);
+    let mut joined = |name: &str, sides: &[&Value]| {
+        let inputs = [&[&batch, &channels][..], sides].concat();
+        let first = vec![AttributeProto::int("axis", 0)];
+        e.graph.node("Concat", name, &inputs, first)
+    };
+    Sizes {
+        first: joined("input.first_shape", &[&height, &width]),
+        second: joined("input.second_shape", &[&sides]),
+        sides,
+    }
 }
 
 /// Height and width with the short side `short`, as [`Preprocess::apply`] has them: in 64 bits, rounded
 /// to the nearest pixel, halves to even.
-fn resized_sizes(e: &mut Emitter<'_>, short: usize, image: &Value) -> Sizes {
-    let shape = e.graph.node("Shape", "input.shape", &[image], Vec::new());
-    let sides = axes_of(e, "input.sides", &shape, &[1, 2]);
-    let sides = e.graph.cast("input.sides.double", DOUBLE, &sides);
+fn resized_sides(e: &mut Emitter<'_>, short: usize, sides: &Value) -> Value {
+    let sides = e.graph.cast("input.sides.double", DOUBLE, sides);
     let keep = vec![AttributeProto::int("keepdims", 1)];
     let own_short = e
         .graph
         .node("ReduceMin", "input.short_side", &[&sides], keep);
     let bytes = (short as f64).to_le_bytes().to_vec();
     let short = e.graph.store("input.resize", DOUBLE, vec![1], bytes);
-    let factor = e
-        .graph
-        .node("Div", "input.factor", &[&short, &own_short], Vec::new());
-    let scaled = e
-        .graph
-        .node("Mul", "input.scaled_sides", &[&sides, &factor], Vec::new());
+    let factor = binary(e, "Div", "input.factor", &short, &own_short);
+    let scaled = binary(e, "Mul", "input.scaled_sides", &sides, &factor);
     let rounded = e
         .graph
         .node("Round", "input.rounded_sides", &[&scaled], Vec::new());
-    let sides = e.graph.cast("input.resized_sides", INT64, &rounded);
-    // All four: of two, with `axes`, ONNX Runtime (1.31) loses the count while it infers shapes.
-    let batch = axes_of(e, "input.batch", &shape, &[0]);
-    let channels = e.graph.integers("input.channels", &[3]);
-    let first = vec![AttributeProto::int("axis", 0)];
-    let inputs = [&batch, &channels, &sides];
-    let sizes = e
-        .graph
-        .node("Concat", "input.resized_shape", &inputs, first);
-    Sizes { sizes, sides }
+    e.graph.cast("input.resized_sides", INT64, &rounded)
+}
+
+/// The resized height where it comes first, else the image's own: with `lost` pixels of each side,
+/// `height - lost_height * clamp(lost_height - max(2 * lost_width, 0), 0, 1)`.
+fn first_height(e: &mut Emitter<'_>, shape: &Value, given: &Value, resized: &Value) -> Value {
+    let [zero, one, two] = [("zero", 0), ("one", 1), ("two", 2)]
+        .map(|(name, value)| e.graph.integers(&format!("input.{name}"), &[value]));
+    let lost = binary(e, "Sub", "input.lost", given, resized);
+    let height = axes_of(e, "input.lost_height", &lost, &[0]);
+    let width = axes_of(e, "input.lost_width", &lost, &[1]);
+    let twice = binary(e, "Mul", "input.twice_lost_width", &width, &two);
+    let least = binary(e, "Max", "input.least_loss", &twice, &zero);
+    let beyond = binary(e, "Sub", "input.loss_beyond", &height, &least);
+    let beyond = binary(e, "Max", "input.loss_beyond.positive", &beyond, &zero);
+    let applies = binary(e, "Min", "input.height_first", &beyond, &one);
+    let lost = binary(e, "Mul", "input.lost_first", &applies, &height);
+    let own = axes_of(e, "input.height", shape, &[1]);
+    binary(e, "Sub", "input.first_height", &own, &lost)
+}
+
+fn binary(e: &mut Emitter<'_>, op: &str, name: &str, a: &Value, b: &Value) -> Value {
+    e.graph.node(op, name, &[a, b], Vec::new())
 }
 
 /// Some lengths of a shape.
@@ -119,7 +157,13 @@ fn axes_of(e: &mut Emitter<'_>, name: &str, shape: &Value, axes: &[i64]) -> Valu
 }
 
 /// Pillow's resize, antialiased: pixels beyond the border have no part in it, and the cubic is Keys' with -0.5.
-fn resize(e: &mut Emitter<'_>, filter: Interpolation, planes: &Value, sizes: &Value) -> Value {
+fn resize(
+    e: &mut Emitter<'_>,
+    name: &str,
+    filter: Interpolation,
+    planes: &Value,
+    sizes: &Value,
+) -> Value {
     let mut attributes = vec![
         AttributeProto::int("antialias", 1),
         AttributeProto::text("coordinate_transformation_mode", "half_pixel"),
@@ -134,22 +178,16 @@ fn resize(e: &mut Emitter<'_>, filter: Interpolation, planes: &Value, sizes: &Va
     }
     let none = Value::absent();
     let inputs = [planes, &none, &none, sizes];
-    e.graph.node("Resize", "input.resized", &inputs, attributes)
+    e.graph.node("Resize", name, &inputs, attributes)
 }
 
 /// The square of `side` pixels in the middle, its margin above and to the left rounded down.
 fn crop(e: &mut Emitter<'_>, side: usize, planes: &Value, sides: &Value) -> Value {
     let length = e.graph.integers("input.crop", &[side as i64]);
-    let margin = e
-        .graph
-        .node("Sub", "input.margin", &[sides, &length], Vec::new());
-    let two = e.graph.integers("input.halves", &[2]);
-    let start = e
-        .graph
-        .node("Div", "input.start", &[&margin, &two], Vec::new());
-    let end = e
-        .graph
-        .node("Add", "input.end", &[&start, &length], Vec::new());
+    let margin = binary(e, "Sub", "input.margin", sides, &length);
+    let two = Value::named("input.two");
+    let start = binary(e, "Div", "input.start", &margin, &two);
+    let end = binary(e, "Add", "input.end", &start, &length);
     let axes = e.graph.integers("input.axes", &[2, 3]);
     let inputs = [planes, &start, &end, &axes];
     let cropped = e.graph.node("Slice", "input.cropped", &inputs, Vec::new());

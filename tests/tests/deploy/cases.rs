@@ -2,7 +2,8 @@
 
 use super::forms;
 use super::models::{self, Model};
-use selfcls_core::metadata::InputKind;
+use selfcls_core::eval::Trace;
+use selfcls_core::metadata::{InputKind, Metadata};
 use selfcls_export::FileOptions;
 use selfcls_export::inference::raw::Pixels;
 use selfcls_export::proof::{Trial, samples, trials};
@@ -49,18 +50,17 @@ fn case(model: &Model, options: &FileOptions) -> Value {
     let writer = model.writer(options.clone());
     let metadata = writer.metadata().expect("planned");
     let outputs = writer.outputs().expect("planned");
-    let outputs = outputs.into_iter().filter_map(|name| {
+    let outputs = outputs.into_iter().map(|name| {
         let values = match &*name {
-            "features" => &expected.features,
-            "embedding" => &expected.embedding,
-            // Follow from the logits.
-            "probabilities" => return None,
+            "features" => expected.features.clone(),
+            "embedding" => expected.embedding.clone(),
+            "probabilities" => probabilities(&metadata, &expected),
             _ => {
-                let index: usize = name.strip_prefix("logits.")?.parse().ok()?;
-                &expected.logits[index]
+                let index = name.strip_prefix("logits.").expect("logits");
+                expected.logits[index.parse::<usize>().expect("a head")].clone()
             }
         };
-        Some((name, json!(values)))
+        (name, json!(values))
     });
     json!({
         "input": { "type": kind, "shape": trial.shape, "values": values },
@@ -68,4 +68,17 @@ fn case(model: &Model, options: &FileOptions) -> Value {
         "tolerance": selfcls_export::proof::Tolerance::of(&metadata).outputs,
         "exact": options.input != InputKind::Any,
     })
+}
+
+/// Softmax of the default head's logits.
+fn probabilities(metadata: &Metadata, expected: &Trace) -> Vec<f32> {
+    let head = metadata.head(metadata.default_head).expect("a head");
+    let rows = expected.logits[head.index].chunks_exact(head.classes);
+    rows.flat_map(|row| {
+        let powers = row.iter().map(|x| (x / metadata.row_temperature).exp());
+        let powers: Vec<f32> = powers.collect();
+        let sum: f32 = powers.iter().sum();
+        powers.into_iter().map(move |power| power / sum)
+    })
+    .collect()
 }

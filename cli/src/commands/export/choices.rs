@@ -107,7 +107,6 @@ pub(crate) enum External {
 
 /// What can be chosen about the file.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "The file")]
 pub(crate) struct FileArgs {
     /// Which classifiers: positions in model.heads, from 0, the first one given being the default; or all of them
     #[arg(long, value_name = "N[,N...]|all", default_value = "0")]
