@@ -136,7 +136,7 @@ impl Lines {
 
     fn add_json(&mut self, file: Option<String>, outcome: &Outcome<'_>) -> Result<()> {
         let outcome = match outcome {
-            Outcome::Unreadable(error) => Said::Failed { error: *error },
+            Outcome::Unreadable(error) => Said::Failed { error },
             Outcome::Classified(prediction, class) => Said::Classified {
                 class: *class,
                 name: class.and(prediction.name()),
