@@ -1,6 +1,7 @@
 //! What is evaluated: a run, a checkpoint, an exported file or raw pixels, each as a network that core can run.
 
 use crate::args::{BackendArgs, EngineArgs};
+use crate::config_args;
 use crate::error::{CliError, Result};
 use selfcls_backends::Opened;
 use selfcls_core::Config;
@@ -17,7 +18,7 @@ use selfcls_core::pretrained;
 use selfcls_core::runtime::Runtime;
 use selfcls_core::weights::StateDict;
 use selfcls_export::Classifier;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::progress::Progress;
@@ -50,15 +51,32 @@ pub(crate) fn device(args: &BackendArgs) -> Result<Opened> {
 }
 
 /// The weights that `path` names: a run, a checkpoint, or a file that `convert` reads. Of a file, the
-/// model's configuration is told from the shapes and the preprocessing is the default, ImageNet's; a
-/// backbone alone comes without classifiers.
+/// model's configuration is told from the shapes; a backbone alone comes without classifiers. What weights
+/// do not tell, preprocessing above all, stands in a TOML file of their name beside them, or is the default:
+/// ImageNet's.
 pub(crate) fn load(path: &Path) -> Result<(Manifest, StateDict)> {
     if !path.is_file() {
         return Ok(checkpoint::load_model(&checkpoint::find(path)?)?);
     }
     let state = pretrained::read(path, &[])?.state;
-    let snapshot = pretrained::evaluable(state, &Config::default())?;
+    let settings = beside(path);
+    let base = match settings.is_file() {
+        true => config_args::file(&settings)?,
+        false => Config::default(),
+    };
+    let snapshot = pretrained::evaluable(state, &base)?;
     Ok((snapshot.manifest, snapshot.model))
+}
+
+/// `weights.toml` for `weights.safetensors`, `weights.pth` and `weights.pth.tar`.
+fn beside(weights: &Path) -> PathBuf {
+    let tar = weights.extension().is_some_and(|ending| ending == "tar");
+    let inner = if tar {
+        weights.with_extension("")
+    } else {
+        weights.to_path_buf()
+    };
+    inner.with_extension("toml")
 }
 
 /// The weights of a checkpoint as a model for inference on `runtime`'s device. Where they are a backbone
