@@ -35,7 +35,8 @@ impl Opened {
         runtime.asynchronous = self.asynchronous;
         #[cfg(feature = "tch")]
         if self.aten {
-            runtime.kernels = std::sync::Arc::new(crate::AtenKernels::new(precision));
+            let kernels = crate::AtenKernels::new(precision, self.asynchronous);
+            runtime.kernels = std::sync::Arc::new(kernels);
         }
         if runtime.kernels.precision() != precision {
             return Err(BackendError::Precision {

@@ -380,7 +380,8 @@ impl Apart {
     /// Milliseconds of each of [`PHASES`].
     fn step(&mut self) -> Outcome<[f64; PHASES.len()]> {
         let model = self.model.take().ok_or("an earlier step failed")?;
-        let context = Context::training(&*self.runtime.kernels, Noise::default());
+        let kernels = &*self.runtime.kernels;
+        let context = Context::training(kernels, Noise::default());
         let mut watch = Watch::start(&self.runtime.device)?;
         let embeddings = model.embed(self.views.clone(), &context);
         let embed = watch.lap()?;
@@ -408,7 +409,7 @@ impl Apart {
         let mut grads = loss.backward();
         let backward = watch.lap()?;
 
-        self.model = Some(self.optimizer.step(RATE, model, &mut grads));
+        self.model = Some(self.optimizer.step(RATE, model, &mut grads, kernels));
         let update = watch.lap()?;
         Ok([embed, queue_heads, forward, backward, update])
     }

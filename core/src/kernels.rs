@@ -3,7 +3,8 @@
 //! [`PlainKernels`] writes them in burn's own operations and serves every backend. `selfcls-backends`
 //! can supply others (ATen's on libtorch); their gradients must equal these.
 
-use crate::config::Precision;
+use crate::config::{OptimConfig, Precision};
+use crate::optim::rule::{self, ParamUpdate, Updated};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
@@ -86,6 +87,15 @@ pub trait Kernels: Send + Sync + Debug {
     /// `max(lhs + rhs, 0)`, the end of a residual block.
     fn add_relu(&self, lhs: Tensor<4>, rhs: Tensor<4>) -> Tensor<4> {
         relu(lhs + rhs)
+    }
+
+    /// One update with learning rate `lr` of each parameter by its gradient, after the formulas of
+    /// [`rule`]: in the order given, one answer per parameter.
+    fn update(&self, config: &OptimConfig, lr: f64, params: Vec<ParamUpdate>) -> Vec<Updated> {
+        params
+            .into_iter()
+            .map(|param| rule::update(config, lr, param))
+            .collect()
     }
 }
 

@@ -121,6 +121,7 @@ impl Script {
         c.model.classifier_gain = false;
         c.model.classifier_init = ClassifierInit::Orthogonal;
         c.model.head_init = HeadInit::Uniform;
+        c.model.views_apart = true;
         c.loss.row_temperature = self.number("tau", tau);
         c.loss.col_temperature = self.number("tau", tau);
         c.loss.normalise_predictions = false;

@@ -11,13 +11,15 @@
 
 mod extension;
 mod ffi;
+mod optimizer;
 #[cfg(test)]
 mod tests;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-use selfcls_core::config::Precision;
+use selfcls_core::config::{OptimConfig, Precision};
 use selfcls_core::kernels::{BatchNormOutput, Kernels, RunningStatistics};
+use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
 use extension::AtenOps;
 use ffi::{Convolution, Normalisation};
@@ -26,12 +28,18 @@ use ffi::{Convolution, Normalisation};
 #[derive(Debug, Clone, Copy)]
 pub struct AtenKernels {
     precision: Precision,
+    /// Whether the device is kept busy by doing without its answers.
+    batched: bool,
 }
 
 impl AtenKernels {
-    /// Kernels whose callers compute convolutions and linear layers in `precision`.
-    pub fn new(precision: Precision) -> Self {
-        Self { precision }
+    /// Kernels whose callers compute convolutions and linear layers in `precision`, for a device whose
+    /// operations return before they are done, or not.
+    pub fn new(precision: Precision, asynchronous: bool) -> Self {
+        Self {
+            precision,
+            batched: asynchronous,
+        }
     }
 }
 
@@ -131,5 +139,9 @@ impl Kernels for AtenKernels {
             lhs.into_dispatch(),
             rhs.into_dispatch(),
         ))
+    }
+
+    fn update(&self, config: &OptimConfig, lr: f64, params: Vec<ParamUpdate>) -> Vec<Updated> {
+        optimizer::update(config, lr, params, self.batched)
     }
 }

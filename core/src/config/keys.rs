@@ -120,6 +120,18 @@ pub enum OptimKind {
     LarcAdamW,
 }
 
+impl OptimKind {
+    /// Whether LARC scales the gradients, and takes over the weight decay.
+    pub fn is_larc(self) -> bool {
+        matches!(self, Self::Larc | Self::LarcAdamW)
+    }
+
+    /// Whether the inner rule is AdamW's; otherwise it is SGD's.
+    pub fn is_adamw(self) -> bool {
+        matches!(self, Self::AdamW | Self::LarcAdamW)
+    }
+}
+
 /// The learning rate over the steps after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -189,6 +201,8 @@ section! {
         batch_size: usize = 256,
         /// Micro-batches that a step is split into, to train with a large batch in little memory. The loss still compares the whole batch (exactly: two passes, one forward pass more); batch normalisation sees micro-batches. Must divide batch_size. Default 1.
         accumulate: usize = 1,
+        /// Keep only what flows between the backbone's blocks for the backward pass and compute the rest again there: less memory for one forward pass more. Default false.
+        recompute: bool = false,
         /// Seed of weights, shuffles and views. Default 0.
         seed: u64 = 0,
         /// What convolutions and linear layers are computed in: f32, bf16 or fp16; the last two need --backend tch. Default f32 (authors' scripts).

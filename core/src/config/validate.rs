@@ -1,7 +1,7 @@
 //! What makes a configuration impossible, found before any data is touched.
 
 use super::backbone::HEAD_WIDTH;
-use super::{Arch, Config, EvalConfig, Layout, ModelConfig, OptimKind, Residual, Transformer};
+use super::{Arch, Config, EvalConfig, Layout, ModelConfig, Residual, Transformer};
 use crate::preprocess::Preprocess;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
@@ -280,8 +280,7 @@ impl Config {
                 "optim.backbone_weight_decay = {decay} must be a number from 0 up, or -1 for that of the rest"
             )
         });
-        let larc = matches!(o.kind, OptimKind::Larc | OptimKind::LarcAdamW);
-        problems.when(larc && o.trust == 0.0, || {
+        problems.when(o.kind.is_larc() && o.trust == 0.0, || {
             "optim.trust = 0 lets LARC move nothing; it must be above 0".into()
         });
         problems.when(o.clip_grad > 0.0 && o.clip_grad_global > 0.0, || {
@@ -321,6 +320,16 @@ impl Config {
                 "train.accumulate = {} leaves one image in each part of train.batch_size = {}; batch normalisation needs at least 2",
                 t.accumulate, t.batch_size
             )
+        });
+        problems.when(t.recompute && t.accumulate > 1, || {
+            format!(
+                "train.recompute computes activations again, and so does train.accumulate = {}; use one of them",
+                t.accumulate
+            )
+        });
+        problems.when(t.recompute && self.model.views_apart, || {
+            "train.recompute cannot be combined with model.views_apart; leave one of them out"
+                .into()
         });
         problems.when(t.log_every == 0, || {
             "train.log_every = 0 must be at least 1".into()

@@ -22,9 +22,14 @@
 //! synchronisation), and its running statistics take up each part once, in 3. Several parts cost a
 //! second forward pass of backbone and head, about a third more time; the views of the whole batch stay
 //! on the device.
+//!
+//! `train.recompute` cuts a step in one part further, at every block of the backbone: 1 keeps what flows
+//! between the blocks, and 3 computes the rest again. The numbers are those of the plain step, batch
+//! statistics included.
 
 mod compatibility;
 mod event;
+mod recompute;
 mod records;
 mod run;
 mod step;

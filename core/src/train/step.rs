@@ -1,5 +1,6 @@
 //! One training step.
 
+use super::recompute;
 use crate::config::Config;
 use crate::loss::Loss;
 use crate::loss_scale::LossScale;
@@ -22,6 +23,7 @@ pub struct Learner {
     loss: Loss,
     loss_scale: Option<LossScale>,
     runtime: Runtime,
+    recompute: bool,
     seed: u64,
     /// Steps made, from which random layers draw.
     steps: u64,
@@ -98,6 +100,7 @@ impl Learner {
             loss: config.loss.init(),
             loss_scale: LossScale::for_precision(runtime.kernels.precision()),
             runtime,
+            recompute: config.train.recompute,
             seed: config.train.seed,
             steps: 0,
         }
@@ -178,8 +181,8 @@ impl Learner {
 
     /// The optimiser's part of a step.
     pub fn apply(&mut self, grads: ParamGradients, lr: f64) {
-        let model = self.model.take();
-        self.model = model.map(|model| self.optimizer.apply(lr, model, grads));
+        let (model, kernels) = (self.model.take(), &*self.runtime.kernels);
+        self.model = model.map(|model| self.optimizer.apply(lr, model, grads, kernels));
     }
 
     /// The forward and backward passes of a step, with their effects on running statistics and queue.
@@ -187,9 +190,15 @@ impl Learner {
     /// # Errors
     /// If there are no parts, or the views do not belong together.
     pub fn gradients(&mut self, parts: &[Batch]) -> Result<(StepOutput, ParamGradients)> {
-        let mut graph = None;
+        let (mut graph, mut kept) = (None, None);
         let mut embedded = Vec::with_capacity(parts.len());
-        if let [only] = parts {
+        if let ([only], true) = (parts, self.recompute) {
+            let context = self.context(self.noise(0, 1));
+            let model = self.model().valid();
+            let (embeddings, inputs) = recompute::embed(&model, only.views.clone(), &context);
+            embedded.push(embeddings);
+            kept = Some(inputs);
+        } else if let [only] = parts {
             let embeddings = self.embed(self.model(), only, self.noise(0, 1));
             embedded.push(embeddings.clone().without_autodiff());
             graph = Some(embeddings);
@@ -220,18 +229,23 @@ impl Learner {
         let mut start = 0;
         for (index, part) in parts.iter().enumerate() {
             let end = start + part.indices.dims()[0];
-            let embeddings = match graph.take() {
-                Some(embeddings) => embeddings,
-                None => self.embed(self.model(), part, self.noise(index, parts.len())),
-            };
             let gradient = gradients.clone().slice([0..views, start..end]);
             let gradient = gradient.reshape([views * (end - start), dim]);
             let gradient = match scale {
                 Some(scale) => gradient * scale,
                 None => gradient,
             };
-            let mut of_part = (embeddings * gradient).sum().backward();
-            let mut of_part = ParamGradients::take(self.model(), &mut of_part);
+            let noise = self.noise(index, parts.len());
+            let mut of_part = if let Some(kept) = kept.take() {
+                recompute::backward(self.model(), kept, gradient, &self.context(noise))
+            } else {
+                let embeddings = match graph.take() {
+                    Some(embeddings) => embeddings,
+                    None => self.embed(self.model(), part, noise),
+                };
+                let mut grads = (embeddings * gradient).sum().backward();
+                ParamGradients::take(self.model(), &mut grads)
+            };
             if let Some(scale) = scale {
                 of_part.scale(Tensor::from_floats([1.0 / scale], &self.runtime.device));
             }
@@ -248,8 +262,11 @@ impl Learner {
 
     /// Unit embeddings of all views of a part by `model`, `[views * part, dim]`, in training mode.
     fn embed(&self, model: &SelfClassifier, part: &Batch, noise: Noise) -> Tensor<2> {
-        let context = Context::training(&*self.runtime.kernels, noise);
-        model.embed(part.views.clone(), &context)
+        model.embed(part.views.clone(), &self.context(noise))
+    }
+
+    fn context(&self, noise: Noise) -> Context<'_> {
+        Context::training(&*self.runtime.kernels, noise)
     }
 
     /// The random numbers of this rank's `index`-th of `parts` parts: the same in both passes.
@@ -276,10 +293,10 @@ impl Learner {
                 let second = logits.clone().without_autodiff().slice(1..2);
                 assigned = Some(second.squeeze_dim::<2>(0).argmax(1).squeeze_dim(1));
             }
-            let loss = self.loss.head(logits, GLOBALS)? / heads as f64;
-            let mut grads = loss.backward();
+            let (loss, gradient) = self.loss.value_and_gradient(logits.clone(), GLOBALS)?;
+            let loss = loss / heads as f64;
+            let mut grads = (logits * (gradient / heads as f64)).sum().backward();
             classifiers.add(ParamGradients::take(self.model(), &mut grads));
-            let loss = loss.without_autodiff();
             // Invariant: logits depend on the embeddings, so there is a gradient.
             let gradient = leaf.grad_remove(&mut grads).expect("a gradient");
             total = Some(match total {

@@ -1,6 +1,6 @@
 //! The loss and its gradients.
 
-use crate::fixture::{arrays, hash_images, json, values};
+use crate::fixture::{arrays, hash_images, hash_tensor, json, values};
 use crate::runner::Case;
 use burn::tensor::Tensor;
 use selfcls_core::config::LossConfig;
@@ -31,23 +31,23 @@ fn yes() -> bool {
 pub(crate) fn loss_and_gradients(case: &Case) {
     let device = case.runtime.device.clone().autodiff();
     let fixture = arrays("loss");
-    for (name, expected) in json::<BTreeMap<String, Expected>>("loss") {
+    for (name, given) in json::<BTreeMap<String, Expected>>("loss") {
         let loss = LossConfig {
-            row_temperature: expected.row_temperature,
-            col_temperature: expected.col_temperature,
-            eps: expected.eps,
-            normalise_targets: expected.normalise_targets,
-            normalise_predictions: expected.normalise_predictions,
+            row_temperature: given.row_temperature,
+            col_temperature: given.col_temperature,
+            eps: given.eps,
+            normalise_targets: given.normalise_targets,
+            normalise_predictions: given.normalise_predictions,
         }
         .init();
-        let logits: Vec<Tensor<3>> = (0..expected.heads)
+        let logits: Vec<Tensor<3>> = (0..given.heads)
             .map(|head| {
                 fixture
                     .tensor(&format!("{name}.in.{head}"), &device)
                     .require_grad()
             })
             .collect();
-        let result = loss.forward(&logits, expected.globals).expect("a loss");
+        let result = loss.forward(&logits, given.globals).expect("a loss");
         let grads = result.backward();
         let value = values(result)[0];
         // In f32 a logit of 100 over a temperature of 0.03 is known to 1e-4 only, and so is its exponential.
@@ -57,12 +57,7 @@ pub(crate) fn loss_and_gradients(case: &Case) {
             1.0
         };
         let (loss_tolerance, gradient_tolerance) = (1e-6 * noise, 1e-5 * noise);
-        case.close_scalar(
-            &format!("loss {name}"),
-            value,
-            expected.loss,
-            loss_tolerance,
-        );
+        case.close_scalar(&format!("loss {name}"), value, given.loss, loss_tolerance);
         for (head, logits) in logits.iter().enumerate() {
             let actual = values(logits.grad(&grads).expect("a gradient"));
             let expected = &fixture.float(&format!("{name}.grad.{head}")).data;
@@ -72,6 +67,58 @@ pub(crate) fn loss_and_gradients(case: &Case) {
                 expected,
                 gradient_tolerance,
             );
+            // The gradient as training takes it: of one head, not of the mean.
+            let alone = loss.value_and_gradient(logits.clone(), given.globals);
+            let (_, gradient) = alone.expect("a gradient");
+            case.close(
+                &format!("gradient written out, {name}"),
+                &values(gradient / given.heads as f64),
+                expected,
+                gradient_tolerance,
+            );
+        }
+    }
+}
+
+/// The gradient written out is that of autodiff, for views of all kinds, both factors with and without
+/// normalisation, and logits as large as they get. Each is compared at the scale of its own largest value.
+pub(crate) fn the_gradient_written_out(case: &Case) {
+    let device = case.runtime.device.clone().autodiff();
+    let mut k = 0;
+    for (globals, [views, batch, classes]) in [
+        (1, [2, 6, 5]),
+        (2, [2, 3, 9]),
+        (2, [8, 7, 4]),
+        (3, [3, 5, 6]),
+        (3, [5, 4, 6]),
+    ] {
+        for (normalise_targets, normalise_predictions) in
+            [(true, true), (true, false), (false, false), (false, true)]
+        {
+            // Where everything is saturated, what is left is a difference of nearly equal numbers.
+            for (size, tolerance) in [(0.1, 1e-5), (1.0, 1e-5), (50.0, 1e-2)] {
+                k += 1;
+                let loss = LossConfig {
+                    normalise_targets,
+                    normalise_predictions,
+                    ..Default::default()
+                }
+                .init();
+                let logits = hash_tensor::<3>(k, [views, batch, classes], &device) * size;
+                let logits = logits.detach().require_grad();
+                let value = loss.head(logits.clone(), globals).expect("a loss");
+                let grads = value.backward();
+                let expected = values(logits.grad(&grads).expect("a gradient"));
+                let (written, gradient) = loss
+                    .value_and_gradient(logits, globals)
+                    .expect("a gradient");
+                assert!(!written.is_autodiff() && !gradient.is_autodiff());
+                let scale = expected.iter().fold(1e-9_f32, |s, x| s.max(x.abs()));
+                let unit = |x: Vec<f32>| x.into_iter().map(|x| x / scale).collect::<Vec<_>>();
+                let what = format!("{globals} global of {views}, logits up to {}", 2.0 * size);
+                case.close(&what, &unit(values(gradient)), &unit(expected), tolerance);
+                case.close(&what, &values(written), &values(value), 1e-6);
+            }
         }
     }
 }

@@ -66,6 +66,14 @@ const IMPOSSIBLE: &[(&str, Edit)] = &[
     ("train.accumulate = 3", |c| c.train.accumulate = 3),
     ("train.accumulate = 0", |c| c.train.accumulate = 0),
     ("one image in each part", |c| c.train.accumulate = 256),
+    ("train.accumulate = 2; use one", |c| {
+        c.train.recompute = true;
+        c.train.accumulate = 2;
+    }),
+    ("model.views_apart", |c| {
+        c.train.recompute = true;
+        c.model.views_apart = true;
+    }),
     ("train.log_every", |c| c.train.log_every = 0),
     ("larger than eval.resize", |c| c.eval.resize = 200),
     ("eval.crop", |c| c.eval.crop = 4),
