@@ -47,6 +47,8 @@ mod threads;
 mod adapters;
 #[cfg(feature = "tch")]
 mod libtorch;
+#[cfg(feature = "tch")]
+mod malloc;
 
 #[cfg(feature = "tch")]
 pub use aten::AtenKernels;

@@ -74,6 +74,7 @@ pub(crate) fn open(choice: TchDevice) -> Result<(Device, String), BackendError> 
     };
     let mut name = format!("{}: libtorch {}", Selection::Tch(device), version());
     if device == TchDevice::Cpu {
+        crate::malloc::keep_freed_memory();
         name.push_str(", ");
         name.push_str(&crate::threads::count(threads()));
     }
