@@ -184,6 +184,7 @@ fn trained_on(case: &Case, name: &str, optim: &OptimConfig, lr: f64) {
         .expect("complete");
     learner.replace(model, optimizer, Some(queue), 2);
 
+    let adamw = optim.kind.is_adamw();
     let mut losses = Vec::new();
     for number in 2..4_u64 {
         let view = |view| hash_images(10 * number + view, BATCH, SIZE, &case.runtime.device);
@@ -212,10 +213,16 @@ fn trained_on(case: &Case, name: &str, optim: &OptimConfig, lr: f64) {
         // A bias in front of batch normalisation has no gradient but rounding, which either optimiser scales
         // up to a part of its step; the running mean behind it follows.
         let idle = ["mlp_head.mlp.0.bias", "mlp_head.mlp.1.running_mean"].contains(&&*name);
-        let tolerance = if idle { lr as f32 } else { 2e-4 };
+        // LARC moves weights by a few ten-thousandths of themselves in a step.
+        let (usual, idling) = if adamw {
+            (2e-4, lr as f32)
+        } else {
+            (2e-5, 1e-3)
+        };
+        let tolerance = if idle { idling } else { usual };
         case.close(&name, &array.data, &expected.float(&name).data, tolerance);
     }
     let before = &file.model["backbone.conv1.weight"].data;
     let moved = &expected.float("backbone.conv1.weight").data;
-    assert!(moved.iter().zip(before).any(|(a, b)| (a - b).abs() > 1e-3));
+    assert!(moved.iter().zip(before).any(|(a, b)| (a - b).abs() > 1e-4));
 }

@@ -341,8 +341,11 @@ pub(crate) fn recomputed_activations_give_the_same_gradients(case: &Case) {
         for name in names {
             let of = |grads: &ParamGradients| values(grads.get(name).expect("one").clone());
             let what = format!("gradient {name}");
-            // Sums over both resolutions are taken in another order.
-            case.close(&what, &of(&actual_grads), &of(&expected_grads), 1e-4);
+            // Sums over both resolutions are taken in another order; a bias in front of batch normalisation
+            // has no gradient but the rounding of large numbers that cancel.
+            let idle = name == "mlp_head.mlp.0.bias";
+            let tolerance = if idle { 5e-3 } else { 1e-4 };
+            case.close(&what, &of(&actual_grads), &of(&expected_grads), tolerance);
         }
         let (actual, expected) = (state_dict(again.model()), state_dict(plain.model()));
         for (name, array) in expected.iter().filter(|(name, _)| is_buffer(name)) {
