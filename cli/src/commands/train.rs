@@ -31,7 +31,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
     after_long_help = ""
 )]
 pub(crate) struct TrainArgs {
-    /// Images to train on: a folder, with or without one sub-folder per class, or `shapes` or `shapes:COUNT` for the built-in set
+    /// Images to train on: a folder, with or without one sub-folder per class, or one of cifar10:FOLDER, cifar100:FOLDER,
+    /// cifar20:FOLDER, idx:FOLDER, FILE.tar, tar:FOLDER, shapes[:COUNT]
+    ///
+    /// cifar10, cifar100 and cifar20 (CIFAR-100 with its coarse labels) read the binary version, idx the files of MNIST and
+    /// its kin, packed with gzip or not; FOLDER:test takes the test images. Tar files are uncompressed; FILE may be a range,
+    /// name-{000..146}.tar, and labels come from folders or .cls members (WebDataset). shapes is drawn by the program.
     #[arg(long, value_name = "SOURCE", required_unless_present = "print_config")]
     pub(crate) data: Option<PathBuf>,
     /// Run directory to create, or to continue

@@ -5,6 +5,7 @@
 mod images;
 mod killed;
 mod metrics;
+mod sources;
 mod usage;
 
 use std::path::Path;

@@ -2,8 +2,9 @@
 
 use super::Source;
 use super::cache::Cache;
+use super::chosen::Choice;
 use super::decode::{is_image_name, probe, read};
-use super::subset;
+use super::labels::of_folders;
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
@@ -12,9 +13,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use walkdir::{DirEntry, WalkDir};
-
-/// Names of folders that hold parts of a data set rather than classes.
-const SPLITS: [&str; 6] = ["train", "training", "val", "valid", "validation", "test"];
 
 /// How many bad files an error lists.
 const LISTED: usize = 5;
@@ -61,13 +59,24 @@ impl ImageFolder {
                 root.display()
             )));
         }
-        let mut folder = Self::labelled(root, files)?;
-        if !config.classes_file.is_empty() {
-            folder.keep_classes(Path::new(&config.classes_file))?;
-        }
-        folder.limit(config.limit_per_class);
+        let labelled = of_folders(
+            &root.display(),
+            files.iter().map(|file| class_of(file)).collect(),
+        )?;
+        let choice = Choice::new(&root.display(), files.len(), labelled, config)?;
+        let mut files: Vec<Option<PathBuf>> = files.into_iter().map(Some).collect();
+        let chosen = choice.indices.iter().filter_map(|&i| files[i].take());
+        let folder = Self {
+            root: root.to_path_buf(),
+            files: chosen.collect(),
+            labels: choice.labels,
+            classes: choice.classes,
+            cache: Cache::new(
+                choice.indices.len(),
+                config.cache_mib.saturating_mul(1 << 20),
+            ),
+        };
         folder.check_headers()?;
-        folder.cache = Cache::new(folder.files.len(), config.cache_mib.saturating_mul(1 << 20));
         Ok(folder)
     }
 
@@ -92,97 +101,6 @@ impl ImageFolder {
             }
         }
         Ok(all)
-    }
-
-    fn labelled(root: &Path, files: Vec<PathBuf>) -> Result<Self> {
-        let class_of = |file: &PathBuf| -> Option<String> {
-            let mut parts = file.components();
-            let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
-            parts.next().map(|_| first)
-        };
-        let of_files: Option<Vec<String>> = files.iter().map(class_of).collect();
-        let mut classes = of_files.clone().unwrap_or_default();
-        classes.dedup();
-        classes.sort_unstable();
-        classes.dedup();
-        let splits = classes
-            .iter()
-            .all(|name| SPLITS.contains(&name.to_lowercase().as_str()));
-        if classes.len() > 1 && splits {
-            return Err(Error::Data(format!(
-                "{} looks like a data set of several parts ({}), not like classes; give one of them, e.g. {}",
-                root.display(),
-                classes.join(", "),
-                root.join(&classes[0]).display()
-            )));
-        }
-        if classes.len() < 2 {
-            classes.clear();
-        }
-        let labels = of_files.filter(|_| !classes.is_empty()).map(|of_files| {
-            of_files
-                .iter()
-                // Invariant: `classes` was collected from these very names.
-                .map(|name| classes.binary_search(name).expect("a collected class"))
-                .collect()
-        });
-        Ok(Self {
-            root: root.to_path_buf(),
-            files,
-            labels,
-            classes,
-            cache: Cache::new(0, 0),
-        })
-    }
-
-    /// Keeps the images of the classes that the subset file names, numbered in its order.
-    fn keep_classes(&mut self, file: &Path) -> Result<()> {
-        let Some(labels) = self.labels.take() else {
-            return Err(Error::Data(format!(
-                "data.classes_file chooses among class folders, but {} has no labels: its images are not all in sub-folders, or there is only one",
-                self.root.display()
-            )));
-        };
-        let chosen = subset::select(file, &self.classes)?;
-        let mut number = vec![None; self.classes.len()];
-        for (new, &old) in chosen.iter().enumerate() {
-            number[old] = Some(new);
-        }
-        let files = std::mem::take(&mut self.files);
-        let kept = files
-            .into_iter()
-            .zip(labels)
-            .filter_map(|(file, label)| Some((file, number[label]?)));
-        let (files, labels) = kept.unzip();
-        (self.files, self.labels) = (files, Some(labels));
-        self.classes = chosen
-            .iter()
-            .map(|&class| self.classes[class].clone())
-            .collect();
-        Ok(())
-    }
-
-    /// Keeps the first `count` images of each class (of all, without classes); 0 keeps all.
-    fn limit(&mut self, count: usize) {
-        if count == 0 {
-            return;
-        }
-        let Some(labels) = &mut self.labels else {
-            self.files.truncate(count);
-            return;
-        };
-        let mut seen = vec![0; self.classes.len()];
-        let keep: Vec<bool> = labels
-            .iter()
-            .map(|&label| {
-                seen[label] += 1;
-                seen[label] <= count
-            })
-            .collect();
-        let mut kept = keep.iter();
-        self.files.retain(|_| kept.next() == Some(&true));
-        let mut kept = keep.iter();
-        labels.retain(|_| kept.next() == Some(&true));
     }
 
     /// Finds files that are no images before hours of training do.
@@ -234,6 +152,13 @@ impl Source for ImageFolder {
     fn name(&self, index: usize) -> String {
         self.root.join(&self.files[index]).display().to_string()
     }
+}
+
+/// The folder that names the class of a file: the first on the way to it, if there is one.
+fn class_of(file: &Path) -> Option<String> {
+    let mut parts = file.components();
+    let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
+    parts.next().map(|_| first)
 }
 
 /// The image files below `root`, relative to it and sorted, and the number of other files.
