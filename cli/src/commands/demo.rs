@@ -27,6 +27,9 @@ pub(crate) struct DemoArgs {
     /// Folder for the run, the ONNX file and the picture of the discovered classes
     #[arg(long, value_name = "DIR", default_value = "runs/demo")]
     pub(crate) out: PathBuf,
+    /// Passes over the images: fewer are done sooner, and find less. Without it, the preset's
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
     /// Print one JSON object: nmi, acc, onnx_max_diff, seconds, engine, head, advice
     #[arg(long)]
     pub(crate) json: bool,
@@ -58,8 +61,9 @@ struct Summary {
 pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     let began = Instant::now();
     let run_dir = args.out.join("run");
+    let config = config(args.epochs)?;
+    config.validate()?;
     clear_last_demo(&run_dir, progress)?;
-    let config = config()?;
     let backend = BackendArgs {
         backend: "flex".into(),
     };
@@ -134,7 +138,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
         name.map_or("a class without fresh images".into(), Clone::clone)
     };
     let mut text = format!(
-        "trained without labels; of {} classifiers, {}\non {} fresh images of {} shapes it found {} classes, each counted as the shape most frequent in it:\n  accuracy {:.1} %  NMI {:.1} %\n",
+        "trained without labels; of {} classifiers, {}\non {} fresh images of {} shapes, each of its {} classes counted as the one shape that it fits best:\n  accuracy {:.1} %  NMI {:.1} %\n",
         config.model.heads.len(),
         summary.advice,
         test.len(),
@@ -162,11 +166,12 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     output::text(&text)
 }
 
-fn config() -> Result<Config> {
+fn config(epochs: Option<usize>) -> Result<Config> {
     let preset = presets::find("shapes-demo")
         .ok_or_else(|| CliError::failure("the preset shapes-demo is missing from this build"))?;
     let mut config = Layers::default().preset(preset)?.resolve()?.config;
     config.data.source = TRAIN_SOURCE.into();
+    config.train.epochs = epochs.unwrap_or(config.train.epochs);
     Ok(config)
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod demo;
 mod images;
 mod killed;
 mod metrics;

@@ -259,6 +259,42 @@ mod tests {
         assert_eq!(found.text.lines().count(), 1);
     }
 
+    /// Four groups of features; one head has them as they are, one joins two, one splits each, one mixes them. All it
+    /// takes to find the first is the features.
+    #[test]
+    fn the_head_that_has_the_groups_of_the_features_is_taken() {
+        let (groups, each) = (4, 10);
+        let mut features = Vec::new();
+        for sample in 0..groups * each {
+            let mut row = [0.0_f32; 6];
+            row[sample / each] = 1.0;
+            // Within a group, samples differ in two more directions.
+            row[4 + sample % 2] = 0.4;
+            features.extend(row);
+        }
+        let embeddings = UnitEmbeddings::new(features, 6).expect("unit embeddings");
+        let all: Vec<usize> = (0..groups * each).collect();
+        let of = |cluster: &dyn Fn(usize) -> usize| -> Vec<usize> {
+            all.iter().map(|&sample| cluster(sample)).collect()
+        };
+        let heads = [
+            of(&|sample| (sample / each).min(2)),
+            of(&|sample| 2 * (sample / each) + sample % 2),
+            of(&|sample| sample / each),
+            of(&|sample| sample % 4),
+        ];
+        let sure = vec![0.9; all.len()];
+        let usages: Vec<HeadUsage> = heads
+            .iter()
+            .enumerate()
+            .map(|(index, assigned)| {
+                HeadUsage::new(index, assigned, &sure, 8, &all, &embeddings).expect("measured")
+            })
+            .collect();
+        let table = agreement(&heads).expect("compares");
+        assert_eq!(advise(&usages, &table).head, Some(2));
+    }
+
     #[test]
     fn full_heads_ask_for_larger_ones_and_sparse_heads_for_smaller_ones() {
         let full = of(&[head(0, &[5; 4], 0.5, &[])]);
