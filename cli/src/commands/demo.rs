@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::subject::{Subject, device};
 use clap::Args;
 use selfcls_core::Config;
+use selfcls_core::checkpoint::{self, Manifest};
 use selfcls_core::config::{Layers, presets};
 use selfcls_core::data;
 use selfcls_core::eval::{Features, Keep};
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     let run_dir = args.out.join("run");
     let config = config(args.epochs)?;
     config.validate()?;
-    clear_last_demo(&run_dir, progress)?;
+    clear_last_demo(&run_dir, &config, progress)?;
     let backend = BackendArgs {
         backend: "flex".into(),
     };
@@ -175,17 +176,26 @@ fn config(epochs: Option<usize>) -> Result<Config> {
     Ok(config)
 }
 
-/// Removes the run of an earlier demo, and nothing else.
-fn clear_last_demo(run_dir: &Path, progress: Progress) -> Result<()> {
+/// Removes the run of an earlier demo, and nothing else. One that was interrupted stays, to be continued.
+fn clear_last_demo(run_dir: &Path, config: &Config, progress: Progress) -> Result<()> {
     let Ok(text) = std::fs::read_to_string(run_dir.join("config.toml")) else {
         return Ok(());
     };
-    let ours = Config::from_toml(&text).is_ok_and(|config| config.data.source == TRAIN_SOURCE);
-    if !ours {
+    let found = Config::from_toml(&text).ok();
+    let Some(last) = found.filter(|last| last.data.source == TRAIN_SOURCE) else {
         return Err(
             CliError::failure(format!("{} holds another run", run_dir.display()))
                 .hint("choose another folder with --out"),
         );
+    };
+    let newest = checkpoint::find(run_dir).and_then(|newest| checkpoint::load_manifest(&newest));
+    let unfinished = |manifest: &Manifest| manifest.position.epoch() < config.train.epochs;
+    if last == *config && newest.is_ok_and(|manifest| unfinished(&manifest)) {
+        progress.note(&format!(
+            "going on with the last demo in {}",
+            run_dir.display()
+        ));
+        return Ok(());
     }
     progress.note(&format!("replacing the last demo in {}", run_dir.display()));
     std::fs::remove_dir_all(run_dir)

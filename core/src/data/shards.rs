@@ -482,6 +482,33 @@ mod tests {
         assert!(refused(root.path()).contains("no .tar files"));
     }
 
+    /// A header can claim any size, for any kind of member.
+    #[test]
+    fn sizes_that_no_file_has_are_refused() {
+        let root = folder();
+        let path = root.path().join("a.tar");
+        for kind in [
+            tar::EntryType::Regular,
+            tar::EntryType::Directory,
+            tar::EntryType::GNULongName,
+            tar::EntryType::XHeader,
+        ] {
+            for size in [1 << 40, i64::MAX as u64, u64::MAX] {
+                let mut header = tar::Header::new_gnu();
+                header.set_path("1.png").expect("a name");
+                header.set_entry_type(kind);
+                header.set_size(size);
+                header.set_cksum();
+                let mut bytes = header.as_bytes().to_vec();
+                bytes.extend(png(1));
+                bytes.resize(2048, 0);
+                fs::write(&path, bytes).expect("written");
+                let message = refused(&path);
+                assert!(message.contains("a.tar"), "{kind:?} of {size}: {message}");
+            }
+        }
+    }
+
     #[test]
     fn sample_names() {
         for (name, expected) in [

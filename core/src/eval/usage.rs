@@ -205,6 +205,7 @@ pub fn advise(heads: &[HeadUsage], agreement: &[Vec<f64>]) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::f32::consts::TAU;
 
     fn head(index: usize, sizes: &[u64], silhouette: f64, similar: &[(u64, u64)]) -> HeadUsage {
         let assignments: Vec<usize> = sizes
@@ -268,8 +269,9 @@ mod tests {
         for sample in 0..groups * each {
             let mut row = [0.0_f32; 6];
             row[sample / each] = 1.0;
-            // Within a group, samples differ in two more directions.
-            row[4 + sample % 2] = 0.4;
+            // Within a group, samples lie on a small circle, of which the second head takes halves.
+            let (sin, cos) = (TAU * (sample % each) as f32 / each as f32).sin_cos();
+            (row[4], row[5]) = (0.3 * cos, 0.3 * sin);
             features.extend(row);
         }
         let embeddings = UnitEmbeddings::new(features, 6).expect("unit embeddings");
@@ -279,7 +281,7 @@ mod tests {
         };
         let heads = [
             of(&|sample| (sample / each).min(2)),
-            of(&|sample| 2 * (sample / each) + sample % 2),
+            of(&|sample| sample / (each / 2)),
             of(&|sample| sample / each),
             of(&|sample| sample % 4),
         ];
