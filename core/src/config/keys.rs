@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 section! {
     /// Where the images come from and how they are read.
     "data" => DataConfig {
-        /// The training images: a folder, `cifar10:FOLDER`, `cifar100:FOLDER`, `cifar20:FOLDER` (binary versions), `idx:FOLDER` (MNIST's format), tar files (`name-{000..146}.tar`), or `shapes[:COUNT]` for the built-in procedural set. The command line's --data sets it. Default "" (must be given).
+        /// The training images: a folder, `cifar10:FOLDER`, `cifar100:FOLDER`, `cifar20:FOLDER` (binary versions), `idx:FOLDER` (MNIST's format), tar files (`FILE.tar`, `tar:FOLDER`, `name-{000..146}.tar`), or `shapes[:COUNT]` for the built-in procedural set. The command line's --data sets it. Default "" (must be given).
         source: String = String::new(),
         /// Use only the first N images of each class, in the source's order (a folder's is sorted); 0 uses all. Without labels: the first N images. Default 0.
         limit_per_class: usize = 0,
