@@ -1,24 +1,34 @@
-//! What every package with a binary does for libtorch, and, with the feature `tch`, the C++ half of the
-//! ATen kernels.
+//! What every package with a binary does for libtorch, and, with the feature `tch`, the C++ halves of the
+//! ATen kernels and of the process groups.
 
 #[path = "libtorch/build.rs"]
 mod libtorch;
 
+#[cfg(feature = "tch")]
+#[path = "nccl.rs"]
+mod nccl;
+
 fn main() {
     libtorch::main();
     #[cfg(feature = "tch")]
-    kernels::compile();
+    cpp::compile();
 }
 
 #[cfg(feature = "tch")]
-mod kernels {
+mod cpp {
     use std::env;
     use std::path::{Path, PathBuf};
 
-    const SOURCE: &str = "src/aten/ops.cpp";
+    use super::nccl::{self, Nccl};
+
+    const KERNELS: &str = "src/aten/ops.cpp";
+    const GROUPS: &str = "src/distributed/c10d.cpp";
+    const GLOO: &str = "src/distributed/gloo_stub";
 
     pub(super) fn compile() {
-        println!("cargo::rerun-if-changed={SOURCE}");
+        for path in [KERNELS, GROUPS, GLOO, "nccl.rs"] {
+            println!("cargo::rerun-if-changed={path}");
+        }
         for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
             println!("cargo::rerun-if-env-changed={name}");
         }
@@ -28,22 +38,56 @@ mod kernels {
                  (`cargo xtask setup libtorch`), or LIBTORCH_INCLUDE to the folder that holds its `include`",
             );
         };
+        build(&include)
+            .file(KERNELS)
+            .finish(KERNELS, "selfcls_aten");
+        let mut groups = build(&include);
+        groups.define("USE_DISTRIBUTED", None);
+        groups.define("USE_C10D_GLOO", None);
+        groups.include(GLOO);
+        match nccl::find() {
+            Nccl::Found(folders) => {
+                groups.define("USE_C10D_NCCL", None);
+                groups.includes(folders);
+                println!("cargo::rustc-link-lib=torch_cuda");
+                println!("cargo::rustc-link-lib=c10_cuda");
+            }
+            Nccl::NotMeant => {}
+            Nccl::Incomplete(message) => println!("cargo::warning={message}"),
+            Nccl::Refused(message) => fail(&message),
+        }
+        groups.file(GROUPS).finish(GROUPS, "selfcls_c10d");
+    }
+
+    fn build(include: &Path) -> cc::Build {
         // As torch-sys: every libtorch since 2.7 is built with it.
         let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
-        let compiled = cc::Build::new()
+        let mut build = cc::Build::new();
+        build
             .cpp(true)
             .std("c++17")
             .warnings(false)
+            // Types of libtorch that both sides see must not be taken for each other's.
+            .flag_if_supported("-fvisibility=hidden")
             .include(include)
-            .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-            .file(SOURCE)
-            .try_compile("selfcls_aten");
-        if let Err(error) = compiled {
-            fail(&format!(
-                "backends/{SOURCE} did not compile: it needs a C++17 compiler (on Debian and Ubuntu \
-                 `apt-get install g++`; CXX names another) and the headers of the libtorch that is linked; \
-                 {error}"
-            ));
+            .include(include.join("torch/csrc/api/include"))
+            .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str());
+        build
+    }
+
+    trait Finish {
+        fn finish(&mut self, source: &str, library: &str);
+    }
+
+    impl Finish for cc::Build {
+        fn finish(&mut self, source: &str, library: &str) {
+            if let Err(error) = self.try_compile(library) {
+                fail(&format!(
+                    "backends/{source} did not compile: it needs a C++17 compiler (on Debian and Ubuntu \
+                     `apt-get install g++`; CXX names another) and the headers of the libtorch that is linked; \
+                     {error}"
+                ));
+            }
         }
     }
 

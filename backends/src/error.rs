@@ -34,6 +34,17 @@ pub enum BackendError {
         /// What was asked for.
         precision: Precision,
     },
+    /// The processes of a run did not find together.
+    #[error("{0}")]
+    Joining(String),
+    /// The device cannot be one of several that train together.
+    #[error("{device} cannot train together with other processes: {fix}")]
+    CannotJoin {
+        /// The device's name for people.
+        device: String,
+        /// What to do.
+        fix: String,
+    },
     /// The number of threads was set after they had started.
     #[error(
         "the number of threads is fixed once the first of them has started: set it before \

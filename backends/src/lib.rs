@@ -29,6 +29,12 @@
 //! [`Opened::runtime`] hands core the fastest kernels for the device: burn's own operations, or on libtorch
 //! ATen's, channels-last, in f32, bf16 or fp16 (`AtenKernels`).
 //!
+//! # Many processes
+//!
+//! [`Rendezvous::from_env`] tells a process that torchrun, Slurm, LSF or `selfcls-cli launch` started which of
+//! how many it is, and where they meet; [`for_rank`] which device is its own; [`join`] makes it one of them, through
+//! libtorch's process groups: Gloo between CPUs, NCCL between GPUs.
+//!
 //! # Threads
 //!
 //! flex and ndarray compute on rayon's global pool, as does the data pipeline of `selfcls-core`;
@@ -37,8 +43,12 @@
 
 #[cfg(feature = "tch")]
 mod aten;
+#[cfg(feature = "tch")]
+mod distributed;
 mod error;
+mod join;
 mod open;
+mod rendezvous;
 mod selection;
 mod status;
 mod threads;
@@ -47,12 +57,16 @@ mod threads;
 mod adapters;
 #[cfg(feature = "tch")]
 mod libtorch;
+#[cfg(feature = "tch")]
+mod malloc;
 
 #[cfg(feature = "tch")]
 pub use aten::AtenKernels;
 pub use burn::tensor::Device;
 pub use error::BackendError;
+pub use join::{for_rank, join};
 pub use open::{Opened, open};
+pub use rendezvous::{Launcher, Rendezvous, RendezvousError};
 pub use selection::{Backend, ParseSelectionError, Selection, TchDevice, WgpuAdapter};
 pub use status::{BackendStatus, FoundDevice, list};
 pub use threads::{set_threads, threads};

@@ -50,6 +50,18 @@ pub(crate) fn resolve(choice: TchDevice) -> TchDevice {
     }
 }
 
+/// libtorch's CPU or a CUDA device, where one of them is meant.
+pub(crate) fn device(selection: Selection) -> Option<tch::Device> {
+    let Selection::Tch(choice) = selection else {
+        return None;
+    };
+    match resolve(choice) {
+        TchDevice::Cpu => Some(tch::Device::Cpu),
+        TchDevice::Cuda(index) => Some(tch::Device::Cuda(index)),
+        TchDevice::Mps | TchDevice::Best => None,
+    }
+}
+
 /// Opens a device: the handle, and its name for people.
 #[expect(
     deprecated,
@@ -74,6 +86,7 @@ pub(crate) fn open(choice: TchDevice) -> Result<(Device, String), BackendError> 
     };
     let mut name = format!("{}: libtorch {}", Selection::Tch(device), version());
     if device == TchDevice::Cpu {
+        crate::malloc::keep_freed_memory();
         name.push_str(", ");
         name.push_str(&crate::threads::count(threads()));
     }

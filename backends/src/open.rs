@@ -22,9 +22,18 @@ pub struct Opened {
     /// Whether ATen's kernels serve it.
     #[cfg(feature = "tch")]
     aten: bool,
+    /// The device as libtorch knows it, where it is libtorch's CPU or a CUDA device.
+    #[cfg(feature = "tch")]
+    tch: Option<tch::Device>,
 }
 
 impl Opened {
+    /// The device as libtorch knows it; none for any other, and for Apple's GPU.
+    #[cfg(feature = "tch")]
+    pub(crate) fn tch_device(&self) -> Option<tch::Device> {
+        self.tch
+    }
+
     /// A single process on this device with the fastest kernels there are for it, computing convolutions
     /// and linear layers in `precision`.
     ///
@@ -35,7 +44,8 @@ impl Opened {
         runtime.asynchronous = self.asynchronous;
         #[cfg(feature = "tch")]
         if self.aten {
-            runtime.kernels = std::sync::Arc::new(crate::AtenKernels::new(precision));
+            let kernels = crate::AtenKernels::new(precision, self.asynchronous);
+            runtime.kernels = std::sync::Arc::new(kernels);
         }
         if runtime.kernels.precision() != precision {
             return Err(BackendError::Precision {
@@ -82,6 +92,8 @@ pub fn open(selection: &Selection) -> Result<Opened, BackendError> {
         asynchronous: is_asynchronous(*selection),
         #[cfg(feature = "tch")]
         aten: has_aten_kernels(*selection),
+        #[cfg(feature = "tch")]
+        tch: crate::libtorch::device(*selection),
     })
 }
 

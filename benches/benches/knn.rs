@@ -11,6 +11,9 @@
 //! similarities. The peer is called as `PYTHON SCRIPT --library L --queries FILE --references FILE
 //! --dim N --k N --threads N --neighbours FILE`, reads rows of f32, writes rows of k u32, nearest first, and
 //! prints a JSON object with `seconds` and `peak_mib`.
+//!
+//! With `--cached` the references are in a file, as they must be where a training set does not fit into memory:
+//! `--cached --queries 5000 --references 200000 --dim 2048 --k 200`.
 
 #![allow(clippy::print_stdout)]
 
@@ -19,11 +22,16 @@ use selfcls_backends::set_threads;
 use selfcls_benches::Outcome;
 use selfcls_benches::figures::{Better, Turns, median, sentence};
 use selfcls_benches::peer::{self, PeerArgs};
+use selfcls_core::data::Source;
+use selfcls_core::eval::features::{Key, Precision};
+use selfcls_core::eval::{Extractor, Forward, Keep, Network, PixelNetwork, nearest};
 use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
-use selfcls_core::random::{Draw, Purpose, stream};
+use selfcls_core::pixels::Rgb8;
+use selfcls_core::random::{Draw, Purpose, Stream, stream};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Seconds for an exact search, ours beside other libraries.
@@ -52,6 +60,13 @@ struct Args {
     /// Alternations of ours and the peer.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Instead of beside peers: with the references in a file of features in 16 bits, as `eval knn --cache --half` has
+    /// them, read in parts. Only ours, once; what counts is the memory.
+    #[arg(long)]
+    cached: bool,
+    /// Where that file is made; it is removed again.
+    #[arg(long, default_value = ".")]
+    folder: PathBuf,
     /// One JSON object per case instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -63,8 +78,18 @@ struct Args {
 fn main() -> Outcome<()> {
     let args = Args::parse();
     set_threads(args.threads)?;
-    let folder = tempfile::tempdir()?;
     let queries = embeddings(args.queries, args.dim, 0)?;
+    if args.cached {
+        let case = streamed(&args, &queries)?;
+        let text = if args.json {
+            case.to_string()
+        } else {
+            sentence(&case)
+        };
+        println!("{text}");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
     let references = embeddings(args.references, args.dim, 1)?;
     write(&folder.path().join("queries"), &queries)?;
     write(&folder.path().join("references"), &references)?;
@@ -93,6 +118,97 @@ fn write(path: &Path, embeddings: &UnitEmbeddings) -> Outcome<()> {
         .flat_map(|x| x.to_le_bytes())
         .collect();
     Ok(std::fs::write(path, bytes)?)
+}
+
+/// References that a file holds.
+fn streamed(args: &Args, queries: &UnitEmbeddings) -> Outcome<Value> {
+    let folder = tempfile::tempdir_in(&args.folder)?;
+    let source: Arc<dyn Source> = Arc::new(Nothing(args.references));
+    let preprocess = PixelNetwork { side: 1 }.preprocess();
+    let extractor = Extractor {
+        keep: Keep::Cache {
+            path: folder.path().join("references.safetensors"),
+            key: Key::new("", &*source, &preprocess, 1.0, ""),
+            precision: Precision::Half,
+            recompute: true,
+            any_features: false,
+        },
+        preprocess,
+        batch_size: 1024,
+        workers: 1,
+        temperature: 1.0,
+    };
+    let mut network = Random {
+        dim: args.dim,
+        draw: stream(0, Purpose::Evaluation, [1, 0, 0]),
+    };
+    let found = extractor.run(&source, &mut network, &mut |_| ())?;
+    let memory = Memory::watch();
+    let start = Instant::now();
+    let neighbours = nearest(queries, &found.features, args.k, &mut |_| ())?;
+    let seconds = start.elapsed().as_secs_f64();
+    std::hint::black_box(&neighbours);
+    let peak = memory.and_then(Memory::peak);
+    let rate = products_per_second();
+    let products = queries.len() as f64 * args.references as f64 * args.dim as f64;
+    let case = json!({
+        "bench": "knn",
+        "case": format!(
+            "{} of {} x {} in a file of 16-bit features, k {}",
+            queries.len(), args.references, args.dim, args.k
+        ),
+        "threads": args.threads,
+        "gemm_share": products / seconds / rate,
+        "gemm_gflops": 2e-9 * rate,
+        "file_mib": (args.references * args.dim * 2) as f64 / f64::from(1 << 20),
+        "peak_mib": peak,
+    });
+    let turns = Turns {
+        ours: vec![seconds],
+        peer: Vec::new(),
+    };
+    Ok(turns.report(case, "s", Better::Lower))
+}
+
+/// Images of one pixel.
+struct Nothing(usize);
+
+impl Source for Nothing {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn image(&self, _: usize) -> selfcls_core::Result<Arc<Rgb8>> {
+        Rgb8::new(1, 1, vec![0; 3]).map(Arc::new)
+    }
+
+    fn label(&self, _: usize) -> Option<usize> {
+        None
+    }
+
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+}
+
+/// A network without heads whose features are random.
+struct Random {
+    dim: usize,
+    draw: Stream,
+}
+
+impl Network for Random {
+    fn forward(&mut self, _: Vec<f32>, count: usize) -> selfcls_core::Result<Forward> {
+        let values = (0..count * self.dim).map(|_| self.draw.uniform(-1.0, 1.0) as f32);
+        Ok(Forward {
+            logits: Vec::new(),
+            features: values.collect(),
+        })
+    }
 }
 
 /// One case: the sides in turn, `rounds` times.

@@ -23,7 +23,7 @@ use selfcls_benches::figures::{Better, Turns, median, sentence};
 use selfcls_benches::peer::{self, PeerArgs};
 use selfcls_core::Config;
 use selfcls_core::loss::Loss;
-use selfcls_core::model::{Context, Noise, SelfClassifier, ViewBatch};
+use selfcls_core::model::{Context, Noise, SelfClassifier, ViewBatch, with_weight_layout};
 use selfcls_core::optim::Optimizer;
 use selfcls_core::queue::Queue;
 use selfcls_core::runtime::Runtime;
@@ -367,7 +367,10 @@ impl Apart {
     fn new(config: &Config, runtime: &Runtime, data: &Data) -> Self {
         let device = runtime.device.clone().autodiff();
         Self {
-            model: Some(config.model.init(&device, 0)),
+            model: Some(with_weight_layout(
+                config.model.init(&device, 0),
+                &*runtime.kernels,
+            )),
             optimizer: config.optim.init(),
             queue: data.queue.clone(),
             loss: config.loss.init(),
@@ -380,7 +383,8 @@ impl Apart {
     /// Milliseconds of each of [`PHASES`].
     fn step(&mut self) -> Outcome<[f64; PHASES.len()]> {
         let model = self.model.take().ok_or("an earlier step failed")?;
-        let context = Context::training(&*self.runtime.kernels, Noise::default());
+        let kernels = &*self.runtime.kernels;
+        let context = Context::training(kernels, Noise::default());
         let mut watch = Watch::start(&self.runtime.device)?;
         let embeddings = model.embed(self.views.clone(), &context);
         let embed = watch.lap()?;
@@ -402,13 +406,23 @@ impl Apart {
             .collect();
         let queue_heads = watch.lap()?;
 
-        let loss = self.loss.forward(&logits, GLOBALS)?;
+        // Its gradient is part of it: the backward pass begins at the logits.
+        let heads = logits.len() as f64;
+        let mut pulls = Vec::new();
+        for logits in logits {
+            let (_, gradient) = self.loss.value_and_gradient(logits.clone(), GLOBALS)?;
+            pulls.push((logits, gradient / heads));
+        }
         let forward = watch.lap()?;
 
-        let mut grads = loss.backward();
+        let pull = pulls
+            .into_iter()
+            .map(|(logits, gradient)| (logits * gradient).sum())
+            .reduce(|a, b| a + b);
+        let mut grads = pull.ok_or("a network without heads")?.backward();
         let backward = watch.lap()?;
 
-        self.model = Some(self.optimizer.step(RATE, model, &mut grads));
+        self.model = Some(self.optimizer.step(RATE, model, &mut grads, kernels));
         let update = watch.lap()?;
         Ok([embed, queue_heads, forward, backward, update])
     }

@@ -17,7 +17,7 @@ use selfcls_benches::Outcome;
 use selfcls_benches::figures::{Better, Turns, sentence};
 use selfcls_benches::peer::{self, PeerArgs};
 use selfcls_core::config::ViewsConfig;
-use selfcls_core::data::{ImageFolder, is_image_name, read};
+use selfcls_core::data::{images_in, is_image_name, read};
 use selfcls_core::views::Recipe;
 use serde_json::{Value, json};
 use std::hint::black_box;
@@ -80,7 +80,7 @@ fn main() -> Outcome<()> {
 
 /// The JPEG files in the peer's order, repeated up to the count.
 fn files(args: &Args) -> Outcome<Vec<PathBuf>> {
-    let mut all = ImageFolder::collect(std::slice::from_ref(&args.data))?;
+    let mut all = images_in(std::slice::from_ref(&args.data))?.collect::<Result<Vec<_>, _>>()?;
     let is_jpeg = |path: &Path| {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         ending.eq_ignore_ascii_case("jpg") || ending.eq_ignore_ascii_case("jpeg")

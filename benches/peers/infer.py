@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import resource
 import time
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def main():
     start = time.perf_counter()
     found = [classes(files[k : k + args.batch]) for k in range(0, len(files), args.batch)]
     seconds = time.perf_counter() - start
-    print(json.dumps({"images": sum(map(len, found)), "wall_images_per_s": len(files) / seconds}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rate = len(files) / seconds
+    print(json.dumps({"images": sum(map(len, found)), "wall_images_per_s": rate, "peak_mib": peak}))
 
 
 main()

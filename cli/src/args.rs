@@ -2,8 +2,8 @@
 
 use crate::commands::{
     completions::CompletionsArgs, convert::ConvertArgs, demo::DemoArgs, eval::EvalArgs,
-    export::ExportArgs, metrics::MetricsArgs, predict::PredictArgs, presets::PresetsArgs,
-    train::TrainArgs,
+    export::ExportArgs, launch::LaunchArgs, metrics::MetricsArgs, predict::PredictArgs,
+    presets::PresetsArgs, run_onnx::RunOnnxArgs, slurm::SlurmArgs, train::TrainArgs,
 };
 use clap::{Args, Parser, Subcommand};
 use selfcls_export::{EngineChoice, Options};
@@ -16,7 +16,7 @@ use std::path::PathBuf;
     version,
     after_help = "\
 Results go to standard output, everything else to standard error (coloured unless NO_COLOR is set).
-Exit codes: 0 success, 1 failure, 2 usage, 130 interrupted (the same train command continues).",
+Exit codes: 0 success, 1 failure, 2 usage, 75 made room on SIGUSR1, 130 interrupted (the same train command continues both).",
     arg_required_else_help = true,
     subcommand_required = true
 )]
@@ -33,16 +33,19 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(Box<TrainArgs>),
+    Launch(LaunchArgs),
+    Slurm(Box<SlurmArgs>),
     Eval(EvalArgs),
     Metrics(MetricsArgs),
     Export(ExportArgs),
     Convert(ConvertArgs),
     Predict(PredictArgs),
     Demo(DemoArgs),
-    /// List the backends and devices of this build and this machine, and what to do for those missing
+    /// List the backends and devices of this build and this machine, what to do for those missing, and, under a launcher, this process's rank
     Devices,
     Presets(PresetsArgs),
     Completions(CompletionsArgs),
+    RunOnnx(RunOnnxArgs),
 }
 
 /// Where tensors are computed.

@@ -5,7 +5,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use selfcls_core::config::presets::{self, DEFAULT_PRESET};
 use selfcls_core::config::{Config, Key, Layers, Origin, Resolved};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Keys that also have a short name, as flags and in `-h`.
 const SHORT_NAMES: [(&str, &str); 5] = [
@@ -46,10 +46,7 @@ impl ConfigArgs {
             layers = layers.preset(preset)?;
         }
         if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                CliError::failure(format!("cannot read {}: {error}", path.display()))
-            })?;
-            layers = layers.document(&text, Origin::File(path.display().to_string()))?;
+            layers = with_file(layers, path)?;
         }
         for (key, value) in &self.keys.values {
             layers = layers.command_line(key, value)?;
@@ -69,6 +66,21 @@ impl ConfigArgs {
         );
         format!("settings: {}", parts.join(", "))
     }
+}
+
+/// `layers` with a TOML file over them.
+fn with_file(layers: Layers, path: &Path) -> Result<Layers> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::failure(format!("cannot read {}: {error}", path.display())))?;
+    Ok(layers.document(&text, Origin::File(path.display().to_string()))?)
+}
+
+/// The defaults with a TOML file over them, validated.
+///
+/// # Errors
+/// If the file cannot be read, or a value is impossible.
+pub(crate) fn file(path: &Path) -> Result<Config> {
+    Ok(with_file(Layers::default(), path)?.resolve()?.config)
 }
 
 /// The keys given as flags. Flags, values and help come from [`Config::keys`]: there is no second list to forget.

@@ -3,6 +3,13 @@
 use std::fmt;
 use std::process::ExitCode;
 
+/// What was typed cannot work.
+pub(crate) const USAGE: u8 = 2;
+/// Stopped after a checkpoint, to be started again.
+pub(crate) const REQUEUE: u8 = 75;
+/// Stopped by the user.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// The result of a command.
 pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
 
@@ -23,6 +30,8 @@ enum Kind {
     Failure,
     /// The user stopped it, and it can go on: exit code 130, as a shell gives for SIGINT.
     Interrupted,
+    /// It made room for something else, and is to be started again: exit code 75, `EX_TEMPFAIL` of sysexits.h.
+    Requeue,
 }
 
 impl CliError {
@@ -41,6 +50,11 @@ impl CliError {
         Self::new(Kind::Interrupted, message)
     }
 
+    /// The system stopped it, to start it again later.
+    pub(crate) fn requeue(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Requeue, message)
+    }
+
     fn new(kind: Kind, message: impl fmt::Display) -> Self {
         Self {
             kind,
@@ -55,12 +69,13 @@ impl CliError {
         self
     }
 
-    /// 2 for usage, 1 for failure, 130 when interrupted.
+    /// 2 for usage, 1 for failure, 75 to be started again, 130 when interrupted.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
-            Kind::Usage => ExitCode::from(2),
+            Kind::Usage => ExitCode::from(USAGE),
             Kind::Failure => ExitCode::FAILURE,
-            Kind::Interrupted => ExitCode::from(130),
+            Kind::Requeue => ExitCode::from(REQUEUE),
+            Kind::Interrupted => ExitCode::from(INTERRUPTED),
         }
     }
 

@@ -1,14 +1,17 @@
 //! `selfcls-cli`: self-supervised image classification from the command line.
 //!
 //! Every command parses its arguments, resolves them, calls the library and reports. Results go to standard output and
-//! nothing else does; messages and progress go to standard error. Exit codes: 0 success, 1 failure, 2 usage, 130 interrupted.
+//! nothing else does; messages and progress go to standard error. Exit codes: 0 success, 1 failure, 2 usage, 75 to be started
+//! again, 130 interrupted.
 
 mod args;
 mod commands;
 mod config_args;
 mod error;
 mod output;
+mod preprocess_args;
 mod progress;
+mod signals;
 mod subject;
 
 use clap::Parser;

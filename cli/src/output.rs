@@ -2,6 +2,7 @@
 
 use crate::error::{CliError, Result};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
 
 /// Prints `value` as JSON on a line of its own.
@@ -25,5 +26,25 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
             "cannot write to standard output: {error}"
         ))),
         _ => Ok(()),
+    }
+}
+
+/// A CSV field, quoted where RFC 4180 asks for it.
+pub(crate) fn csv_field(text: &str) -> Cow<'_, str> {
+    if text.contains(['"', ',', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\"")).into()
+    } else {
+        text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::csv_field;
+
+    #[test]
+    fn csv_fields_are_quoted_where_needed() {
+        assert_eq!(csv_field("a b.png"), "a b.png");
+        assert_eq!(csv_field("a,\"b\".png"), "\"a,\"\"b\"\".png\"");
     }
 }

@@ -1,8 +1,10 @@
 //! What is evaluated: a run, a checkpoint, an exported file or raw pixels, each as a network that core can run.
 
 use crate::args::{BackendArgs, EngineArgs};
+use crate::config_args;
 use crate::error::{CliError, Result};
-use selfcls_backends::Opened;
+use crate::preprocess_args::{PreprocessArgs, note};
+use selfcls_backends::{BackendError, Opened, Rendezvous};
 use selfcls_core::Config;
 use selfcls_core::checkpoint::{self, Manifest};
 use selfcls_core::config::Precision;
@@ -11,13 +13,16 @@ use selfcls_core::eval::features::{Key, file_fingerprint};
 use selfcls_core::eval::{
     Extracted, Extractor, Features, Keep, ModelNetwork, Network, PixelNetwork,
 };
-use selfcls_core::model::{SelfClassifier, state_dict, with_state_dict};
+use selfcls_core::model::{
+    Backbone, SelfClassifier, state_dict, with_state_dict, with_weight_layout,
+};
 use selfcls_core::preprocess::Preprocess;
 use selfcls_core::pretrained;
 use selfcls_core::runtime::Runtime;
 use selfcls_core::weights::StateDict;
 use selfcls_export::Classifier;
-use std::path::Path;
+use selfcls_export::inference::BackboneOf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::progress::Progress;
@@ -40,6 +45,62 @@ pub(crate) struct Subject {
     pub(crate) recipe: Option<String>,
 }
 
+/// A backbone that can be trained, on the autodiff device.
+pub(crate) struct Trainable {
+    pub(crate) backbone: Backbone,
+    /// Values of a feature.
+    pub(crate) width: usize,
+    pub(crate) preprocess: Preprocess,
+    /// What tells the weights from any other.
+    pub(crate) identity: String,
+}
+
+impl Trainable {
+    /// The backbone of a run, a checkpoint or a file of weights.
+    pub(crate) fn open(
+        path: &Path,
+        runtime: &Runtime,
+        preprocess: &PreprocessArgs,
+        progress: Progress,
+    ) -> Result<Self> {
+        if is_onnx(path) || pixels_side(path).is_some() {
+            return Err(CliError::usage(format!(
+                "--no-freeze: {} cannot be trained",
+                path.display()
+            ))
+            .hint("give a run, a checkpoint or a file of weights"));
+        }
+        let (manifest, weights) = load(path, preprocess, progress)?;
+        let identity = identity(path, &manifest)?;
+        let training = Runtime {
+            device: runtime.device.clone().autodiff(),
+            ..runtime.clone()
+        };
+        let model = model(&manifest, &weights, &training)?;
+        let model = with_weight_layout(model, &*runtime.kernels);
+        Ok(Self {
+            backbone: model.backbone,
+            width: manifest.config.model.backbone_dim(),
+            preprocess: manifest.config.preprocess(),
+            identity,
+        })
+    }
+}
+
+/// What tells weights from any others: their hash, with the architecture, in which the same weights mean something else.
+fn identity(path: &Path, manifest: &Manifest) -> Result<String> {
+    let hash = match manifest.files.get("model.safetensors") {
+        Some(entry) => entry.sha256.clone(),
+        None => file_fingerprint(path)?,
+    };
+    Ok(format!("{hash} {:?}", manifest.config.model))
+}
+
+fn is_onnx(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"))
+}
+
 /// Side in pixels of `pixels` without a size.
 const PIXELS: usize = 32;
 
@@ -49,16 +110,52 @@ pub(crate) fn device(args: &BackendArgs) -> Result<Opened> {
     selfcls_backends::open(&selection).map_err(CliError::failure)
 }
 
+/// Opens the device that `--backend` means for one of several processes.
+pub(crate) fn device_of_rank(args: &BackendArgs, place: &Rendezvous) -> Result<Opened> {
+    let selection = args.backend.parse().map_err(CliError::usage)?;
+    let selection = selfcls_backends::for_rank(selection, place).map_err(|error| match error {
+        BackendError::CannotJoin { .. } => CliError::usage(error),
+        other => CliError::failure(other),
+    })?;
+    selfcls_backends::open(&selection).map_err(CliError::failure)
+}
+
 /// The weights that `path` names: a run, a checkpoint, or a file that `convert` reads. Of a file, the
-/// model's configuration is told from the shapes and the preprocessing is the default, ImageNet's; a
-/// backbone alone comes without classifiers.
-pub(crate) fn load(path: &Path) -> Result<(Manifest, StateDict)> {
+/// model's configuration is told from the shapes; a backbone alone comes without classifiers. What weights
+/// do not tell, preprocessing above all, stands in a TOML file of their name beside them, or is the default,
+/// ImageNet's, which is said; what was typed of it goes over either.
+pub(crate) fn load(
+    path: &Path,
+    preprocess: &PreprocessArgs,
+    progress: Progress,
+) -> Result<(Manifest, StateDict)> {
     if !path.is_file() {
-        return Ok(checkpoint::load_model(&checkpoint::find(path)?)?);
+        let (mut manifest, weights) = checkpoint::load_model(&checkpoint::find(path)?)?;
+        preprocess.apply(&mut manifest.config)?;
+        return Ok((manifest, weights));
     }
     let state = pretrained::read(path, &[])?.state;
-    let snapshot = pretrained::evaluable(state, &Config::default())?;
-    Ok((snapshot.manifest, snapshot.model))
+    let settings = beside(path);
+    let base = match settings.is_file() {
+        true => config_args::file(&settings)?,
+        false => Config::default(),
+    };
+    let snapshot = pretrained::evaluable(state, &base)?;
+    let mut manifest = snapshot.manifest;
+    preprocess.apply(&mut manifest.config)?;
+    note(&manifest.config.preprocess(), progress);
+    Ok((manifest, snapshot.model))
+}
+
+/// `weights.toml` for `weights.safetensors`, `weights.pth` and `weights.pth.tar`.
+fn beside(weights: &Path) -> PathBuf {
+    let tar = weights.extension().is_some_and(|ending| ending == "tar");
+    let inner = if tar {
+        weights.with_extension("")
+    } else {
+        weights.to_path_buf()
+    };
+    inner.with_extension("toml")
 }
 
 /// The weights of a checkpoint as a model for inference on `runtime`'s device. Where they are a backbone
@@ -77,45 +174,61 @@ pub(crate) fn model(
 }
 
 impl Subject {
-    /// Opens what `path` names; a checkpoint's network gives `features`, an exported file embeddings. `pixels` or
+    /// Opens what `path` names; a checkpoint's network gives `features`, and so does an
+    /// exported file that has them; others give embeddings. `pixels` or
     /// `pixels:SIDE` is no file but the images themselves, as a baseline.
     pub(crate) fn open(
         path: &Path,
         backend: &BackendArgs,
         engine: &EngineArgs,
         features: Features,
+        preprocess: &PreprocessArgs,
+        progress: Progress,
     ) -> Result<Self> {
-        let onnx = path
-            .extension()
-            .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"));
         if let Some(side) = pixels_side(path) {
+            preprocess.refuse("pixels")?;
             Self::pixels(side)
-        } else if onnx {
-            let mut subject = Self::exported(Classifier::open(path, &engine.options())?);
+        } else if is_onnx(path) {
+            preprocess.refuse("an exported file")?;
+            let classifier = Classifier::open(path, &engine.options())?;
+            let mut subject = Self::exported_with(classifier, features);
             subject.identity = file_fingerprint(path)?;
             Ok(subject)
         } else {
-            Self::checkpoint(path, &device(backend)?, features)
+            let loaded = load(path, preprocess, progress)?;
+            Self::checkpoint(path, loaded, &device(backend)?, features)
         }
     }
 
-    /// An exported file.
+    /// An exported file, with its embeddings.
     pub(crate) fn exported(classifier: Classifier) -> Self {
+        Self::exported_with(classifier, Features::Embedding)
+    }
+
+    /// An exported file, with `features` if it gives them.
+    fn exported_with(classifier: Classifier, features: Features) -> Self {
         let metadata = classifier.metadata();
+        let backbone = match features {
+            Features::Backbone => BackboneOf::new(classifier.clone()),
+            Features::Embedding => None,
+        };
         Self {
             preprocess: metadata.preprocess.clone(),
             temperature: metadata.row_temperature,
             batch_size: 64,
-            heads: metadata
-                .heads
-                .iter()
-                .map(|head| (head.index, head.classes))
-                .collect(),
-            engine: classifier.engine().to_string(),
+            heads: classifier.heads(),
+            engine: classifier.runs_on(),
             identity: String::new(),
-            features: "head",
+            features: if backbone.is_some() {
+                "backbone"
+            } else {
+                "head"
+            },
             recipe: None,
-            network: Box::new(classifier),
+            network: match backbone {
+                Some(network) => Box::new(network),
+                None => Box::new(classifier),
+            },
         }
     }
 
@@ -147,12 +260,13 @@ impl Subject {
         })
     }
 
-    fn checkpoint(path: &Path, opened: &Opened, features: Features) -> Result<Self> {
-        let (manifest, weights) = load(path)?;
-        let identity = match manifest.files.get("model.safetensors") {
-            Some(entry) => entry.sha256.clone(),
-            None => file_fingerprint(path)?,
-        };
+    fn checkpoint(
+        path: &Path,
+        (manifest, weights): (Manifest, StateDict),
+        opened: &Opened,
+        features: Features,
+    ) -> Result<Self> {
+        let identity = identity(path, &manifest)?;
         let config = &manifest.config;
         let runtime = opened.runtime(Precision::F32).map_err(CliError::failure)?;
         let model = model(&manifest, &weights, &runtime)?;
@@ -162,8 +276,7 @@ impl Subject {
             batch_size: config.eval.batch_size,
             heads: config.model.heads.iter().copied().enumerate().collect(),
             engine: opened.name.clone(),
-            // The same weights mean something else in another architecture.
-            identity: format!("{identity} {:?}", config.model),
+            identity,
             features: match features {
                 Features::Backbone => "backbone",
                 Features::Embedding => "head",
@@ -202,6 +315,16 @@ impl Subject {
         )
     }
 
+    /// From an image to the network's input.
+    pub(crate) fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// What runs.
+    pub(crate) fn network(&mut self) -> &mut dyn Network {
+        &mut *self.network
+    }
+
     /// Index and number of classes of each head, in the order of the network's logits.
     pub(crate) fn heads(&self) -> &[(usize, usize)] {
         &self.heads
@@ -215,8 +338,21 @@ impl Subject {
         keep: Keep,
         progress: Progress,
     ) -> Result<Extracted> {
+        let preprocess = self.preprocess.clone();
+        self.extract_with(preprocess, source, name, keep, progress)
+    }
+
+    /// As [`extract`](Self::extract), with images prepared otherwise.
+    pub(crate) fn extract_with(
+        &mut self,
+        preprocess: Preprocess,
+        source: &Arc<dyn Source>,
+        name: &'static str,
+        keep: Keep,
+        progress: Progress,
+    ) -> Result<Extracted> {
         let extractor = Extractor {
-            preprocess: self.preprocess.clone(),
+            preprocess,
             batch_size: self.batch_size,
             workers: 0,
             temperature: self.temperature,

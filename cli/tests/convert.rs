@@ -254,11 +254,45 @@ fn files_are_evaluated_as_they_are() {
         1,
         &["without classifiers", "eval knn"],
     );
+    // A backbone alone gives features, as a file too.
+    succeed(path, &["export", &moco, "--out", "moco.onnx"]);
+    succeed(
+        path,
+        &[&["eval", "knn", "moco.onnx", "--k", "1"][..], &data].concat(),
+    );
     fail(
         path,
-        &["export", &moco, "--out", "moco.onnx"],
-        1,
-        &["without classifiers", "--pretrained.parts backbone"],
+        &["export", &moco, "--head", "1", "--out", "head.onnx"],
+        2,
+        &["without classifiers"],
+    );
+}
+
+/// Weights do not tell how images are prepared for them: a file of settings beside them does.
+#[test]
+fn settings_beside_weights_are_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::copy(authors(), path.join("theirs.pth.tar")).unwrap();
+    let size = |name: &str| {
+        succeed(path, &["export", "theirs.pth.tar", "--out", name]);
+        let bytes = std::fs::read(path.join(name)).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let crop = text.split("\"crop\":").nth(1).expect("the preprocessing");
+        crop.chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+    };
+    assert_eq!(size("usual.onnx"), "224");
+    std::fs::write(path.join("theirs.toml"), "[eval]\ncrop = 48\n").unwrap();
+    assert_eq!(size("own.onnx"), "48");
+    std::fs::write(path.join("theirs.toml"), "[eval]\ncrop = 4\n").unwrap();
+    let data = ["--data", "shapes:16"];
+    fail(
+        path,
+        &[&["eval", "clusters", "theirs.pth.tar"][..], &data].concat(),
+        2,
+        &["eval.crop = 4"],
     );
 }
 

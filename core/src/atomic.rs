@@ -103,7 +103,7 @@ impl Drop for Temporary {
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be opened or the disk fails.
-pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+pub fn sync_folder(folder: &Path) -> Result<()> {
     // Windows cannot open a folder as a file; there a rename is durable by itself.
     if cfg!(unix) {
         let synced = File::open(folder).and_then(|open| open.sync_all());

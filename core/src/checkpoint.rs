@@ -5,10 +5,12 @@
 //! beside its final name, synced and renamed, so a folder under that name is always whole; the one
 //! before is removed only afterwards. Loading checks every byte against the manifest.
 
+mod bundle;
 mod files;
 mod manifest;
 mod run;
 
+pub use bundle::{Files, read};
 pub use manifest::{FORMAT, Manifest, OptimizerSteps, Position, QueuePosition};
 pub use run::{RunLock, find, list};
 
@@ -61,6 +63,15 @@ pub struct QueueState {
     pub full: bool,
 }
 
+fn folder_name(step: usize) -> String {
+    format!("step-{step:08}")
+}
+
+/// Where the checkpoint after `step` steps of a run is, if there is one.
+pub fn folder(run: &Path, step: usize) -> PathBuf {
+    run.join("checkpoints").join(folder_name(step))
+}
+
 /// Writes `snapshot` as a new checkpoint below `run`, then removes what is no longer to be kept: all
 /// but the newest two, the one with the lowest loss and the milestones.
 ///
@@ -69,8 +80,8 @@ pub struct QueueState {
 pub fn save(run: &Path, snapshot: &Snapshot) -> Result<PathBuf> {
     let parent = run.join("checkpoints");
     fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
-    let name = format!("step-{:08}", snapshot.manifest.position.step);
-    let target = parent.join(&name);
+    let step = snapshot.manifest.position.step;
+    let (name, target) = (folder_name(step), folder(run, step));
     if target.exists() {
         // The run stopped right after writing it; an equal state needs no second copy.
         return Ok(target);
@@ -132,29 +143,7 @@ pub fn load_model(checkpoint: &Path) -> Result<(Manifest, StateDict)> {
 /// # Errors
 /// If a file is missing or differs from the manifest.
 pub fn load(checkpoint: &Path) -> Result<Snapshot> {
-    let (manifest, model) = load_model(checkpoint)?;
-    let bytes = read_verified(checkpoint, OPTIMIZER, &manifest)?;
-    let optimizer = OptimizerState {
-        moments: files::parse_arrays(&checkpoint.join(OPTIMIZER), &bytes)?,
-        steps: manifest.optimizer_steps.clone(),
-    };
-    let queue = match &manifest.queue {
-        None => None,
-        Some(position) => {
-            let bytes = read_verified(checkpoint, QUEUE, &manifest)?;
-            Some(files::parse_queue(
-                &checkpoint.join(QUEUE),
-                &bytes,
-                position,
-            )?)
-        }
-    };
-    Ok(Snapshot {
-        manifest,
-        model,
-        optimizer,
-        queue,
-    })
+    read(checkpoint)?.snapshot()
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ pub enum Error {
     /// Training left the domain of finite numbers.
     #[error("{0}")]
     Diverged(String),
+    /// Another process of the run is gone or out of step.
+    #[error("{0}")]
+    Peers(String),
 }
 
 /// The crate's result.

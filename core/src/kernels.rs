@@ -3,12 +3,16 @@
 //! [`PlainKernels`] writes them in burn's own operations and serves every backend. `selfcls-backends`
 //! can supply others (ATen's on libtorch); their gradients must equal these.
 
-use crate::config::Precision;
+use crate::collective::Collective;
+use crate::config::{OptimConfig, Precision};
+use crate::optim::rule::{self, ParamUpdate, Updated};
+use crate::{Error, Result};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
 use burn::tensor::ops::ConvOptions;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// The statistics that batch normalisation gathers over training, both without autodiff.
 #[derive(Debug, Clone)]
@@ -37,6 +41,19 @@ pub trait Kernels: Send + Sync + Debug {
     /// ([`Context::autocast`](crate::model::Context::autocast)).
     fn precision(&self) -> Precision {
         Precision::F32
+    }
+
+    /// These kernels with batch statistics taken over the batches of all of `peers` together: values, running
+    /// statistics and gradients as if one process had seen them all (PyTorch's `SyncBatchNorm`).
+    /// Operations cannot return errors; those of `peers` are left there, for
+    /// [`check`](Collective::check).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where they cannot.
+    fn synchronised(&self, _peers: Arc<dyn Collective>) -> Result<Arc<dyn Kernels>> {
+        Err(Error::Invalid(format!(
+            "{self:?} cannot share batch statistics among ranks; use --backend tch on CPU or CUDA, or train.syncbn_group_size = 1"
+        )))
     }
 
     /// The same weight `[out, in, kh, kw]`, without autodiff, in the memory layout that `conv2d` works on
@@ -86,6 +103,15 @@ pub trait Kernels: Send + Sync + Debug {
     /// `max(lhs + rhs, 0)`, the end of a residual block.
     fn add_relu(&self, lhs: Tensor<4>, rhs: Tensor<4>) -> Tensor<4> {
         relu(lhs + rhs)
+    }
+
+    /// One update with learning rate `lr` of each parameter by its gradient, after the formulas of
+    /// [`rule`]: in the order given, one answer per parameter.
+    fn update(&self, config: &OptimConfig, lr: f64, params: Vec<ParamUpdate>) -> Vec<Updated> {
+        params
+            .into_iter()
+            .map(|param| rule::update(config, lr, param))
+            .collect()
     }
 }
 

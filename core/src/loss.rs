@@ -20,13 +20,23 @@
 //! logits of magnitude 100 at a temperature of 0.03 give finite losses and gradients.
 //!
 //! # Memory
-//! A head keeps a constant number (about ten) of tensors of views x batch x classes until its gradient
-//! is taken. Pairs of views are never formed: for each `pred` the targets it meets are summed first.
+//! Pairs of views are never formed: for each `pred` the targets it meets are summed first. Under autodiff
+//! a head keeps a constant number (about ten) of tensors of views x batch x classes until its gradient is
+//! taken. Training uses [`Loss::value_and_gradient`], which writes the gradient out and keeps fewer.
+//!
+//! # Several processes
+//! Each keeps these tensors for its own samples only: [`Loss::head_across`] exchanges sums over the batch
+//! instead of logits.
+
+mod across;
+mod gradient;
 
 use crate::config::LossConfig;
 use crate::{Error, Result};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{FloatDType, Tensor};
+
+pub use across::Contribution;
 
 /// The loss with its temperatures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,52 +86,85 @@ impl Loss {
     /// # Errors
     /// If there is no pair of views to compare.
     pub fn head(&self, logits: Tensor<3>, globals: usize) -> Result<Tensor<1>> {
-        let [views, batch, classes] = logits.dims();
-        if views < 2 || globals == 0 || globals > views {
-            return Err(Error::Invalid(format!(
-                "the loss compares views: {views} views of which {globals} are global make no pair"
-            )));
-        }
-        let locals = views - globals;
+        let [views, batch, _] = logits.dims();
+        let views = Views::new(views, globals)?;
         let logits = logits.cast(FloatDType::F32);
-        let by_batch = softmax(logits.clone() / self.col_temperature, 1);
-        let target = if self.normalise_targets {
-            self.normalise(by_batch, 2)
-        } else {
-            by_batch
-        };
+        let target = self.target(softmax(logits.clone() / self.col_temperature, 1));
         let rows = logits / self.row_temperature;
         let log_pred = if self.normalise_predictions {
-            let pred = self.normalise(softmax(rows, 2), 1);
-            (pred * (batch as f64 / classes as f64) + self.eps).log()
+            let pred = softmax(rows, 2);
+            let sums = pred.clone().sum_dim(1);
+            self.log_pred(pred, sums, batch)
         } else {
             log_softmax(rows, 2)
         };
-
-        let view = |tensor: &Tensor<3>, v: usize| tensor.clone().slice(v..v + 1);
-        let local_sum = |tensor: &Tensor<3>| tensor.clone().slice(globals..views).sum_dim(0);
-        let mut terms: Vec<Tensor<1>> = Vec::with_capacity(globals + 1);
-        let local_targets = (locals > 0).then(|| local_sum(&target));
-        for j in 0..globals {
-            let others = (0..globals).filter(|&i| i != j).map(|i| view(&target, i));
-            let met = others.chain(local_targets.clone()).reduce(|a, b| a + b);
-            if let Some(met) = met {
-                terms.push((met * view(&log_pred, j)).sum());
-            }
-        }
-        if locals > 0 {
-            let global_targets = target.slice(0..globals).sum_dim(0);
-            terms.push((global_targets * local_sum(&log_pred)).sum());
-        }
-        let pairs = views * (views - 1) - locals * locals.saturating_sub(1);
-        let sum = terms.into_iter().reduce(|a, b| a + b);
-        // Invariant: only view counts were admitted that make at least one pair, hence one term.
-        Ok(sum.expect("at least one pair of views") / -((batch * pairs) as f64))
+        let sum = (views.met(&target) * log_pred).sum();
+        Ok(sum / -((batch * views.pairs()) as f64))
     }
 
-    /// Divides by the sum along `dim`, no less than eps (all entries are non-negative).
-    fn normalise(&self, x: Tensor<3>, dim: usize) -> Tensor<3> {
-        let sum = x.clone().sum_dim(dim).clamp_min(self.eps);
-        x / sum
+    /// The first factor, from the softmax over the batch.
+    fn target(&self, by_batch: Tensor<3>) -> Tensor<3> {
+        if !self.normalise_targets {
+            return by_batch;
+        }
+        let sums = by_batch.clone().sum_dim(2);
+        self.normalise(by_batch, sums)
+    }
+
+    /// The logarithm of the second factor, from the softmax over classes and its sums over the batch.
+    fn log_pred(&self, by_class: Tensor<3>, sums: Tensor<3>, batch: usize) -> Tensor<3> {
+        let classes = by_class.dims()[2];
+        let pred = self.normalise(by_class, sums);
+        (pred * (batch as f64 / classes as f64) + self.eps).log()
+    }
+
+    /// Divides by the sums along an axis, no less than eps (all entries are non-negative).
+    fn normalise(&self, x: Tensor<3>, sums: Tensor<3>) -> Tensor<3> {
+        x / sums.clamp_min(self.eps)
+    }
+}
+
+/// Which views are compared: all ordered pairs of different ones, but not two local ones.
+#[derive(Clone, Copy)]
+struct Views {
+    count: usize,
+    globals: usize,
+}
+
+impl Views {
+    fn new(count: usize, globals: usize) -> Result<Self> {
+        if count < 2 || globals == 0 || globals > count {
+            return Err(Error::Invalid(format!(
+                "the loss compares views: {count} views of which {globals} are global make no pair"
+            )));
+        }
+        Ok(Self { count, globals })
+    }
+
+    /// The number of pairs, at least one.
+    fn pairs(self) -> usize {
+        let locals = self.count - self.globals;
+        self.count * (self.count - 1) - locals * locals.saturating_sub(1)
+    }
+
+    /// For each view the sum of `x` over the views that it is compared with, `[views, batch, classes]`.
+    fn met(self, x: &Tensor<3>) -> Tensor<3> {
+        let Self { count, globals } = self;
+        let view = |v: usize| x.clone().slice(v..v + 1);
+        let locals = (count > globals).then(|| x.clone().slice(globals..count).sum_dim(0));
+        let mut sums: Vec<Tensor<3>> = (0..globals)
+            .map(|j| {
+                let others = (0..globals).filter(|&i| i != j).map(view);
+                let sum = others.chain(locals.clone()).reduce(|a, b| a + b);
+                // Invariant: there are at least two views, and every other one meets a global one.
+                sum.expect("a view to meet")
+            })
+            .collect();
+        if count > globals {
+            let sum = x.clone().slice(0..globals).sum_dim(0);
+            let [_, batch, classes] = sum.dims();
+            sums.push(sum.expand([count - globals, batch, classes]));
+        }
+        Tensor::cat(sums, 0)
     }
 }

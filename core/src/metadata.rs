@@ -2,18 +2,26 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `selfcls.format` | version of these keys, a decimal integer ([`FORMAT_VERSION`]) |
-//! | `selfcls.preprocess` | JSON of [`Preprocess`]: resize, crop, interpolation, mean, std |
-//! | `selfcls.heads` | JSON list of [`HeadInfo`]: index, classes, optional class names |
-//! | `selfcls.default_head` | index of the head that `probabilities` and a bare "classify" mean |
-//! | `selfcls.embedding_dim` | width of the unit embedding |
+//! | `selfcls.format` | version of these keys, a decimal integer: 1, or 2 where a reader of 1 would go wrong |
+//! | `selfcls.input` | [`InputKind`]: what `image` takes, `float`, `uint8` or `any`; absent is `float` |
+//! | `selfcls.preprocess` | JSON of [`Preprocess`]: resize, crop, interpolation, mean, std; whoever does it |
+//! | `selfcls.weights` | [`WeightKind`]: how the large weights are stored, `f32` or `f16`; absent is `f32` |
+//! | `selfcls.heads` | JSON list of [`HeadInfo`]: index, classes, optional class names; may be empty |
+//! | `selfcls.default_head` | index of the head that `probabilities` and a bare "classify" mean; absent without heads |
+//! | `selfcls.embedding_dim` | width of the unit embedding; absent where the model has no head |
+//! | `selfcls.feature_dim` | width of the backbone's features; absent in older files |
 //! | `selfcls.row_temperature` | divisor of the logits before the softmax over classes |
 //! | `selfcls.backbone` | the network in words, for people |
 //! | `selfcls.training` | JSON of [`TrainingSummary`] |
 //! | `selfcls.tool` | program and version that wrote the file |
 //!
 //! A reader ignores `selfcls.*` keys it does not know; a change that an old reader would misunderstand
-//! raises the format version, and a newer version is refused.
+//! raises the format version, and a newer version is refused. Version 2 is written where the input is not
+//! `float`, the weights are not `f32` or there are no heads, and version 1 everywhere else.
+
+mod kinds;
+
+pub use kinds::{InputKind, WeightKind};
 
 use crate::config::{Config, Layout, ModelConfig};
 use crate::preprocess::Preprocess;
@@ -22,10 +30,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Version of the metadata keys that this build writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of the metadata keys that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 2;
 
-const FORMAT: &str = "selfcls.format";
+/// The key that tells a file with these entries from any other.
+pub const FORMAT: &str = "selfcls.format";
+const INPUT: &str = "selfcls.input";
+const WEIGHTS: &str = "selfcls.weights";
+const FEATURE_DIM: &str = "selfcls.feature_dim";
 const PREPROCESS: &str = "selfcls.preprocess";
 const HEADS: &str = "selfcls.heads";
 const DEFAULT_HEAD: &str = "selfcls.default_head";
@@ -41,14 +53,20 @@ const MAX_WIDTH: usize = 1_000_000;
 /// Everything that an application needs beside the network itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metadata {
-    /// From a decoded image to the network's input.
+    /// How much of the preprocessing is left to the application.
+    pub input: InputKind,
+    /// From a decoded image to the network's input, whoever does it.
     pub preprocess: Preprocess,
-    /// The classifiers in the file, by ascending index.
+    /// How the large weights are stored.
+    pub weights: WeightKind,
+    /// The classifiers in the file, by ascending index; none in a file of embeddings or features alone.
     pub heads: Vec<HeadInfo>,
-    /// Index of the head that answers when none is named; one of `heads`.
+    /// Index of the head that answers when none is named; one of `heads`, or 0 where there are none.
     pub default_head: usize,
-    /// Width of the embedding.
+    /// Width of the embedding; 0 where the model has no head.
     pub embedding_dim: usize,
+    /// Width of the backbone's features; none if the file does not say.
+    pub feature_dim: Option<usize>,
     /// The logits are divided by it before the softmax (paper section 4.1: 0.1).
     pub row_temperature: f32,
     /// The network in words, e.g. `resnet18, image-net stem, width 64`.
@@ -82,9 +100,28 @@ pub struct TrainingSummary {
     pub steps: u64,
     /// Images trained on.
     pub samples: usize,
+    /// What they were called: the data source, of a path only its last part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Mean loss of the last epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+}
+
+impl TrainingSummary {
+    /// What to call a data source such as `--data` names in a file that is given away: of each path in it only
+    /// the last part, so that nobody learns the folders of the machine. None where nothing is left.
+    pub fn source_name(source: &str) -> Option<String> {
+        let parts = source.split(':').map(|part| {
+            let last = part.rsplit(['/', '\\']).find(|name| !name.is_empty());
+            last.unwrap_or_default()
+        });
+        // A part of one letter is a drive; dots are where the command was given.
+        let parts: Vec<&str> = parts
+            .filter(|name| name.chars().any(|c| c != '.') && name.chars().count() > 1)
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(":"))
+    }
 }
 
 impl Metadata {
@@ -92,7 +129,9 @@ impl Metadata {
     pub fn new(config: &Config, training: TrainingSummary) -> Self {
         let heads = config.model.heads.iter().enumerate();
         Self {
+            input: InputKind::Float,
             preprocess: config.preprocess(),
+            weights: WeightKind::F32,
             heads: heads
                 .map(|(index, &classes)| HeadInfo {
                     index,
@@ -101,7 +140,12 @@ impl Metadata {
                 })
                 .collect(),
             default_head: 0,
-            embedding_dim: config.model.dim,
+            // Without classifiers it is a backbone, whose head was never trained.
+            embedding_dim: match config.model.heads.len() {
+                0 => 0,
+                _ => config.model.dim,
+            },
+            feature_dim: Some(config.model.backbone_dim()),
             row_temperature: config.loss.row_temperature as f32,
             backbone: describe(&config.model),
             training,
@@ -123,21 +167,39 @@ impl Metadata {
         let mut training = self.training.clone();
         // JSON has no infinities; a loss that is not a number says nothing.
         training.loss = training.loss.filter(|loss| loss.is_finite());
+        let known = |value: usize, known: bool| known.then(|| value.to_string());
         let entries = [
-            (FORMAT, FORMAT_VERSION.to_string()),
-            (PREPROCESS, json(&self.preprocess)),
-            (HEADS, json(&self.heads)),
-            (DEFAULT_HEAD, self.default_head.to_string()),
-            (EMBEDDING_DIM, self.embedding_dim.to_string()),
-            (ROW_TEMPERATURE, self.row_temperature.to_string()),
-            (BACKBONE, self.backbone.clone()),
-            (TRAINING, json(&training)),
-            (TOOL, self.tool.clone()),
+            (FORMAT, Some(self.format().to_string())),
+            (INPUT, Some(self.input.to_string())),
+            (PREPROCESS, Some(json(&self.preprocess))),
+            (WEIGHTS, Some(self.weights.to_string())),
+            (HEADS, Some(json(&self.heads))),
+            (
+                DEFAULT_HEAD,
+                known(self.default_head, !self.heads.is_empty()),
+            ),
+            (
+                EMBEDDING_DIM,
+                known(self.embedding_dim, self.embedding_dim > 0),
+            ),
+            (FEATURE_DIM, self.feature_dim.map(|dim| dim.to_string())),
+            (ROW_TEMPERATURE, Some(self.row_temperature.to_string())),
+            (BACKBONE, Some(self.backbone.clone())),
+            (TRAINING, Some(json(&training))),
+            (TOOL, Some(self.tool.clone())),
         ];
         Ok(entries
             .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)))
             .collect())
+    }
+
+    /// The oldest format that says all of this.
+    fn format(&self) -> u32 {
+        let plain = self.input == InputKind::Float
+            && self.weights == WeightKind::F32
+            && !self.heads.is_empty();
+        if plain { 1 } else { 2 }
     }
 
     /// Reads the entries back.
@@ -149,12 +211,25 @@ impl Metadata {
         entries: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self> {
         let entries = Entries(entries.into_iter().collect());
-        entries.check_format()?;
+        let format = entries.check_format()?;
+        let heads: Vec<HeadInfo> = entries.json(HEADS)?;
+        if format == 1 && heads.is_empty() {
+            return Err(Error::Invalid(format!("`{HEADS}` is empty in format 1")));
+        }
         let metadata = Self {
+            input: entries.optional(INPUT)?.unwrap_or_default(),
             preprocess: entries.json(PREPROCESS)?,
-            heads: entries.json(HEADS)?,
-            default_head: entries.number(DEFAULT_HEAD)?,
-            embedding_dim: entries.number(EMBEDDING_DIM)?,
+            weights: entries.optional(WEIGHTS)?.unwrap_or_default(),
+            default_head: match heads.len() {
+                0 => 0,
+                _ => entries.number(DEFAULT_HEAD)?,
+            },
+            embedding_dim: match heads.len() {
+                0 => entries.optional(EMBEDDING_DIM)?.unwrap_or(0),
+                _ => entries.number(EMBEDDING_DIM)?,
+            },
+            feature_dim: entries.optional(FEATURE_DIM)?,
+            heads,
             row_temperature: entries.number(ROW_TEMPERATURE)?,
             backbone: entries.get(BACKBONE)?.to_owned(),
             training: entries.json(TRAINING)?,
@@ -175,7 +250,6 @@ impl Metadata {
                 problems.push(problem);
             }
         };
-        expect(!self.heads.is_empty(), "heads is empty".to_owned());
         expect(
             self.heads.is_sorted_by(|a, b| a.index < b.index),
             "heads are not in ascending order of their index".to_owned(),
@@ -193,18 +267,23 @@ impl Metadata {
             );
         }
         expect(
-            self.head(self.default_head).is_some(),
+            self.heads.is_empty() || self.head(self.default_head).is_some(),
             format!(
                 "default_head = {} is not among the heads",
                 self.default_head
             ),
         );
         expect(
-            (1..=MAX_WIDTH).contains(&self.embedding_dim),
+            (usize::from(!self.heads.is_empty())..=MAX_WIDTH).contains(&self.embedding_dim),
             format!(
                 "embedding_dim = {} is not from 1 to {MAX_WIDTH}",
                 self.embedding_dim
             ),
+        );
+        let feature_dim = self.feature_dim.unwrap_or(1);
+        expect(
+            (1..=MAX_WIDTH).contains(&feature_dim),
+            format!("feature_dim = {feature_dim} is not from 1 to {MAX_WIDTH}"),
         );
         expect(
             self.row_temperature.is_finite() && self.row_temperature > 0.0,
@@ -231,14 +310,14 @@ impl<'a> Entries<'a> {
             .ok_or_else(|| Error::Invalid(format!("the classifier metadata lack the key `{key}`")))
     }
 
-    fn check_format(&self) -> Result<()> {
+    fn check_format(&self) -> Result<u32> {
         let Ok(text) = self.get(FORMAT) else {
             return Err(Error::Invalid(format!(
                 "no `{FORMAT}` in the file's metadata: it was not written by `selfcls-cli export`"
             )));
         };
         match text.parse::<u32>() {
-            Ok(1..=FORMAT_VERSION) => Ok(()),
+            Ok(version @ 1..=FORMAT_VERSION) => Ok(version),
             Ok(version) if version > FORMAT_VERSION => Err(Error::Invalid(format!(
                 "`{FORMAT}` is {version}, but this build reads up to {FORMAT_VERSION}; update selfcls, or export the file again with this version"
             ))),
@@ -249,15 +328,23 @@ impl<'a> Entries<'a> {
     }
 
     fn number<T: std::str::FromStr>(&self, key: &str) -> Result<T> {
-        let text = self.get(key)?;
-        text.parse()
-            .map_err(|_| Error::Invalid(format!("`{key}` is {text:?}, not a number of its kind")))
+        parse(key, self.get(key)?)
+    }
+
+    /// A value that older files or other kinds of files do not have.
+    fn optional<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>> {
+        self.0.get(key).map(|text| parse(key, text)).transpose()
     }
 
     fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
         serde_json::from_str(self.get(key)?)
             .map_err(|error| Error::Invalid(format!("`{key}` cannot be read: {error}")))
     }
+}
+
+fn parse<T: std::str::FromStr>(key: &str, text: &str) -> Result<T> {
+    text.parse()
+        .map_err(|_| Error::Invalid(format!("`{key}` is {text:?}, not a value of its kind")))
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -284,104 +371,4 @@ fn word(value: &impl Serialize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn example() -> Metadata {
-        let mut config = Config::default();
-        config.model.heads = vec![3, 5];
-        let mut metadata = Metadata::new(
-            &config,
-            TrainingSummary {
-                epochs: 15,
-                steps: 2340,
-                samples: 20_000,
-                loss: Some(2.73),
-            },
-        );
-        metadata.heads[0].names = Some(["cat", "dög", "\"7\""].map(str::to_owned).to_vec());
-        metadata
-    }
-
-    fn parse(entries: &BTreeMap<String, String>) -> Result<Metadata> {
-        Metadata::from_properties(entries.iter().map(|(k, v)| (k.as_str(), v.as_str())))
-    }
-
-    fn refused(change: impl FnOnce(&mut BTreeMap<String, String>)) -> String {
-        let mut entries = example().to_properties().expect("the example is possible");
-        change(&mut entries);
-        parse(&entries).expect_err("must be refused").to_string()
-    }
-
-    #[test]
-    fn entries_round_trip() {
-        let metadata = example();
-        let entries = metadata.to_properties().expect("the example is possible");
-        assert_eq!(entries.len(), 9);
-        assert_eq!(parse(&entries).expect("own entries"), metadata);
-    }
-
-    #[test]
-    fn unknown_keys_are_ignored_and_newer_formats_refused() {
-        let mut entries = example().to_properties().expect("the example is possible");
-        entries.insert("selfcls.later".into(), "anything".into());
-        entries.insert("other".into(), "tool".into());
-        assert_eq!(parse(&entries).expect("extra keys"), example());
-
-        let newer = refused(|e| drop(e.insert(FORMAT.into(), "2".into())));
-        assert!(newer.contains("reads up to 1"), "{newer}");
-        for bad in ["0", "-1", "one", ""] {
-            let text = refused(|e| drop(e.insert(FORMAT.into(), bad.into())));
-            assert!(text.contains("not a format version"), "{text}");
-        }
-    }
-
-    #[test]
-    fn every_missing_key_is_named() {
-        let keys: Vec<String> = example().to_properties().expect("ok").into_keys().collect();
-        for key in keys {
-            let text = refused(|e| drop(e.remove(&key)));
-            assert!(text.contains(&key), "{key}: {text}");
-        }
-    }
-
-    #[test]
-    fn impossible_values_are_refused_and_named() {
-        for (key, value, said) in [
-            (DEFAULT_HEAD, "7", "default_head = 7"),
-            (DEFAULT_HEAD, "-1", "selfcls.default_head"),
-            (ROW_TEMPERATURE, "0", "row_temperature"),
-            (ROW_TEMPERATURE, "NaN", "row_temperature"),
-            (EMBEDDING_DIM, "99999999999", "embedding_dim"),
-            (HEADS, "[]", "heads is empty"),
-            (
-                HEADS,
-                r#"[{"index":0,"classes":2,"names":["a"]}]"#,
-                "1 names for 2",
-            ),
-            (
-                HEADS,
-                r#"[{"index":0,"classes":2},{"index":0,"classes":2}]"#,
-                "ascending",
-            ),
-            (HEADS, "[", "selfcls.heads"),
-            (
-                PREPROCESS,
-                r#"{"resize":8,"crop":9,"interpolation":"bilinear","mean":[0,0,0],"std":[1,0,1]}"#,
-                "resize 8 and crop 9",
-            ),
-            (PREPROCESS, "{}", "selfcls.preprocess"),
-        ] {
-            let text = refused(|e| drop(e.insert(key.into(), value.into())));
-            assert!(text.contains(said), "{key} = {value}: {text}");
-        }
-    }
-
-    #[test]
-    fn a_loss_that_is_no_number_is_left_out() {
-        let mut metadata = example();
-        metadata.training.loss = Some(f64::NAN);
-        let entries = metadata.to_properties().expect("still writable");
-        assert_eq!(parse(&entries).expect("readable").training.loss, None);
-    }
-}
+mod tests;

@@ -63,13 +63,46 @@ impl Preprocess {
     /// If `out` is not [`Preprocess::input_len`] long or `crop` is larger than `resize`, which
     /// [`Preprocess::validate`] and [`Config::validate`](crate::Config::validate) exclude.
     pub fn apply(&self, image: &Rgb8, out: &mut [f32]) {
+        self.with_planes(image, |planes| planes.normalise(self.mean, self.std, out));
+    }
+
+    /// The crop of the resized `image` before it is scaled and normalised: `[crop, crop, 3]` bytes.
+    ///
+    /// # Panics
+    /// As [`Preprocess::apply`].
+    pub fn pixels(&self, image: &Rgb8) -> Rgb8 {
+        // Invariant: a crop has at least one pixel.
+        self.with_planes(image, Planes::to_rgb)
+            .expect("a crop that is not empty")
+    }
+
+    /// Undoes the normalisation of `input`, `[batch, 3, crop, crop]`: the bytes that it was made of,
+    /// `[batch, crop, crop, 3]`. Values that no byte has become the nearest one.
+    pub fn bytes(&self, input: &[f32]) -> Vec<u8> {
+        let area = self.crop * self.crop;
+        let mut bytes = vec![0; input.len()];
+        let images = input.chunks_exact(3 * area);
+        for (image, bytes) in images.zip(bytes.chunks_exact_mut(3 * area)) {
+            for (channel, plane) in image.chunks_exact(area).enumerate() {
+                let (scale, mean) = (255.0 * self.std[channel], 255.0 * self.mean[channel]);
+                let to = bytes.iter_mut().skip(channel).step_by(3);
+                for (to, &from) in to.zip(plane) {
+                    // Saturates.
+                    *to = (from * scale + mean).round() as u8;
+                }
+            }
+        }
+        bytes
+    }
+
+    fn with_planes<T>(&self, image: &Rgb8, then: impl FnOnce(&Planes) -> T) -> T {
         thread_local! {
             static SCRATCH: RefCell<(ResizeScratch, Planes)> = RefCell::default();
         }
         SCRATCH.with_borrow_mut(|(scratch, planes)| {
             self.resize(image).apply(image, scratch, planes);
-            planes.normalise(self.mean, self.std, out);
-        });
+            then(planes)
+        })
     }
 
     /// The network's input for `image`, `[3, crop, crop]`.
@@ -100,5 +133,28 @@ impl Preprocess {
             flip: false,
             filter: self.interpolation,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_before_and_after_the_normalisation_are_the_same() {
+        let preprocess = Preprocess {
+            resize: 9,
+            crop: 8,
+            interpolation: Interpolation::Bilinear,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        };
+        let bytes = (0..20 * 30 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let image = Rgb8::new(30, 20, bytes).expect("an image");
+        let pixels = preprocess.pixels(&image);
+        assert_eq!((pixels.width(), pixels.height()), (8, 8));
+        assert_eq!(preprocess.bytes(&preprocess.input(&image)), pixels.data());
+        assert_eq!(preprocess.bytes(&[1e9; 192])[..3], [255; 3]);
+        assert_eq!(preprocess.bytes(&[-1e9; 192])[..3], [0; 3]);
     }
 }

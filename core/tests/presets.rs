@@ -101,6 +101,7 @@ impl Script {
         c.optim.clip_grad = self.number("clip-grad", 0.0);
         c.train.epochs = self.count("epochs", 800);
         c.train.batch_size = self.batch(256);
+        c.train.syncbn_group_size = self.count("syncbn_process_group_size", 0);
         c.checkpoint.milestone_epochs = 25;
         c
     }
@@ -121,6 +122,7 @@ impl Script {
         c.model.classifier_gain = false;
         c.model.classifier_init = ClassifierInit::Orthogonal;
         c.model.head_init = HeadInit::Uniform;
+        c.model.views_apart = true;
         c.loss.row_temperature = self.number("tau", tau);
         c.loss.col_temperature = self.number("tau", tau);
         c.loss.normalise_predictions = false;
@@ -129,6 +131,7 @@ impl Script {
         c.optim.momentum = self.number("momentum", 0.9);
         c.optim.weight_decay = self.number("wd", 1e-6);
         assert!(self.has("cos"));
+        c.train.syncbn_group_size = self.count("syncbn_process_group_size", 0);
         c.checkpoint.milestone_epochs = 50;
         c
     }
@@ -240,4 +243,10 @@ fn places_where_the_scripts_surprise() {
     assert!(!config("paper/train_100ep_15x1k").model.head_bn);
     assert!(config("paper/train_100ep_bs_2048").model.head_bn);
     assert_eq!(config("first/train_100ep_100x128").model.heads, [128; 100]);
+    assert_eq!(config("paper/train_800ep").train.syncbn_group_size, 22);
+    assert_eq!(
+        config("paper/train_100ep_bs_256").train.syncbn_group_size,
+        0
+    );
+    assert_eq!(config("imagenet-1gpu").train.syncbn_group_size, 0);
 }

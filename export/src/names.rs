@@ -6,6 +6,8 @@ pub(crate) const IMAGE: &str = "image";
 pub(crate) const PROBABILITIES: &str = "probabilities";
 /// The unit embedding.
 pub(crate) const EMBEDDING: &str = "embedding";
+/// The backbone's output.
+pub(crate) const FEATURES: &str = "features";
 
 /// The logits of the head at `index` in the trained model.
 pub(crate) fn logits(index: usize) -> String {

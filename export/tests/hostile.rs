@@ -30,7 +30,9 @@ const WEIGHT_DIMS: u64 = 1;
 const WEIGHT_TYPE: u64 = 2;
 const WEIGHT_NAME: u64 = 8;
 const WEIGHT_RAW: u64 = 9;
+const WEIGHT_EXTERNAL: u64 = 13;
 const WEIGHT_LOCATION: u64 = 14;
+const BORDER_TYPE: u64 = 2;
 
 /// A valid file of a few kilobytes, most of them structure.
 fn valid() -> Vec<u8> {
@@ -89,8 +91,13 @@ fn what_is_not_onnx() {
 #[test]
 fn every_truncation() {
     let bytes = valid();
+    let whole = open(bytes.clone()).expect("the unchanged file opens");
     for length in 0..bytes.len() {
-        assert!(open(bytes[..length].to_vec()).is_err(), "{length} bytes");
+        // Without its last entry, which need not be there, it is a file that says the same.
+        if let Ok(classifier) = open(bytes[..length].to_vec()) {
+            assert_eq!(classifier.metadata(), whole.metadata(), "{length} bytes");
+            assert!(length > bytes.len() - 40, "{length} bytes");
+        }
     }
 }
 
@@ -167,7 +174,7 @@ fn borders_and_versions() {
     let mut model = Message::parse(&valid());
     let is_format = |entry: &Message| entry.has_text(1, "selfcls.format");
     model.edit(MODEL_METADATA, is_format, |entry| {
-        entry.set(2, Value::Bytes(b"2".into()))
+        entry.set(2, Value::Bytes(b"3".into()))
     });
     refused(open(model.encode()), "update selfcls");
 
@@ -178,17 +185,16 @@ fn borders_and_versions() {
     let model = Message::parse(&valid()).bytes(MODEL_GRAPH, []);
     refused(open(model.encode()), "no single graph");
 
+    for (field, said) in [(GRAPH_INPUT, "one input"), (GRAPH_OUTPUT, "no output")] {
+        refused(
+            with_graph(|graph| graph.0.retain(|(number, _)| *number != field)),
+            said,
+        );
+    }
     for (field, said) in [
         (GRAPH_INPUT, "one input"),
         (GRAPH_OUTPUT, "no single output"),
     ] {
-        refused(
-            with_graph(|graph| {
-                let position = graph.0.iter().position(|(number, _)| *number == field);
-                graph.0.remove(position.expect("a border"));
-            }),
-            said,
-        );
         // Twice the same.
         refused(
             with_graph(|graph| {
@@ -236,17 +242,29 @@ fn weights_that_are_not_what_they_claim() {
         weight(|w| w.set(WEIGHT_RAW, Value::Bytes(vec![0; 7]))),
         "7 bytes",
     );
+    // 16 bits, with the bytes of 32.
     refused(
         weight(|w| w.set(WEIGHT_TYPE, Value::Number(10))),
-        "ONNX type 10",
+        "which are not the values",
     );
+    // Complex numbers, text, doubles.
+    for kind in [14, 8, 11] {
+        let result = with_graph(|graph| {
+            graph.edit(
+                GRAPH_WEIGHT,
+                |w| w.has_text(WEIGHT_NAME, "cls_0.weight"),
+                |w| w.set(WEIGHT_TYPE, Value::Number(kind)),
+            );
+        });
+        refused(result, &format!("ONNX type {kind}"));
+    }
     refused(
         weight(|w| w.set(WEIGHT_LOCATION, Value::Number(1))),
-        "another file",
+        "there twice",
     );
     refused(
-        weight(|w| w.0.push((13, Value::Bytes(Vec::new())))),
-        "another file",
+        weight(|w| w.0.push((WEIGHT_EXTERNAL, Value::Bytes(Vec::new())))),
+        "names another file",
     );
     refused(
         weight(|w| w.0.push((4, Value::Fixed32([0; 4])))),
@@ -268,6 +286,184 @@ fn weights_that_are_not_what_they_claim() {
         weight(|w| w.set(WEIGHT_NAME, Value::Bytes(b"a\0b".into()))),
         "NUL",
     );
+}
+
+/// The valid file with one weight in another file, which `entries` describe.
+fn outside(entries: &[(&str, &str)]) -> Vec<u8> {
+    let mut model = Message::parse(&valid());
+    let change = |weight: &mut Message| {
+        weight.0.retain(|(field, _)| *field != WEIGHT_RAW);
+        weight.0.push((WEIGHT_LOCATION, Value::Number(1)));
+        for (key, value) in entries {
+            let entry = Message(Vec::new()).bytes(1, key).bytes(2, value).encode();
+            weight.0.push((WEIGHT_EXTERNAL, Value::Bytes(entry)));
+        }
+    };
+    model.edit(
+        MODEL_GRAPH,
+        |_| true,
+        |graph| {
+            graph.edit(
+                GRAPH_WEIGHT,
+                |w| w.has_text(WEIGHT_NAME, "cls_0.weight"),
+                change,
+            )
+        },
+    );
+    model.encode()
+}
+
+/// A file may name any file of the machine as the place of its weights. `cls_0.weight` is 2 x 2: 16 bytes.
+#[test]
+fn weights_in_other_files() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("models")).expect("created");
+    let values: Vec<u8> = [0.5_f32, -0.25, 0.125, 1.0]
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
+    for name in ["secret", "models/weights"] {
+        std::fs::write(path(name), &values).expect("written");
+    }
+    std::fs::write(path("models/longer"), [&[0; 64][..], &values].concat()).expect("written");
+    std::fs::create_dir(path("models/folder")).expect("created");
+    let open = |entries: &[(&str, &str)]| {
+        let model = path("models/model.onnx");
+        std::fs::write(&model, outside(entries)).expect("written");
+        Classifier::open(&model, &support::options(&EngineChoice::Tract))
+            .map_err(|error| error.to_string())
+    };
+    let beside = open(&[("location", "weights")]).expect("opens");
+    let images = hashed_images(0, 2, SIDE);
+    let found = beside.run(&images).expect("runs");
+    let later = open(&[("location", "longer"), ("offset", "64"), ("length", "16")]).expect("opens");
+    assert_eq!(later.run(&images).expect("runs"), found);
+
+    let secret = path("secret").display().to_string();
+    let missing = "No such file";
+    for (entries, said) in [
+        (&[("location", "../secret")][..], "beside the model"),
+        (&[("location", &secret)], "beside the model"),
+        (&[("location", "folder/../weights")], "beside the model"),
+        (&[("location", "..\\secret")], "beside the model"),
+        (&[("location", "")], "beside the model"),
+        (&[("location", "folder")], "not a file"),
+        (&[("location", "none")], missing),
+        (&[("offset", "0")], "without a name"),
+        (
+            &[("location", "weights"), ("offset", "1")],
+            "the file has 16",
+        ),
+        (&[("location", "weights"), ("offset", "-1")], "has offset"),
+        (
+            &[("location", "weights"), ("offset", "18446744073709551615")],
+            "the file has 16",
+        ),
+        (
+            &[("location", "weights"), ("length", "8")],
+            "8 bytes in another file instead of 16",
+        ),
+        (
+            &[("location", "weights"), ("location", "weights")],
+            "two entries",
+        ),
+    ] {
+        let message = open(entries).expect_err(said);
+        assert!(message.contains(said), "{entries:?}: {message}");
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(path("secret"), path("models/link")).expect("linked");
+        let message = open(&[("location", "link")]).expect_err("refused");
+        assert!(message.contains("link"), "{message}");
+    }
+    // A model in memory has no folder.
+    let bytes = outside(&[("location", "weights")]);
+    let message = Classifier::from_bytes(bytes, &support::options(&EngineChoice::Tract));
+    let message = message.expect_err("refused").to_string();
+    assert!(message.contains("by its path"), "{message}");
+}
+
+/// The input as it was not promised: other types, other axes, absurd lengths.
+#[test]
+fn inputs_that_are_not_what_they_claim() {
+    let input = |kind: u64, axes: &[u64]| {
+        let axes = axes.iter().fold(Message(Vec::new()), |shape, &axis| {
+            shape.bytes(1, Message(Vec::new()).number(1, axis).encode())
+        });
+        let tensor = Message(Vec::new()).number(1, kind).bytes(2, axes.encode());
+        let value = Message(Vec::new()).bytes(1, tensor.encode()).encode();
+        with_graph(|graph| {
+            graph.edit(
+                GRAPH_INPUT,
+                |_| true,
+                |border| border.set(BORDER_TYPE, Value::Bytes(value)),
+            );
+        })
+    };
+    let side = SIDE as u64;
+    for (kind, axes) in [
+        (2, [0, 3, side, side]),
+        (1, [0, side, side, 3]),
+        (1, [0, 3, side, side + 1]),
+        (1, [0, 3, 1 << 40, 1 << 40]),
+        (1, [0, 1, side, side]),
+        (1, [1 << 40, 3, side, side]),
+        (7, [0, 3, side, side]),
+    ] {
+        refused(input(kind, &axes), "its input is not");
+    }
+    refused(input(1, &[0, 3]), "its input is not");
+    refused(input(1, &[0; 20]), "too many axes");
+}
+
+/// Of files that somebody vouches for only the frame is checked, and tract may stop in the middle of them:
+/// then too there must be an error.
+#[test]
+fn foreign_files_that_tract_cannot_run() {
+    let preprocess = Example::new(ModelConfig::default(), SIDE)
+        .metadata
+        .preprocess;
+    let options = support::options(&EngineChoice::Tract).preprocessing(preprocess);
+    let open = |change: &dyn Fn(&mut Message)| {
+        let mut model = Message::parse(&valid());
+        model.0.retain(|(field, _)| *field != MODEL_METADATA);
+        model.edit(MODEL_GRAPH, |_| true, change);
+        Classifier::from_bytes(model.encode(), &options).map_err(|error| error.to_string())
+    };
+    open(&|_| ()).expect("the unchanged file opens");
+    let node = |graph: &mut Message, name: &str, change: fn(&mut Message)| {
+        graph.edit(GRAPH_NODE, |n| n.has_text(NODE_NAME, name), change);
+    };
+    let cases: [&dyn Fn(&mut Message); 4] = [
+        &|graph| {
+            node(graph, "backbone.relu", |n| {
+                n.set(NODE_OP, Value::Bytes(b"NoSuchOperation".into()));
+            });
+        },
+        &|graph| {
+            node(graph, "backbone.relu", |n| {
+                n.set(NODE_INPUT, Value::Bytes(b"none".into()))
+            });
+        },
+        &|graph| {
+            graph.edit(
+                GRAPH_WEIGHT,
+                |w| w.has_text(WEIGHT_NAME, "backbone.conv1.weight"),
+                |w| {
+                    // 1 x 3 x 3 x 3, as 27 x 1 x 1 x 1.
+                    w.0.retain(|(field, _)| *field != WEIGHT_DIMS);
+                    w.0.extend([27, 1, 1, 1].map(|n| (WEIGHT_DIMS, Value::Number(n))));
+                },
+            );
+        },
+        &|graph| graph.0.retain(|(field, _)| *field != GRAPH_NODE),
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        let message = open(case).expect_err("must be refused");
+        assert!(message.starts_with("the model: "), "{number}: {message}");
+    }
 }
 
 fn is_called(attribute: &Value, name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use selfcls_export::{Engine, EngineChoice};
+use selfcls_export::{Classifier, Engine, EngineChoice, HeadSelection, Provider};
 
 /// Runs `test` with the library, or lists it as not run.
 fn with_library(name: &str, test: impl FnOnce(&EngineChoice)) {
@@ -69,4 +69,79 @@ fn keeps_its_engine() {
             other => panic!("{other:?}"),
         }
     });
+}
+
+#[test]
+fn streams_in_order() {
+    with_library("streams_in_order", support::answers::streams_in_order);
+}
+
+#[test]
+fn streams_without_end() {
+    with_library("streams_without_end", support::answers::streams_without_end);
+}
+
+#[test]
+fn chooses_a_head() {
+    with_library("chooses_a_head", support::answers::chooses_a_head);
+}
+
+#[test]
+fn opens_foreign_files() {
+    with_library("opens_foreign_files", support::answers::opens_foreign_files);
+}
+
+#[test]
+fn is_shared() {
+    with_library("is_shared", support::answers::is_shared);
+}
+
+#[test]
+fn runs_side_by_side() {
+    with_library("runs_side_by_side", support::answers::runs_side_by_side);
+}
+
+/// Neither a panic nor the processor instead: an error that says what to do.
+#[test]
+fn a_provider_that_cannot_be_had_is_an_error() {
+    with_library("a_provider_that_cannot_be_had_is_an_error", |choice| {
+        let bytes = support::file(&support::model::Example::golden(), HeadSelection::All);
+        // No library has both, and no machine.
+        for provider in [Provider::CoreMl, Provider::DirectMl(0)] {
+            if cfg!(any(target_os = "macos", windows)) {
+                continue;
+            }
+            let options = support::options(choice).provider(provider);
+            let message = Classifier::from_bytes(bytes.clone(), &options).expect_err("refused");
+            let message = message.to_string();
+            assert!(message.contains(&provider.to_string()), "{message}");
+            assert!(
+                message.contains("without") || message.contains("feature"),
+                "{message}"
+            );
+        }
+    });
+}
+
+#[test]
+fn takes_bytes() {
+    with_library("takes_bytes", support::inputs::takes_bytes);
+}
+
+#[test]
+fn takes_every_form() {
+    with_library("takes_every_form", support::inputs::takes_every_form);
+}
+
+#[test]
+fn gives_what_there_is() {
+    with_library("gives_what_there_is", support::inputs::gives_what_there_is);
+}
+
+#[test]
+fn reads_external_weights() {
+    with_library(
+        "reads_external_weights",
+        support::inputs::reads_external_weights,
+    );
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use selfcls_export::EngineChoice;
+use selfcls_export::{Classifier, EngineChoice, HeadSelection, Provider};
 
 const TRACT: EngineChoice = EngineChoice::Tract;
 
@@ -46,4 +46,64 @@ fn keeps_its_engine() {
     let mut refused = vec![EngineChoice::OnnxRuntime];
     refused.extend(support::onnxruntime().map(EngineChoice::OnnxRuntimeAt));
     support::keeps_its_engine(&TRACT, &refused);
+}
+
+#[test]
+fn streams_in_order() {
+    support::answers::streams_in_order(&TRACT);
+}
+
+#[test]
+fn streams_without_end() {
+    support::answers::streams_without_end(&TRACT);
+}
+
+#[test]
+fn chooses_a_head() {
+    support::answers::chooses_a_head(&TRACT);
+}
+
+#[test]
+fn opens_foreign_files() {
+    support::answers::opens_foreign_files(&TRACT);
+}
+
+#[test]
+fn is_shared() {
+    support::answers::is_shared(&TRACT);
+}
+
+#[test]
+fn runs_side_by_side() {
+    support::answers::runs_side_by_side(&TRACT);
+}
+
+#[test]
+fn has_no_execution_providers() {
+    let bytes = support::file(&support::model::Example::golden(), HeadSelection::All);
+    let options = support::options(&TRACT).provider(Provider::Cuda(0));
+    let message = Classifier::from_bytes(bytes, &options).expect_err("refused");
+    let message = message.to_string();
+    assert!(message.contains("CUDA device 0 was asked for"), "{message}");
+    assert!(message.contains("ORT_DYLIB_PATH"), "{message}");
+}
+
+#[test]
+fn takes_bytes() {
+    support::inputs::takes_bytes(&TRACT);
+}
+
+#[test]
+fn takes_every_form() {
+    support::inputs::takes_every_form(&TRACT);
+}
+
+#[test]
+fn gives_what_there_is() {
+    support::inputs::gives_what_there_is(&TRACT);
+}
+
+#[test]
+fn reads_external_weights() {
+    support::inputs::reads_external_weights(&TRACT);
 }

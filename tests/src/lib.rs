@@ -6,6 +6,8 @@
 
 mod binary;
 mod report;
+mod threads;
 
 pub use binary::binary;
 pub use report::not_run;
+pub use threads::on_threads;

@@ -15,3 +15,8 @@ fn exports_agree_with_burn() {
     };
     deploy::agrees_with_burn(&options, "tract");
 }
+
+#[test]
+fn every_form_agrees_with_burn() {
+    deploy::forms_agree_with_burn(&EngineChoice::Tract, &[]);
+}

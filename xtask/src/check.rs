@@ -11,7 +11,9 @@ use crate::workspace::Workspace;
 /// The checks that build nothing of ours.
 pub(crate) fn cheap(workspace: &Workspace, summary: &mut Summary) {
     summary.part("formatting", |_| {
+        let example = "--manifest-path=examples/http-service/Cargo.toml";
         shown(workspace.cargo().args(["fmt", "--all", "--check"]))
+            && shown(workspace.cargo().args(["fmt", "--check", example]))
     });
     summary.part("boundaries", |_| {
         BOUNDARIES

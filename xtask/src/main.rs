@@ -9,6 +9,7 @@
 
 mod check;
 mod process;
+mod roundtrip;
 mod setup;
 mod summary;
 mod test;
@@ -25,20 +26,24 @@ Set-up, tests and checks of selfcls.
 
 usage: cargo xtask <command>
 
-  setup [libtorch|onnxruntime|vulkan|all]
+  setup [libtorch|onnxruntime|onnxruntime-web|python|vulkan|slurm|browser|all]
                     fetch what tests need beyond Rust crates, into `.deps`
                     (all is the default; what is there already is kept)
   test [--fast] [-- FILTER...]
                     set up, build the binary, run the whole suite on every
                     backend this machine can have, and list what could not run
                     (--fast: flex and tract only, nothing fetched)
+  roundtrip [--replace]
+                    have burn's importer read exported files again and compare
+                    with what it made of them before (or replace that); builds
+                    burn once more, so it is no part of `test`
   check             formatting, clippy, documentation, the crates' boundaries
   ci                check and test
 
 environment:
   SELFCLS_DEPS      where setup puts things (default: `.deps` in the checkout)
-  LIBTORCH, ORT_DYLIB_PATH
-                    used as they are where they are set; nothing is fetched then
+  LIBTORCH, ORT_DYLIB_PATH, SELFCLS_ONNXRUNTIME_WEB, SELFCLS_PYTHON, SELFCLS_PLAYWRIGHT,
+  SELFCLS_CHROMIUM  used as they are where they are set; nothing is fetched then
   CARGO_TARGET_DIR  as always
 ";
 
@@ -69,6 +74,12 @@ fn main() -> ExitCode {
                 _ => usage(&format!("test knows no `{}`", options.join(" "))),
             }
         }
+        ["roundtrip"] => run(&workspace, |summary| {
+            summary.part("roundtrip", |_| roundtrip::run(&workspace, false));
+        }),
+        ["roundtrip", "--replace"] => run(&workspace, |summary| {
+            summary.part("roundtrip", |_| roundtrip::run(&workspace, true));
+        }),
         ["check"] => run(&workspace, |summary| {
             check::cheap(&workspace, summary);
             let ready = setup::for_tests(&workspace, summary);

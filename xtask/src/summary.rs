@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 /// The marker with which a test says that it cannot run on this machine.
 const NOT_RUN: &str = "NOT RUN: ";
+/// The marker of the lines of the suite's parity table.
+const PARITY: &str = "parity | ";
 
 #[derive(Default)]
 pub(crate) struct Summary {
     parts: Vec<Part>,
     not_run: Vec<String>,
+    parity: Vec<String>,
     tests: Counts,
 }
 
@@ -69,6 +72,8 @@ impl Summary {
             self.tests.ignored += counts.ignored;
         } else if let Some((test, why)) = ignored(line) {
             self.not_run(test, why);
+        } else if let Some(row) = line.strip_prefix(PARITY.trim_end()) {
+            self.parity.push(row.trim().to_owned());
         }
     }
 
@@ -105,6 +110,12 @@ impl Counts {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.parity.is_empty() {
+            writeln!(f, "\n== parity with the authors' numbers")?;
+            for row in &self.parity {
+                writeln!(f, "{row}")?;
+            }
+        }
         writeln!(f, "\n== summary")?;
         for part in &self.parts {
             let outcome = if part.passed { "ok" } else { "FAILED" };
@@ -160,6 +171,9 @@ mod tests {
             "NOT RUN: d[wgpu]: no adapter: install one",
             "test result: ok. 12 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.1s",
             "test result: FAILED. 1 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
+            "parity | case   allowed  flex",
+            "parity |",
+            "parity | loss   1e-6     2e-7",
         ] {
             summary.read_test_output(line);
         }
@@ -177,6 +191,8 @@ mod tests {
                 "d[wgpu]: no adapter: install one"
             ]
         );
+        let table = "case   allowed  flex\n\nloss   1e-6     2e-7\n\n== summary";
+        assert!(summary.to_string().contains(table), "{summary}");
     }
 
     #[test]

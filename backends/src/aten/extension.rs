@@ -45,7 +45,7 @@ pub(super) trait AtenOps: Backend {
 }
 
 /// burn's operations cannot return errors; what ATen refuses is a mistake of ours, like a wrong shape.
-fn expect<T>(operation: &str, result: ffi::Result<T>) -> T {
+pub(super) fn expect<T>(operation: &str, result: ffi::Result<T>) -> T {
     result.unwrap_or_else(|message| panic!("libtorch's {operation}: {message}"))
 }
 
@@ -81,6 +81,31 @@ fn conv2d(input: &TchTensor, weight: &TchTensor, shape: Convolution) -> TchTenso
         shape.groups as i64,
     );
     TchTensor::new(expect("conv2d", output.map_err(|error| error.to_string())))
+}
+
+/// Gradients of a convolution's input and weight, where wanted.
+///
+/// oneDNN 3.7 (libtorch 2.9) computes wrong weight gradients in bf16, or none but noise, where the image is
+/// one pixel wide and a wider kernel has a stride: found on a processor with AVX-512 BF16, at any number of
+/// channels. The last stage of a ResNet sees such images in small local views. They are no work in f32.
+fn conv2d_backward(
+    gradient: &TchTensor,
+    input: &TchTensor,
+    weight: &TchTensor,
+    shape: Convolution,
+    wanted: [bool; 2],
+) -> [Option<TchTensor>; 2] {
+    let (kind, width) = (input.tensor.kind(), input.shape().dims::<4>()[3]);
+    let spoilt = kind == tch::Kind::BFloat16 && width == 1 && weight.shape().dims::<4>()[3] > 1;
+    let cast = |tensor: &tch::Tensor, kind| match spoilt {
+        true => tensor.to_kind(kind),
+        false => tensor.shallow_clone(),
+    };
+    let [gradient, input, weight] =
+        [gradient, input, weight].map(|tensor| cast(&tensor.tensor, tch::Kind::Float));
+    let gradients = ffi::convolution_backward(&gradient, &input, &weight, shape, wanted);
+    expect("convolution_backward", gradients)
+        .map(|gradient| Some(TchTensor::new(cast(&gradient?, kind))))
 }
 
 fn batch_norm(
@@ -168,19 +193,10 @@ impl Backward<LibTorch, 2> for Conv2dBackward {
         let (input, weight, shape) = ops.state;
         let gradient = grads.consume::<LibTorch>(&ops.node);
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let gradients = expect(
-            "convolution_backward",
-            ffi::convolution_backward(
-                &gradient.tensor,
-                &input.tensor,
-                &weight.tensor,
-                shape,
-                wanted,
-            ),
-        );
+        let gradients = conv2d_backward(&gradient, &input, &weight, shape, wanted);
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<LibTorch>(parent.id, TchTensor::new(gradient));
+                grads.register::<LibTorch>(parent.id, gradient);
             }
         }
     }

@@ -5,8 +5,10 @@
 )]
 
 use std::ffi::{CStr, c_char};
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
+use selfcls_core::config::OptimConfig;
+use selfcls_core::optim::rule::{ADAM_EPS, CLIP_EPS, LARC_EPS};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
@@ -57,6 +59,51 @@ unsafe extern "C" {
         want_bias: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn selfcls_update(rule: *const Rule, updates: *const UpdateLists, batched: bool)
+    -> *mut c_char;
+}
+
+/// `selfcls_rule` of `ops.cpp`.
+#[repr(C)]
+struct Rule {
+    adamw: bool,
+    larc: bool,
+    larc_clip: bool,
+    lr: f64,
+    momentum: f64,
+    beta1: f64,
+    beta2: f64,
+    trust: f64,
+    clip: f64,
+    clip_eps: f64,
+    larc_eps: f64,
+    adam_eps: f64,
+}
+
+/// `selfcls_updates` of `ops.cpp`.
+#[repr(C)]
+struct UpdateLists {
+    count: i64,
+    params: *const *mut C_tensor,
+    grads: *const *mut C_tensor,
+    first: *const *mut C_tensor,
+    second: *const *mut C_tensor,
+    decay: *const f64,
+    step: *const i64,
+}
+
+/// What a function of `ops.cpp` answered, taken over from it.
+fn answer(thrown: *mut c_char) -> Result<()> {
+    if thrown.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a non-null answer is a NUL-terminated string made for us, read before it is given back, and
+    // given back once.
+    Err(unsafe {
+        let text = CStr::from_ptr(thrown).to_string_lossy().into_owned();
+        selfcls_free_message(thrown);
+        text
+    })
 }
 
 /// Calls a function of `ops.cpp` that fills `N` slots with new tensors.
@@ -64,16 +111,7 @@ fn call<const N: usize>(
     function: impl FnOnce(*mut *mut C_tensor) -> *mut c_char,
 ) -> Result<[Tensor; N]> {
     let mut slots = [null_mut(); N];
-    let thrown = function(slots.as_mut_ptr());
-    if !thrown.is_null() {
-        // SAFETY: a non-null answer is a NUL-terminated string made for us, read before it is given
-        // back, and given back once.
-        return Err(unsafe {
-            let text = CStr::from_ptr(thrown).to_string_lossy().into_owned();
-            selfcls_free_message(thrown);
-            text
-        });
-    }
+    answer(function(slots.as_mut_ptr()))?;
     assert!(
         slots.iter().all(|slot| !slot.is_null()),
         "ops.cpp fills every slot where it throws nothing"
@@ -232,6 +270,75 @@ pub(super) fn batch_norm_backward(
         )
     })?;
     Ok(gradients.map(defined))
+}
+
+/// Parameters and what belongs to each, in the same order. All tensors of one parameter are laid out alike,
+/// and nothing else refers to their memory.
+pub(super) struct Updates<'a> {
+    pub(super) params: Vec<&'a Tensor>,
+    pub(super) grads: Vec<&'a Tensor>,
+    pub(super) first: Vec<&'a Tensor>,
+    /// Empty without AdamW.
+    pub(super) second: Vec<&'a Tensor>,
+    pub(super) decays: Vec<f64>,
+    pub(super) steps: Vec<i64>,
+}
+
+/// One update of every parameter by its gradient, in place: parameters and moments are changed, gradients
+/// are used up.
+pub(super) fn update(
+    config: &OptimConfig,
+    lr: f64,
+    updates: &Updates<'_>,
+    batched: bool,
+) -> Result<()> {
+    let adamw = config.kind.is_adamw();
+    let rule = Rule {
+        adamw,
+        larc: config.kind.is_larc(),
+        larc_clip: config.larc_clip,
+        lr,
+        momentum: config.momentum,
+        beta1: config.betas[0],
+        beta2: config.betas[1],
+        trust: config.trust,
+        clip: config.clip_grad,
+        clip_eps: CLIP_EPS,
+        larc_eps: LARC_EPS,
+        adam_eps: ADAM_EPS,
+    };
+    let pointers = |tensors: &[&Tensor]| -> Vec<*mut C_tensor> {
+        tensors
+            .iter()
+            .map(|tensor| tensor.as_ptr().cast_mut())
+            .collect()
+    };
+    let params = pointers(&updates.params);
+    let [grads, first, second] =
+        [&updates.grads, &updates.first, &updates.second].map(|tensors| pointers(tensors));
+    let count = params.len();
+    assert!(
+        [
+            grads.len(),
+            first.len(),
+            updates.decays.len(),
+            updates.steps.len()
+        ] == [count; 4]
+            && second.len() == if adamw { count } else { 0 },
+        "every parameter has all that its update needs"
+    );
+    let lists = UpdateLists {
+        count: count as i64,
+        params: params.as_ptr(),
+        grads: grads.as_ptr(),
+        first: first.as_ptr(),
+        second: if adamw { second.as_ptr() } else { null() },
+        decay: updates.decays.as_ptr(),
+        step: updates.steps.as_ptr(),
+    };
+    // SAFETY: every list holds `count` entries, checked above, and outlives the call, as do the tensors
+    // behind the pointers. ATen writes to their memory through handles, which `Updates` says nobody shares.
+    answer(unsafe { selfcls_update(&raw const rule, &raw const lists, batched) })
 }
 
 #[cfg(test)]

@@ -11,27 +11,43 @@
 
 mod extension;
 mod ffi;
+mod optimizer;
+mod sync;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
-use selfcls_core::config::Precision;
+use selfcls_core::collective::Collective;
+use selfcls_core::config::{OptimConfig, Precision};
 use selfcls_core::kernels::{BatchNormOutput, Kernels, RunningStatistics};
+use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
 use extension::AtenOps;
 use ffi::{Convolution, Normalisation};
+use sync::{Peers, SyncOps};
 
 /// ATen's operations. For tensors on a libtorch device; any other panics.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct AtenKernels {
     precision: Precision,
+    /// Whether the device is kept busy by doing without its answers.
+    batched: bool,
+    /// Whose batches count together in batch normalisation; none: this process's alone.
+    peers: Option<Peers>,
 }
 
 impl AtenKernels {
-    /// Kernels whose callers compute convolutions and linear layers in `precision`.
-    pub fn new(precision: Precision) -> Self {
-        Self { precision }
+    /// Kernels whose callers compute convolutions and linear layers in `precision`, for a device whose
+    /// operations return before they are done, or not.
+    pub fn new(precision: Precision, asynchronous: bool) -> Self {
+        Self {
+            precision,
+            batched: asynchronous,
+            peers: None,
+        }
     }
 }
 
@@ -40,15 +56,31 @@ fn batch_norm(
     [weight, bias]: [Tensor<1>; 2],
     running: RunningStatistics,
     options: Normalisation,
+    peers: Option<&Peers>,
 ) -> BatchNormOutput {
-    let (output, mean, variance) = <Dispatch as AtenOps>::aten_batch_norm(
+    let (input, weight, bias) = (
         input.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
+    );
+    let (mean, variance) = (
         running.mean.into_dispatch(),
         running.variance.into_dispatch(),
-        options,
     );
+    let (output, mean, variance) = match peers {
+        None => {
+            <Dispatch as AtenOps>::aten_batch_norm(input, weight, bias, mean, variance, options)
+        }
+        Some(peers) => <Dispatch as SyncOps>::sync_batch_norm(
+            input,
+            weight,
+            bias,
+            mean,
+            variance,
+            options,
+            peers.clone(),
+        ),
+    };
     BatchNormOutput {
         output: Tensor::from_dispatch(output),
         running: RunningStatistics {
@@ -61,6 +93,13 @@ fn batch_norm(
 impl Kernels for AtenKernels {
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn synchronised(&self, peers: Arc<dyn Collective>) -> selfcls_core::Result<Arc<dyn Kernels>> {
+        Ok(Arc::new(Self {
+            peers: Some(Peers(peers)),
+            ..self.clone()
+        }))
     }
 
     fn weight_layout(&self, weight: Tensor<4>) -> Tensor<4> {
@@ -103,7 +142,7 @@ impl Kernels for AtenKernels {
             momentum,
             eps,
         };
-        batch_norm(input, [weight, bias], running, options)
+        batch_norm(input, [weight, bias], running, options, self.peers.as_ref())
     }
 
     fn batch_norm_eval(
@@ -119,7 +158,7 @@ impl Kernels for AtenKernels {
             momentum: 0.0,
             eps,
         };
-        batch_norm(input, [weight, bias], running, options).output
+        batch_norm(input, [weight, bias], running, options, None).output
     }
 
     fn relu(&self, input: Tensor<4>) -> Tensor<4> {
@@ -131,5 +170,9 @@ impl Kernels for AtenKernels {
             lhs.into_dispatch(),
             rhs.into_dispatch(),
         ))
+    }
+
+    fn update(&self, config: &OptimConfig, lr: f64, params: Vec<ParamUpdate>) -> Vec<Updated> {
+        optimizer::update(config, lr, params, self.batched)
     }
 }

@@ -7,14 +7,26 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_batch_norm_impl_index.h>
 #include <ATen/ops/_batch_norm_impl_index_backward.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/clone.h>
 #include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <map>
+#include <vector>
 
 namespace {
 
@@ -42,6 +54,123 @@ at::Tensor *owned(const at::Tensor &tensor) { return new at::Tensor(tensor); }
 // A gradient in the memory format of the tensor it belongs to: ATen's fast paths want both alike.
 at::Tensor laid_out_as(const at::Tensor &gradient, const at::Tensor &like) {
   return gradient.contiguous(like.suggest_memory_format());
+}
+
+using Tensors = std::vector<at::Tensor>;
+
+} // namespace
+
+extern "C" {
+
+// An optimiser's rule, see core's `optim::rule`.
+struct selfcls_rule {
+  bool adamw, larc, larc_clip;
+  double lr, momentum, beta1, beta2, trust, clip;
+  double clip_eps, larc_eps, adam_eps;
+};
+
+// Parameters and what their update needs: all of one parameter laid out alike, everything but the numbers
+// changed in place. `second` is AdamW's alone.
+struct selfcls_updates {
+  int64_t count;
+  at::Tensor *const *params, *const *grads, *const *first, *const *second;
+  const double *decay;
+  const int64_t *step;
+};
+}
+
+namespace {
+
+// The parameters of one weight decay; AdamW's counts as tensors.
+struct Group {
+  Tensors params, grads, first, second, steps;
+};
+
+void sgd(const Group &group, const selfcls_rule &rule, double decay, double dampening) {
+  if (rule.momentum == 0) { // There the fused kernel leaves the buffers alone.
+    if (decay != 0) at::_foreach_add_(group.grads, group.params, decay);
+    if (dampening != 0) at::_foreach_mul_(group.grads, 1 - dampening);
+    for (size_t i = 0; i < group.grads.size(); ++i) group.first[i].copy_(group.grads[i]);
+    at::_foreach_add_(group.params, group.grads, -rule.lr);
+    return;
+  }
+  at::_fused_sgd_(group.params, group.grads, group.first, decay, rule.momentum, rule.lr, dampening,
+                  /*nesterov=*/false, /*maximize=*/false, /*is_first_step=*/false);
+}
+
+void adamw(const Group &group, const selfcls_rule &rule, double decay) {
+  at::_fused_adamw_(group.params, group.grads, group.first, group.second, {}, group.steps, rule.lr,
+                    rule.beta1, rule.beta2, decay, rule.adam_eps, /*amsgrad=*/false,
+                    /*maximize=*/false);
+}
+
+double length(const at::Tensor &tensor) { return at::linalg_vector_norm(tensor).item<double>(); }
+
+// Where reading a value costs nothing. LARC's factor is what the momentum takes of the gradient, so SGD
+// applies it on the way: no tensor is passed over twice but for the norms.
+void one_by_one(const Group &group, const selfcls_rule &rule, double decay) {
+  for (size_t i = 0; i < group.params.size(); ++i) {
+    const at::Tensor &param = group.params[i], &grad = group.grads[i];
+    Group one{{param}, {grad}, {group.first[i]}, {}, {}};
+    double shrink = 1, rate = 1, own_decay = decay;
+    double grad_norm = rule.clip > 0 || rule.larc ? length(grad) : 0;
+    if (rule.clip > 0) {
+      shrink = std::min(1.0, rule.clip / (grad_norm + rule.clip_eps));
+      if (shrink < 1) grad.mul_(shrink);
+      grad_norm *= shrink;
+    }
+    if (rule.larc) {
+      const double param_norm = length(param);
+      if (static_cast<float>(param_norm) * static_cast<float>(grad_norm) > 0) {
+        rate = rule.trust * param_norm / (grad_norm + decay * param_norm + rule.larc_eps);
+        if (rule.larc_clip) rate = std::min(rate / rule.lr, 1.0);
+      } else {
+        own_decay = 0;
+      }
+    }
+    if (!rule.adamw) {
+      sgd(one, rule, own_decay, /*dampening=*/1 - rate);
+      continue;
+    }
+    one.second = {group.second[i]};
+    one.steps = {group.steps[i]};
+    if (rule.larc) {
+      if (own_decay != 0) grad.add_(param, own_decay);
+      grad.mul_(rate);
+    }
+    adamw(one, rule, rule.larc ? 0 : decay);
+  }
+}
+
+// Where reading a value would wait for the device: all decisions are made there.
+void together(const Group &group, const selfcls_rule &rule, double decay) {
+  at::Tensor grad_norms;
+  if (rule.clip > 0 || rule.larc) grad_norms = at::stack(at::_foreach_norm(group.grads));
+  if (rule.clip > 0) {
+    const at::Tensor shrink =
+        grad_norms.add(rule.clip_eps).reciprocal().mul(rule.clip).clamp_max(1);
+    at::_foreach_mul_(group.grads, shrink.unbind());
+    grad_norms = grad_norms.mul(shrink);
+  }
+  if (rule.larc) {
+    const at::Tensor param_norms = at::stack(at::_foreach_norm(group.params));
+    const at::Tensor usable = param_norms.mul(grad_norms).gt(0);
+    const at::Tensor divisor = param_norms.mul(decay).add(grad_norms).add(rule.larc_eps);
+    at::Tensor rates = param_norms.mul(rule.trust).div(divisor);
+    if (rule.larc_clip) rates = rates.div(rule.lr).clamp_max(1);
+    rates = at::where(usable, rates, 1.0);
+    if (decay != 0) {
+      const at::Tensor decays = usable.to(rates.scalar_type()).mul(decay);
+      at::_foreach_add_(group.grads, at::_foreach_mul(group.params, decays.unbind()));
+    }
+    at::_foreach_mul_(group.grads, rates.unbind());
+    decay = 0;
+  }
+  if (rule.adamw) {
+    adamw(group, rule, decay);
+  } else {
+    sgd(group, rule, decay, /*dampening=*/0);
+  }
 }
 
 } // namespace
@@ -110,6 +239,30 @@ char *selfcls_batch_norm_backward(int64_t implementation, const at::Tensor *grad
     out[0] = owned(input_gradient);
     out[1] = owned(weight_gradient);
     out[2] = owned(bias_gradient);
+  });
+}
+
+// Updates parameters, together or one by one.
+char *selfcls_update(const selfcls_rule *rule, const selfcls_updates *updates, bool batched) {
+  return guarded([&] {
+    std::map<double, Group> groups;
+    std::map<int64_t, at::Tensor> counts;
+    for (int64_t i = 0; i < updates->count; ++i) {
+      Group &group = groups[updates->decay[i]];
+      const at::Tensor &param = *updates->params[i];
+      group.params.push_back(param);
+      group.grads.push_back(*updates->grads[i]);
+      group.first.push_back(*updates->first[i]);
+      if (!rule->adamw) continue;
+      group.second.push_back(*updates->second[i]);
+      const int64_t step = updates->step[i];
+      at::Tensor &count = counts[step];
+      if (!count.defined()) count = at::full({}, static_cast<double>(step), param.options());
+      group.steps.push_back(count);
+    }
+    for (const auto &[decay, group] : groups) {
+      (batched ? together : one_by_one)(group, *rule, decay);
+    }
   });
 }
 

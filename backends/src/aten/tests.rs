@@ -4,8 +4,9 @@
 
 use burn::backend::LibTorch;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
-use selfcls_core::config::Precision;
+use selfcls_core::config::{OptimConfig, OptimKind, Precision};
 use selfcls_core::kernels::{Kernels, PlainKernels, RunningStatistics};
+use selfcls_core::optim::rule::ParamUpdate;
 
 use super::AtenKernels;
 
@@ -17,7 +18,7 @@ fn device() -> Device {
 }
 
 fn aten() -> AtenKernels {
-    AtenKernels::new(Precision::F32)
+    AtenKernels::new(Precision::F32, false)
 }
 
 /// Values in [-1, 1) without a pattern that a kernel might share.
@@ -154,6 +155,40 @@ fn narrow_shortcuts_have_right_gradients() {
                     tensor.grad(&theirs).expect("a gradient"),
                     1e-5,
                 );
+            }
+        }
+    }
+}
+
+/// What libtorch 2.9 gets wrong in bf16: see `extension::conv2d_backward`.
+#[test]
+fn images_of_one_pixel_have_right_gradients_in_half_precision() {
+    let device = device().autodiff();
+    for (dtype, tolerance) in [(FloatDType::BF16, 2e-2), (FloatDType::F16, 4e-3)] {
+        for (input, output) in [(3, 8), (16, 32), (32, 64), (64, 64)] {
+            for (kernel, [height, width]) in [(3, [1, 1]), (3, [4, 1]), (3, [1, 4]), (7, [1, 1])] {
+                let low = |seed, shape| tensor(seed, shape, &device).cast(dtype).detach();
+                let x = low(1, [16, input, height, width]).require_grad();
+                let w = low(2, [output, input, kernel, kernel]).require_grad();
+                let grads = weighted(aten().conv2d(x.clone(), w.clone(), 2, kernel / 2, 1));
+                let grads = grads.backward();
+                let full = |tensor: &Tensor<4>| {
+                    tensor.clone().cast(FloatDType::F32).detach().require_grad()
+                };
+                let (full_x, full_w) = (full(&x), full(&w));
+                let convolved =
+                    PlainKernels.conv2d(full_x.clone(), full_w.clone(), 2, kernel / 2, 1);
+                let expected = weighted(convolved).backward();
+                for (name, low, full) in [("input", &x, &full_x), ("weight", &w, &full_w)] {
+                    assert_close(
+                        &format!(
+                            "{input} to {output} channels, kernel {kernel}, {height} by {width} pixels, {dtype:?}: gradient of the {name}"
+                        ),
+                        low.grad(&grads).expect("a gradient").cast(FloatDType::F32),
+                        full.grad(&expected).expect("a gradient"),
+                        tolerance,
+                    );
+                }
             }
         }
     }
@@ -383,7 +418,7 @@ fn lower_precisions_follow_f32() {
         (Precision::Bf16, DType::BF16, 3e-2),
         (Precision::Fp16, DType::F16, 5e-3),
     ] {
-        let (output, gradients) = residual_gradients(&AtenKernels::new(precision));
+        let (output, gradients) = residual_gradients(&AtenKernels::new(precision, false));
         assert_eq!(output.dtype(), dtype);
         assert!(is_channels_last(&output));
         assert_close("output", output, expected.clone(), tolerance);
@@ -407,4 +442,101 @@ fn a_weights_layout_survives_an_update() {
     let gradient = aten().weight_layout(tensor(31, [8, 4, 3, 3], &device));
     let updated = laid_out.clone() - (laid_out * 0.1 + gradient) * 0.5;
     assert!(is_channels_last(&updated));
+}
+
+/// Parameters of all shapes with random gradients, one of them zero, updated three times.
+fn three_updates(kernels: &dyn Kernels, config: &OptimConfig) -> Vec<Tensor<4>> {
+    let device = device();
+    let shapes = [[8, 4, 3, 3], [8, 1, 1, 1], [6, 8, 1, 1], [1, 1, 1, 1]];
+    let mut params: Vec<(Tensor<4>, Vec<Tensor<4>>)> = (50..)
+        .zip(shapes)
+        .map(|(seed, shape)| {
+            (
+                kernels.weight_layout(tensor(seed, shape, &device)),
+                Vec::new(),
+            )
+        })
+        .collect();
+    for step in 1..=3 {
+        let updates = (0..).zip(params).map(|(index, (param, moments))| {
+            let gradient = tensor(60 + 10 * step + index, param.dims(), &device);
+            ParamUpdate {
+                grad: if index == 1 { gradient * 0.0 } else { gradient },
+                param,
+                moments,
+                // Some biases have a group of their own.
+                weight_decay: if index == 2 { 0.0 } else { config.weight_decay },
+                step: step as usize,
+            }
+        });
+        params = kernels
+            .update(config, 0.3, updates.collect())
+            .into_iter()
+            .map(|updated| (updated.param, updated.moments))
+            .collect();
+    }
+    params
+        .into_iter()
+        .flat_map(|(param, moments)| std::iter::once(param).chain(moments))
+        .collect()
+}
+
+/// In place and one by one, in place and together: as the formulas say.
+#[test]
+fn updates_equal_the_plain_rule() {
+    for kind in [
+        OptimKind::Sgd,
+        OptimKind::Larc,
+        OptimKind::AdamW,
+        OptimKind::LarcAdamW,
+    ] {
+        for (momentum, larc_clip, clip_grad) in
+            [(0.9, false, 0.0), (0.0, false, 0.5), (0.9, true, 2.0)]
+        {
+            let config = OptimConfig {
+                kind,
+                momentum,
+                larc_clip,
+                clip_grad,
+                weight_decay: 0.1,
+                ..Default::default()
+            };
+            let expected = three_updates(&PlainKernels, &config);
+            for batched in [false, true] {
+                let kernels = AtenKernels::new(Precision::F32, batched);
+                let actual = three_updates(&kernels, &config);
+                assert_eq!(actual.len(), expected.len());
+                for (index, (actual, expected)) in actual.into_iter().zip(&expected).enumerate() {
+                    let case = format!("{kind:?}, batched: {batched}, {momentum}, tensor {index}");
+                    if index == 0 {
+                        assert!(is_channels_last(&actual), "{case}");
+                    }
+                    assert_close(&case, actual, expected.clone(), 2e-6);
+                }
+            }
+        }
+    }
+}
+
+/// What somebody else still holds is copied, not overwritten.
+#[test]
+fn updates_spare_what_is_shared() {
+    let device = device();
+    let config = OptimConfig::default();
+    let tensors = [70, 71, 72].map(|seed| tensor::<4>(seed, [4, 2, 1, 1], &device));
+    let before = tensors.clone().map(values);
+    let [param, grad, moment] = tensors.clone();
+    let updated = aten().update(
+        &config,
+        0.5,
+        vec![ParamUpdate {
+            param,
+            grad,
+            moments: vec![moment],
+            weight_decay: 0.1,
+            step: 2,
+        }],
+    );
+    assert_ne!(values(updated[0].param.clone()), before[0]);
+    assert_eq!(tensors.map(values), before);
 }

@@ -1,5 +1,6 @@
 //! `convert`: weights from and for other programs.
 
+use crate::config_args;
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::progress::Progress;
@@ -7,7 +8,6 @@ use clap::{Args, ValueEnum};
 use selfcls_core::Config;
 use selfcls_core::atomic;
 use selfcls_core::checkpoint::{self, Snapshot};
-use selfcls_core::config::{Layers, Origin};
 use selfcls_core::pretrained::{self, Part, Weights};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -106,14 +106,10 @@ impl ConvertArgs {
 
     /// The settings of the run to write.
     fn settings(&self) -> Result<Config> {
-        let Some(path) = &self.config else {
-            return Ok(Config::default());
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            CliError::failure(format!("cannot read {}: {error}", path.display()))
-        })?;
-        let layers = Layers::default().document(&text, Origin::File(path.display().to_string()))?;
-        Ok(layers.resolve()?.config)
+        match &self.config {
+            Some(path) => config_args::file(path),
+            None => Ok(Config::default()),
+        }
     }
 }
 

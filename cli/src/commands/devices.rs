@@ -1,7 +1,8 @@
-//! `devices`: which backends and devices there are.
+//! `devices`: which backends and devices there are, and which of several processes this is.
 
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::output;
+use selfcls_backends::Rendezvous;
 
 pub(crate) fn run() -> Result<()> {
     let mut text = String::new();
@@ -26,5 +27,11 @@ pub(crate) fn run() -> Result<()> {
             text.push_str(&format!("    {advice}\n"));
         }
     }
-    output::text(&text)
+    // What a launcher set wrong is best seen beside what is there.
+    let place = Rendezvous::from_env();
+    if let Ok(Some(place)) = &place {
+        text.push_str(&format!("{:<8} {place}\n", "process"));
+    }
+    output::text(&text)?;
+    place.map(drop).map_err(CliError::usage)
 }

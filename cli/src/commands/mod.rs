@@ -6,9 +6,12 @@ pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod eval;
 pub(crate) mod export;
+pub(crate) mod launch;
 pub(crate) mod metrics;
 pub(crate) mod predict;
 pub(crate) mod presets;
+pub(crate) mod run_onnx;
+pub(crate) mod slurm;
 pub(crate) mod train;
 
 use crate::args::{Cli, Command};
@@ -20,6 +23,8 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     let progress = Progress::new(cli.quiet);
     match &cli.command {
         Command::Train(args) => train::run(args, progress),
+        Command::Launch(args) => launch::run(args, progress),
+        Command::Slurm(args) => slurm::run(args),
         Command::Eval(args) => eval::run(args, progress),
         Command::Metrics(args) => metrics::run(args),
         Command::Export(args) => export::run(args, progress),
@@ -29,5 +34,6 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
         Command::Devices => devices::run(),
         Command::Presets(args) => presets::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::RunOnnx(args) => run_onnx::run(args),
     }
 }

@@ -5,17 +5,20 @@ use crate::config_args::ConfigArgs;
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::progress::{Progress, Stage};
-use crate::subject::device;
+use crate::signals::{self, Request};
+use crate::subject::{device, device_of_rank};
 use clap::Args;
+use selfcls_backends::Rendezvous;
 use selfcls_core::Config;
 use selfcls_core::data::{self, Source};
 use selfcls_core::runtime::Runtime;
-use selfcls_core::train::{self, Event, Outcome};
+use selfcls_core::train::{self, Event, MonitorEvent, Outcome};
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Train a classifier on images; labels are not needed, and not used where there are some
 ///
@@ -31,7 +34,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
     after_long_help = ""
 )]
 pub(crate) struct TrainArgs {
-    /// Images to train on: a folder, with or without one sub-folder per class, or `shapes` or `shapes:COUNT` for the built-in set
+    /// Images to train on: a folder, with or without one sub-folder per class, or one of cifar10:FOLDER, cifar100:FOLDER,
+    /// cifar20:FOLDER, idx:FOLDER, FILE.tar, tar:FOLDER, `shapes[:COUNT]`
+    ///
+    /// cifar10, cifar100 and cifar20 (CIFAR-100 with its coarse labels) read the binary version, idx the files of MNIST and
+    /// its kin, packed with gzip or not; FOLDER:test takes the test images. Tar files are uncompressed; FILE may be a range,
+    /// name-{000..146}.tar, and labels come from folders or .cls members (WebDataset). shapes is drawn by the program.
     #[arg(long, value_name = "SOURCE", required_unless_present = "print_config")]
     pub(crate) data: Option<PathBuf>,
     /// Run directory to create, or to continue
@@ -51,24 +59,73 @@ pub(crate) fn run(args: &TrainArgs, progress: Progress) -> Result<()> {
     if args.print_config {
         return output::text(&resolved.annotated_toml());
     }
+    signals::install();
     let (Some(data), Some(out)) = (&args.data, &args.out) else {
         return Err(CliError::usage("train needs --data SOURCE and --out RUN"));
     };
     let mut config = resolved.config;
     config.data.source = data.display().to_string();
-    let opened = device(&args.backend)?;
-    let runtime = opened
-        .runtime(config.train.precision)
-        .map_err(CliError::usage)?;
-    let source = data::open(&config.data.source, &config.data)?;
-    progress.note(&format!("device: {}", opened.name));
-    progress.note(&args.config.summary());
-    let outcome = train_in(out, config, source, runtime, progress)?;
-    output::text(&format!("{}\n", outcome.checkpoint.display()))
+    let Some(place) = Rendezvous::from_env().map_err(CliError::usage)? else {
+        let opened = device(&args.backend)?;
+        let runtime = opened
+            .runtime(config.train.precision)
+            .map_err(CliError::usage)?;
+        let source = data::open(&config.data.source, &config.data)?;
+        progress.note(&format!("device: {}", opened.name));
+        progress.note(&args.config.summary());
+        let outcome = train_in(out, config, source, runtime, progress)?;
+        return output::text(&format!("{}\n", outcome.checkpoint.display()));
+    };
+    run_as_rank(&place, args, config, out, progress)
 }
 
-/// Trains in the run directory `out`, shown by `progress` and noted in `log.txt`. SIGINT and SIGTERM
-/// end it after a checkpoint.
+/// One of several processes that train together. Rank 0 speaks for all; the others write what they would
+/// say to files of their own.
+fn run_as_rank(
+    place: &Rendezvous,
+    args: &TrainArgs,
+    config: Config,
+    out: &Path,
+    progress: Progress,
+) -> Result<()> {
+    let progress = match place.rank {
+        0 => progress,
+        _ => Progress::Quiet,
+    };
+    share_processors(place);
+    let opened = device_of_rank(&args.backend, place)?;
+    let mut runtime = opened
+        .runtime(config.train.precision)
+        .map_err(CliError::usage)?;
+    let timeout = Duration::from_secs(config.train.timeout_seconds);
+    let peers = selfcls_backends::join(place, &opened, timeout).map_err(CliError::failure)?;
+    runtime.collective = Arc::clone(&peers);
+    let source = data::open(&config.data.source, &config.data).inspect_err(|error| {
+        peers.leave(&error.to_string());
+    })?;
+    progress.note(&format!("device: {}", opened.name));
+    progress.note(&format!("processes: {place}"));
+    progress.note(&args.config.summary());
+    let outcome = train_in(out, config, source, runtime, progress)?;
+    match place.rank {
+        0 => output::text(&format!("{}\n", outcome.checkpoint.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Each process computes on its share of this machine's cores, unless told otherwise.
+fn share_processors(place: &Rendezvous) {
+    if place.local_world_size < 2 || std::env::var_os("OMP_NUM_THREADS").is_some() {
+        return;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = NonZeroUsize::new(cores / place.local_world_size).unwrap_or(NonZeroUsize::MIN);
+    // Where threads run already the number stays as it is: slower, not wrong.
+    let _ = selfcls_backends::set_threads(share);
+}
+
+/// Trains in the run directory `out`, shown by `progress` and noted in `log.txt` (or this rank's own). Signals end it
+/// after a checkpoint: see [`signals`].
 pub(crate) fn train_in(
     out: &Path,
     config: Config,
@@ -76,56 +133,56 @@ pub(crate) fn train_in(
     runtime: Runtime,
     progress: Progress,
 ) -> Result<Outcome> {
-    let mut report = Report::new(out, progress);
+    let log = match runtime.collective.rank() {
+        0 => "log.txt".to_owned(),
+        rank => format!("log.rank{rank}.txt"),
+    };
+    let mut report = Report::new(out.join(log), progress);
     let outcome = train::run(
         out,
         config,
         source,
         runtime,
         &mut |event| report.event(event),
-        stop_flag(),
+        signals::stop_flag(),
     )?;
-    if !outcome.complete {
-        return Err(CliError::interrupted(format!(
-            "stopped after step {}; {} holds everything",
-            outcome.step,
-            outcome.checkpoint.display()
-        ))
-        .hint("give the same command again to continue"));
+    if outcome.complete {
+        return Ok(outcome);
     }
-    Ok(outcome)
+    let message = format!(
+        "stopped after step {}; {} holds everything",
+        outcome.step,
+        outcome.checkpoint.display()
+    );
+    let error = match signals::request() {
+        Some(Request::Stop) => CliError::interrupted(message),
+        // Launchers report the largest exit code of all ranks. One that was asked by another rank alone gives the
+        // smaller of the two, so that whoever was asked by the system decides.
+        Some(Request::Requeue) | None => CliError::requeue(message),
+    };
+    Err(error.hint("give the same command again to continue"))
 }
 
-/// True once the user or the system has asked the process to end. A second request ends it at once.
-fn stop_flag() -> &'static AtomicBool {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    // A handler that is set already, by an earlier training in this process, does the same.
-    let _ = ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        anstream::eprintln!("finishing the step and writing a checkpoint; again to stop at once");
-    });
-    &STOP
-}
-
-/// Shows events, and keeps the lasting ones in `log.txt`.
+/// Shows events, and keeps the lasting ones in a log.
 struct Report {
     progress: Progress,
     stage: Option<Stage>,
     log: PathBuf,
     steps: usize,
     epochs: usize,
+    /// The loss of the last epoch, once it is over.
+    last: Option<f64>,
 }
 
 impl Report {
-    fn new(out: &Path, progress: Progress) -> Self {
+    fn new(log: PathBuf, progress: Progress) -> Self {
         Self {
             progress,
             stage: None,
-            log: out.join("log.txt"),
+            log,
             steps: 0,
             epochs: 0,
+            last: None,
         }
     }
 
@@ -165,13 +222,17 @@ impl Report {
                     "epoch {}: loss {:.4}, lr {:.2e}{neighbours}, {} classes in use in the last batch, {:.1} s ({:.0} images/s)",
                     epoch.epoch, epoch.loss, epoch.lr, epoch.used_classes, epoch.seconds, epoch.images_per_second
                 ));
-                if epoch.step == self.steps
+                self.last = (epoch.step == self.steps).then_some(epoch.loss);
+            }
+            Event::Monitor(monitor) => self.note(&monitor_line(monitor)),
+            Event::Checkpoint(_) => {
+                // What the monitor found after the last epoch comes before.
+                if let Some(loss) = self.last.take()
                     && let Some(stage) = self.stage.take()
                 {
-                    stage.finish(&format!("done, loss {:.4}", epoch.loss));
+                    stage.finish(&format!("done, loss {loss:.4}"));
                 }
             }
-            Event::Checkpoint(_) => {}
         }
     }
 
@@ -184,4 +245,36 @@ impl Report {
         // The log is a convenience: a full disk shows itself at the next checkpoint, with an error.
         let _ = file.and_then(|mut file| writeln!(file, "{line}"));
     }
+}
+
+/// What the monitor found, in one line; of several heads the first and the one with the highest NMI.
+fn monitor_line(monitor: &MonitorEvent) -> String {
+    let mut parts = Vec::new();
+    let nmi = |place: &usize| monitor.heads[*place].nmi.unwrap_or_default();
+    let best = (0..monitor.heads.len()).max_by(|a, b| nmi(a).total_cmp(&nmi(b)).then(b.cmp(a)));
+    let mut shown = vec![0];
+    shown.extend(best.filter(|&best| best > 0));
+    for head in shown.iter().filter_map(|&place| monitor.heads.get(place)) {
+        let mut part = format!("head {}", head.head);
+        if let (Some(nmi), Some(acc)) = (head.nmi, head.acc) {
+            part.push_str(&format!(
+                " NMI {:.1} % ACC {:.1} %",
+                100.0 * nmi,
+                100.0 * acc
+            ));
+        }
+        let (used, clusters) = (head.used, head.clusters);
+        parts.push(format!("{part} ({used} of {clusters} clusters used)"));
+    }
+    if let Some(knn) = monitor.knn {
+        parts.push(format!("nearest neighbours right {:.1} %", 100.0 * knn));
+    }
+    if let Some(agreement) = monitor.agreement {
+        parts.push(format!("heads agree by NMI {:.1} %", 100.0 * agreement));
+    }
+    let parts = parts.join(", ");
+    format!(
+        "  on {} images: {parts}, {:.1} s",
+        monitor.samples, monitor.seconds
+    )
 }

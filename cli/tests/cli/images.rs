@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Settings that train in seconds.
-const TINY: [&str; 22] = [
+const TINY: [&str; 24] = [
     "--preset",
     "shapes-demo",
     "--model.width",
@@ -22,6 +22,8 @@ const TINY: [&str; 22] = [
     "16",
     "--queue.length",
     "16",
+    "--queue.replace",
+    "true",
     "--batch-size",
     "16",
     "--train.log_every",

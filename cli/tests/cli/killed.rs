@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The files of the run's newest checkpoint.
-fn newest(run: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn newest(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let checkpoint = selfcls_core::checkpoint::find(run).unwrap();
     fs::read_dir(checkpoint)
         .unwrap()
@@ -21,7 +21,7 @@ fn newest(run: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-fn lines(file: &Path) -> Vec<String> {
+pub(crate) fn lines(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines().map(String::from).collect()
 }

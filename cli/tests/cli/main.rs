@@ -2,9 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod demo;
 mod images;
 mod killed;
+mod launch;
 mod metrics;
+mod predict;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod slurm;
+mod sources;
 mod usage;
 
 use std::path::Path;

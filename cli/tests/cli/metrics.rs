@@ -79,6 +79,7 @@ fn bad_files_are_named() {
     std::fs::write(path.join("short.txt"), "1\n2\n").unwrap();
     std::fs::write(path.join("words.txt"), "1\ntwo\n").unwrap();
     std::fs::write(path.join("negative.txt"), "-1\n").unwrap();
+    std::fs::write(path.join("huge.txt"), "1\n99999999999999999999\n").unwrap();
     std::fs::write(path.join("empty.txt"), "").unwrap();
     let with = |predictions: &str| {
         run_in(
@@ -96,6 +97,10 @@ fn bad_files_are_named() {
     with("short.txt").failed(1, &["t.txt has 8 labels and short.txt has 2", "hint: "]);
     with("words.txt").failed(1, &["words.txt: line 2: \"two\" is not an integer"]);
     with("negative.txt").failed(1, &["negative.txt: line 1: \"-1\" is negative"]);
+    with("huge.txt").failed(
+        1,
+        &["huge.txt: line 2: \"99999999999999999999\" is larger than 4294967295"],
+    );
     with("empty.txt").failed(1, &["empty.txt", "holds no labels"]);
     with("none.txt").failed(1, &["cannot read none.txt"]);
     with(".").failed(1, &["folder"]);
@@ -104,5 +109,11 @@ fn bad_files_are_named() {
         &[&ARGS[..], &["--superclasses", "words.txt"]].concat(),
     )
     .failed(1, &["words.txt: line 2"]);
+    for (file, expected) in [
+        ("negative.txt", "negative.txt: line 1: \"-1\" is negative"),
+        ("huge.txt", "huge.txt: line 2"),
+    ] {
+        run_in(path, &[&ARGS[..], &["--superclasses", file]].concat()).failed(1, &[expected]);
+    }
     run_in(path, &ARGS[..3]).failed(2, &["--predictions <FILE>"]);
 }

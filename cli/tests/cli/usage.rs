@@ -5,9 +5,11 @@ use std::process::Stdio;
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 18] = [
         &[],
         &["train"],
+        &["launch"],
+        &["slurm"],
         &["eval"],
         &["eval", "clusters"],
         &["eval", "knn"],
@@ -121,6 +123,59 @@ fn what_cannot_be_typed_is_a_usage_error() {
     for (args, parts) in cases {
         run(args).failed(2, parts);
     }
+}
+
+/// What cannot work is refused before data or device are looked for, all of it at once.
+#[test]
+fn impossible_settings_are_refused_before_the_data_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run_in(
+        folder.path(),
+        &[
+            "train",
+            "--data",
+            "no-such-folder",
+            "--out",
+            "run",
+            "--model.head_layers",
+            "0",
+            "--model.dim",
+            "7",
+            "--model.heads",
+            "10,1",
+            "--batch-size",
+            "1",
+            "--views.local_count",
+            "2",
+            "--views.local_size",
+            "4000",
+            "--epochs",
+            "3",
+            "--optim.warmup_epochs",
+            "4",
+            "--loss.row_temperature",
+            "0",
+            "--loss.col_temperature",
+            "-1",
+            "--queue.length",
+            "1",
+        ],
+    );
+    assert!(!ran.stderr.contains("no-such-folder"), "{}", ran.stderr);
+    assert!(!folder.path().join("run").exists());
+    ran.failed(
+        2,
+        &[
+            "model.head_layers = 0",
+            "model.heads has 1;",
+            "train.batch_size = 1",
+            "views.local_size = 4000",
+            "optim.warmup_epochs = 4",
+            "loss.row_temperature = 0",
+            "loss.col_temperature = -1",
+            "queue.length = 1",
+        ],
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 section! {
     /// Where the images come from and how they are read.
     "data" => DataConfig {
-        /// The training images: a folder, `cifar10:FOLDER`, `cifar100:FOLDER`, `cifar20:FOLDER` (binary versions), `idx:FOLDER` (MNIST's format), tar files (`name-{000..146}.tar`), or `shapes[:COUNT]` for the built-in procedural set. The command line's --data sets it. Default "" (must be given).
+        /// The training images: a folder, `cifar10:FOLDER`, `cifar100:FOLDER`, `cifar20:FOLDER` (binary versions), `idx:FOLDER` (MNIST's format), tar files (`FILE.tar`, `tar:FOLDER`, `name-{000..146}.tar`), or `shapes[:COUNT]` for the built-in procedural set. The command line's --data sets it. Default "" (must be given).
         source: String = String::new(),
         /// Use only the first N images of each class, in the source's order (a folder's is sorted); 0 uses all. Without labels: the first N images. Default 0.
         limit_per_class: usize = 0,
@@ -120,6 +120,18 @@ pub enum OptimKind {
     LarcAdamW,
 }
 
+impl OptimKind {
+    /// Whether LARC scales the gradients, and takes over the weight decay.
+    pub fn is_larc(self) -> bool {
+        matches!(self, Self::Larc | Self::LarcAdamW)
+    }
+
+    /// Whether the inner rule is AdamW's; otherwise it is SGD's.
+    pub fn is_adamw(self) -> bool {
+        matches!(self, Self::AdamW | Self::LarcAdamW)
+    }
+}
+
 /// The learning rate over the steps after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -189,6 +201,12 @@ section! {
         batch_size: usize = 256,
         /// Micro-batches that a step is split into, to train with a large batch in little memory. The loss still compares the whole batch (exactly: two passes, one forward pass more); batch normalisation sees micro-batches. Must divide batch_size. Default 1.
         accumulate: usize = 1,
+        /// Ranks that share the statistics of batch normalisation: groups of this many, in the order of their numbers; 0, and more than there are, means all. 1 keeps each rank's to itself. Default 0 (authors' code: --syncbn_process_group_size).
+        syncbn_group_size: usize = 0,
+        /// Seconds after which a rank that has not answered is given up, and training over several processes ends with an error. Writing a checkpoint must be faster. Default 600 (PyTorch's for NCCL).
+        timeout_seconds: u64 = 600,
+        /// Keep only what flows between the backbone's blocks for the backward pass and compute the rest again there: less memory for one forward pass more. Default false.
+        recompute: bool = false,
         /// Seed of weights, shuffles and views. Default 0.
         seed: u64 = 0,
         /// What convolutions and linear layers are computed in: f32, bf16 or fp16; the last two need --backend tch. Default f32 (authors' scripts).
@@ -219,5 +237,19 @@ section! {
         interpolation: Interpolation = Interpolation::Bilinear,
         /// Images per forward pass. Default 256.
         batch_size: usize = 256,
+    }
+}
+
+section! {
+    /// What is measured after epochs: NMI, AMI, ARI and ACC of each head and k-NN accuracy where labels exist, usage and agreement of the heads in any case. It changes nothing of the training, and costs a forward pass of its images: by default, a thousand images after each epoch, about 1 % of the time of an epoch over 10,000 with two global and six local views.
+    "monitor" => MonitorConfig {
+        /// Measure after every N epochs; 0 never. Default 1.
+        every_epochs: usize = 1,
+        /// Images to measure on, written as `data.source`; those that the training does not see show more. Default "" (images of the training set, as evaluation sees them).
+        data: String = String::new(),
+        /// Measure on so many of them, drawn by train.seed, or on all if there are fewer. Default 1000.
+        samples: usize = 1000,
+        /// Neighbours of the k-NN accuracy, among the same images; 0 leaves it out. Default 20 (authors' choice in training).
+        knn: usize = 20,
     }
 }

@@ -16,8 +16,8 @@ mod validate;
 
 pub use backbone::{Arch, Layout, Residual, ResidualBlock, Transformer};
 pub use keys::{
-    CheckpointConfig, DataConfig, EvalConfig, Interpolation, LossConfig, OptimConfig, OptimKind,
-    Precision, QueueConfig, Schedule, TrainConfig, ViewsConfig,
+    CheckpointConfig, DataConfig, EvalConfig, Interpolation, LossConfig, MonitorConfig,
+    OptimConfig, OptimKind, Precision, QueueConfig, Schedule, TrainConfig, ViewsConfig,
 };
 pub use layers::{Layers, Origin, Resolved};
 pub use model::{ClassifierInit, HeadInit, ModelConfig, Stem};
@@ -48,6 +48,8 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     /// Preprocessing outside training: evaluation and the exported file.
     pub eval: EvalConfig,
+    /// What is measured after epochs.
+    pub monitor: MonitorConfig,
     /// Weights to start from.
     pub pretrained: PretrainedConfig,
 }
@@ -65,6 +67,7 @@ impl Config {
             TrainConfig::KEYS,
             CheckpointConfig::KEYS,
             EvalConfig::KEYS,
+            MonitorConfig::KEYS,
             PretrainedConfig::KEYS,
         ]
         .into_iter()

@@ -74,6 +74,8 @@ section! {
         classifier_gain: bool = true,
         /// Initial directions of the classifiers: uniform or orthogonal. Default uniform (authors' code; orthogonal in the first arXiv version).
         classifier_init: ClassifierInit = ClassifierInit::Uniform,
+        /// Run backbone and head on each view by itself in training, so that batch normalisation sees one view at a time; false runs them on all views of one size together. Default false (authors' code; true in the first arXiv version).
+        views_apart: bool = false,
         /// Initial weights of the head: normal or uniform. Default normal (authors' code; uniform in the first arXiv version).
         head_init: HeadInit = HeadInit::Normal,
     }

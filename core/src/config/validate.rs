@@ -1,7 +1,7 @@
 //! What makes a configuration impossible, found before any data is touched.
 
 use super::backbone::HEAD_WIDTH;
-use super::{Arch, Config, EvalConfig, Layout, ModelConfig, OptimKind, Residual, Transformer};
+use super::{Arch, Config, EvalConfig, Layout, ModelConfig, Residual, Transformer};
 use crate::preprocess::Preprocess;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ impl Config {
         self.check_optim(&mut problems);
         self.check_train(&mut problems);
         self.check_eval(&mut problems);
+        self.check_monitor(&mut problems);
         problems.finish()
     }
 
@@ -280,8 +281,7 @@ impl Config {
                 "optim.backbone_weight_decay = {decay} must be a number from 0 up, or -1 for that of the rest"
             )
         });
-        let larc = matches!(o.kind, OptimKind::Larc | OptimKind::LarcAdamW);
-        problems.when(larc && o.trust == 0.0, || {
+        problems.when(o.kind.is_larc() && o.trust == 0.0, || {
             "optim.trust = 0 lets LARC move nothing; it must be above 0".into()
         });
         problems.when(o.clip_grad > 0.0 && o.clip_grad_global > 0.0, || {
@@ -322,6 +322,22 @@ impl Config {
                 t.accumulate, t.batch_size
             )
         });
+        problems.when(t.timeout_seconds == 0 || t.timeout_seconds > 86_400, || {
+            format!(
+                "train.timeout_seconds = {} must be from 1 to 86400, a day",
+                t.timeout_seconds
+            )
+        });
+        problems.when(t.recompute && t.accumulate > 1, || {
+            format!(
+                "train.recompute computes activations again, and so does train.accumulate = {}; use one of them",
+                t.accumulate
+            )
+        });
+        problems.when(t.recompute && self.model.views_apart, || {
+            "train.recompute cannot be combined with model.views_apart; leave one of them out"
+                .into()
+        });
         problems.when(t.log_every == 0, || {
             "train.log_every = 0 must be at least 1".into()
         });
@@ -340,6 +356,16 @@ impl Config {
         });
         problems.when(self.eval.batch_size == 0, || {
             "eval.batch_size = 0 must be at least 1".into()
+        });
+    }
+
+    fn check_monitor(&self, problems: &mut Problems) {
+        let m = &self.monitor;
+        problems.when(m.every_epochs > 0 && m.samples < 2, || {
+            format!(
+                "monitor.samples = {} must be at least 2; set monitor.every_epochs to 0 to measure nothing",
+                m.samples
+            )
         });
     }
 }

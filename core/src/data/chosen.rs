@@ -4,48 +4,53 @@ use super::{Source, subset};
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Images of a source in its order, their classes numbered anew.
-pub(super) struct Chosen {
-    source: Arc<dyn Source>,
-    indices: Vec<usize>,
-    labels: Option<Vec<usize>>,
-    classes: Vec<String>,
+/// What `data.classes_file` and `data.limit_per_class` leave of a list of images.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// Positions in the list, rising.
+    pub(super) indices: Vec<usize>,
+    /// Their labels, numbered anew where classes were chosen.
+    pub(super) labels: Option<Vec<usize>>,
+    /// The classes that are left.
+    pub(super) classes: Vec<String>,
 }
 
-impl Chosen {
-    /// What `data.classes_file` and `data.limit_per_class` leave of `source`: the source itself, where they say nothing.
+impl Choice {
+    /// Chooses among `count` images with these labels; `source` names them in messages.
     ///
     /// # Errors
-    /// If classes are chosen from a source without labels, or the file cannot be read or names others; see
+    /// If classes are to be chosen from images without labels, or the file cannot be read or names others; see
     /// [`subset::select`].
-    pub(super) fn of(source: Arc<dyn Source>, config: &DataConfig) -> Result<Arc<dyn Source>> {
-        if config.classes_file.is_empty() && config.limit_per_class == 0 {
-            return Ok(source);
-        }
-        let labels: Option<Vec<usize>> = (0..source.len()).map(|i| source.label(i)).collect();
-        let mut chosen = Self {
-            indices: (0..source.len()).collect(),
-            labels: labels.filter(|_| !source.classes().is_empty()),
-            classes: source.classes().to_vec(),
-            source,
+    pub(super) fn new(
+        source: &dyn Display,
+        count: usize,
+        (labels, classes): (Option<Vec<usize>>, Vec<String>),
+        config: &DataConfig,
+    ) -> Result<Self> {
+        let mut choice = Self {
+            indices: (0..count).collect(),
+            labels,
+            classes,
         };
         if !config.classes_file.is_empty() {
-            chosen.keep_classes(Path::new(&config.classes_file))?;
+            choice.keep_classes(source, Path::new(&config.classes_file))?;
         }
         if config.limit_per_class > 0 {
-            chosen.limit(config.limit_per_class);
+            choice.limit(config.limit_per_class);
         }
-        Ok(Arc::new(chosen))
+        Ok(choice)
     }
 
-    fn keep_classes(&mut self, file: &Path) -> Result<()> {
+    /// Keeps the images of the classes that the subset file names, numbered in its order.
+    fn keep_classes(&mut self, source: &dyn Display, file: &Path) -> Result<()> {
         let Some(labels) = self.labels.take() else {
-            return Err(Error::Data(
-                "data.classes_file chooses among classes, but these images have no labels".into(),
-            ));
+            return Err(Error::Data(format!(
+                "data.classes_file chooses among classes, but {source} has no labels; those of a folder are its sub-folders, if there are two at least and they hold all images"
+            )));
         };
         let chosen = subset::select(file, &self.classes)?;
         let mut number = vec![None; self.classes.len()];
@@ -80,25 +85,52 @@ impl Chosen {
     }
 }
 
+/// Images of a source in its order, their classes numbered anew.
+pub(super) struct Chosen {
+    source: Arc<dyn Source>,
+    choice: Choice,
+}
+
+impl Chosen {
+    /// What `config` leaves of `source`, which `name` names in messages: itself, where it says nothing.
+    ///
+    /// # Errors
+    /// As [`Choice::new`].
+    pub(super) fn of(
+        source: Arc<dyn Source>,
+        name: &str,
+        config: &DataConfig,
+    ) -> Result<Arc<dyn Source>> {
+        if config.classes_file.is_empty() && config.limit_per_class == 0 {
+            return Ok(source);
+        }
+        let labels: Option<Vec<usize>> = (0..source.len()).map(|i| source.label(i)).collect();
+        let labels = labels.filter(|_| !source.classes().is_empty());
+        let labelled = (labels, source.classes().to_vec());
+        let choice = Choice::new(&name, source.len(), labelled, config)?;
+        Ok(Arc::new(Self { source, choice }))
+    }
+}
+
 impl Source for Chosen {
     fn len(&self) -> usize {
-        self.indices.len()
+        self.choice.indices.len()
     }
 
     fn image(&self, index: usize) -> Result<Arc<Rgb8>> {
-        self.source.image(self.indices[index])
+        self.source.image(self.choice.indices[index])
     }
 
     fn label(&self, index: usize) -> Option<usize> {
-        self.labels.as_ref().map(|labels| labels[index])
+        self.choice.labels.as_ref().map(|labels| labels[index])
     }
 
     fn classes(&self) -> &[String] {
-        &self.classes
+        &self.choice.classes
     }
 
     fn name(&self, index: usize) -> String {
-        self.source.name(self.indices[index])
+        self.source.name(self.choice.indices[index])
     }
 }
 
@@ -117,11 +149,12 @@ mod tests {
         let list = folder.path().join("classes.txt");
         std::fs::write(&list, "cross four arms\ndisc\n").expect("written");
         let shapes = || Arc::new(Shapes::new(40, 0, 8));
+        let chosen = |config: &DataConfig| Chosen::of(shapes(), "shapes:40", config);
         let mut config = DataConfig {
             classes_file: list.display().to_string(),
             ..Default::default()
         };
-        let source = Chosen::of(shapes(), &config).expect("chosen");
+        let source = chosen(&config).expect("chosen");
         assert_eq!(source.classes(), ["cross", "disc"]);
         // Every eighth image is a disc, and the third after it a cross.
         assert_eq!(source.len(), 10);
@@ -133,18 +166,27 @@ mod tests {
         );
 
         config.limit_per_class = 2;
-        let source = Chosen::of(shapes(), &config).expect("chosen");
         assert_eq!(
-            labels(&*source),
+            labels(&*chosen(&config).expect("chosen")),
             [Some(1), Some(0), Some(1), Some(0)],
             "two of each"
         );
         config.classes_file.clear();
-        assert_eq!(
-            Chosen::of(shapes(), &config).expect("limited").len(),
-            2 * SHAPES.len()
-        );
+        assert_eq!(chosen(&config).expect("limited").len(), 2 * SHAPES.len());
         config.limit_per_class = 0;
-        assert_eq!(Chosen::of(shapes(), &config).expect("all").len(), 40);
+        assert_eq!(chosen(&config).expect("all").len(), 40);
+    }
+
+    #[test]
+    fn images_without_labels_have_no_classes_to_choose_from() {
+        let mut config = DataConfig {
+            limit_per_class: 3,
+            ..Default::default()
+        };
+        let choose = |config: &DataConfig| Choice::new(&"photos", 5, (None, Vec::new()), config);
+        assert_eq!(choose(&config).expect("limited").indices, [0, 1, 2]);
+        config.classes_file = "classes.txt".into();
+        let message = choose(&config).expect_err("refused").to_string();
+        assert!(message.contains("photos has no labels"), "{message}");
     }
 }

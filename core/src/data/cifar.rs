@@ -12,6 +12,8 @@ use std::sync::Arc;
 const SIDE: usize = 32;
 /// Bytes of a colour plane.
 const PLANE: usize = SIDE * SIDE;
+/// The largest file that is read, several times CIFAR's own: whatever else bears its name need not fit into memory.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Which data set, and which of its labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,16 +122,18 @@ impl Cifar {
                     kind.folder()
                 )));
             }
-            let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-            if bytes.is_empty() || bytes.len() % record != 0 {
+            let size = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+            if size == 0 || size > MAX_BYTES || size % record as u64 != 0 {
                 return Err(Error::malformed(
                     &path,
                     format!(
-                        "its {} bytes are not a whole number of records of {record} bytes; it is damaged, or not of the binary version",
-                        bytes.len()
+                        "its {size} bytes are not a whole number of records of {record} bytes, {MAX_BYTES} bytes at most; it is damaged, or not of the binary version"
                     ),
                 ));
             }
+            let mut bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+            // It may have changed since.
+            bytes.truncate(bytes.len() / record * record);
             for (number, image) in bytes.chunks_exact(record).enumerate() {
                 if usize::from(image[label]) >= kind.classes() {
                     return Err(Error::malformed(

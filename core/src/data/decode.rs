@@ -15,7 +15,7 @@ const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "bmp", "gif", "webp"];
 /// The longest side that is decoded, in pixels, and the memory a decoder may take: a small file can
 /// claim to be a huge image.
 const MAX_SIDE: u32 = 1 << 16;
-const MAX_BYTES: u64 = 1 << 30;
+pub(super) const MAX_BYTES: u64 = 1 << 30;
 
 /// How much of a file is read at first for its size.
 const HEADER_BYTES: u64 = 1 << 16;
@@ -65,7 +65,12 @@ pub fn decode(bytes: &[u8], name: &Path) -> Result<Rgb8> {
         .map_err(|error| fail(&error))?;
     // Damaged EXIF data is no reason to refuse a picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| fail(&error))?;
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| fail(&error))?;
+    oriented(image, orientation)
+}
+
+/// The image turned as `orientation` says, as bytes.
+pub(super) fn oriented(mut image: DynamicImage, orientation: Orientation) -> Result<Rgb8> {
     image.apply_orientation(orientation);
     let image = image.into_rgb8();
     let (width, height) = image.dimensions();

@@ -2,8 +2,10 @@
 
 use super::Source;
 use super::cache::Cache;
-use super::decode::{is_image_name, probe, read};
-use super::subset;
+use super::chosen::Choice;
+use super::decode::{probe, read};
+use super::labels::of_folders;
+use super::walk::Below;
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
@@ -11,10 +13,6 @@ use rayon::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use walkdir::{DirEntry, WalkDir};
-
-/// Names of folders that hold parts of a data set rather than classes.
-const SPLITS: [&str; 6] = ["train", "training", "val", "valid", "validation", "test"];
 
 /// How many bad files an error lists.
 const LISTED: usize = 5;
@@ -61,128 +59,25 @@ impl ImageFolder {
                 root.display()
             )));
         }
-        let mut folder = Self::labelled(root, files)?;
-        if !config.classes_file.is_empty() {
-            folder.keep_classes(Path::new(&config.classes_file))?;
-        }
-        folder.limit(config.limit_per_class);
-        folder.check_headers()?;
-        folder.cache = Cache::new(folder.files.len(), config.cache_mib.saturating_mul(1 << 20));
-        Ok(folder)
-    }
-
-    /// The images among `paths`: files as they are, folders with all images below them. Unlabelled.
-    ///
-    /// # Errors
-    /// If a path does not exist or a folder holds no images.
-    pub fn collect(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-        let mut all = Vec::new();
-        for path in paths {
-            if fs::metadata(path)
-                .map_err(Error::io("open", path))?
-                .is_dir()
-            {
-                let (files, _) = list(path)?;
-                if files.is_empty() {
-                    return Err(Error::Data(format!("{} holds no images", path.display())));
-                }
-                all.extend(files.iter().map(|file| path.join(file)));
-            } else {
-                all.push(path.clone());
-            }
-        }
-        Ok(all)
-    }
-
-    fn labelled(root: &Path, files: Vec<PathBuf>) -> Result<Self> {
-        let class_of = |file: &PathBuf| -> Option<String> {
-            let mut parts = file.components();
-            let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
-            parts.next().map(|_| first)
-        };
-        let of_files: Option<Vec<String>> = files.iter().map(class_of).collect();
-        let mut classes = of_files.clone().unwrap_or_default();
-        classes.dedup();
-        classes.sort_unstable();
-        classes.dedup();
-        let splits = classes
-            .iter()
-            .all(|name| SPLITS.contains(&name.to_lowercase().as_str()));
-        if classes.len() > 1 && splits {
-            return Err(Error::Data(format!(
-                "{} looks like a data set of several parts ({}), not like classes; give one of them, e.g. {}",
-                root.display(),
-                classes.join(", "),
-                root.join(&classes[0]).display()
-            )));
-        }
-        if classes.len() < 2 {
-            classes.clear();
-        }
-        let labels = of_files.filter(|_| !classes.is_empty()).map(|of_files| {
-            of_files
-                .iter()
-                // Invariant: `classes` was collected from these very names.
-                .map(|name| classes.binary_search(name).expect("a collected class"))
-                .collect()
-        });
-        Ok(Self {
+        let labelled = of_folders(
+            &root.display(),
+            files.iter().map(|file| class_of(file)).collect(),
+        )?;
+        let choice = Choice::new(&root.display(), files.len(), labelled, config)?;
+        let mut files: Vec<Option<PathBuf>> = files.into_iter().map(Some).collect();
+        let chosen = choice.indices.iter().filter_map(|&i| files[i].take());
+        let folder = Self {
             root: root.to_path_buf(),
-            files,
-            labels,
-            classes,
-            cache: Cache::new(0, 0),
-        })
-    }
-
-    /// Keeps the images of the classes that the subset file names, numbered in its order.
-    fn keep_classes(&mut self, file: &Path) -> Result<()> {
-        let Some(labels) = self.labels.take() else {
-            return Err(Error::Data(format!(
-                "data.classes_file chooses among class folders, but {} has no labels: its images are not all in sub-folders, or there is only one",
-                self.root.display()
-            )));
+            files: chosen.collect(),
+            labels: choice.labels,
+            classes: choice.classes,
+            cache: Cache::new(
+                choice.indices.len(),
+                config.cache_mib.saturating_mul(1 << 20),
+            ),
         };
-        let chosen = subset::select(file, &self.classes)?;
-        let mut number = vec![None; self.classes.len()];
-        for (new, &old) in chosen.iter().enumerate() {
-            number[old] = Some(new);
-        }
-        let files = std::mem::take(&mut self.files);
-        let kept = files
-            .into_iter()
-            .zip(labels)
-            .filter_map(|(file, label)| Some((file, number[label]?)));
-        let (files, labels) = kept.unzip();
-        (self.files, self.labels) = (files, Some(labels));
-        self.classes = chosen
-            .iter()
-            .map(|&class| self.classes[class].clone())
-            .collect();
-        Ok(())
-    }
-
-    /// Keeps the first `count` images of each class (of all, without classes); 0 keeps all.
-    fn limit(&mut self, count: usize) {
-        if count == 0 {
-            return;
-        }
-        let Some(labels) = &mut self.labels else {
-            self.files.truncate(count);
-            return;
-        };
-        let mut seen = vec![0; self.classes.len()];
-        let keep: Vec<bool> = labels
-            .iter()
-            .map(|&label| {
-                seen[label] += 1;
-                seen[label] <= count
-            })
-            .collect();
-        let mut kept = keep.iter();
-        self.files.retain(|_| kept.next() == Some(&true));
-        let mut kept = keep.iter();
-        labels.retain(|_| kept.next() == Some(&true));
+        folder.check_headers()?;
+        Ok(folder)
     }
 
     /// Finds files that are no images before hours of training do.
@@ -236,37 +131,28 @@ impl Source for ImageFolder {
     }
 }
 
+/// The folder that names the class of a file: the first on the way to it, if there is one.
+fn class_of(file: &Path) -> Option<String> {
+    let mut parts = file.components();
+    let first = parts.next()?.as_os_str().to_string_lossy().into_owned();
+    parts.next().map(|_| first)
+}
+
 /// The image files below `root`, relative to it and sorted, and the number of other files.
 fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
-    let visible = |entry: &DirEntry| {
-        entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
-    };
-    let (mut files, mut others) = (Vec::new(), 0);
-    let walk = WalkDir::new(root).follow_links(true).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(visible) {
-        let entry = match entry {
-            Ok(entry) => entry,
-            // A link back to a folder above: its images are listed already.
-            Err(error) if error.loop_ancestor().is_some() => continue,
-            Err(error) => {
-                let path = error.path().unwrap_or(root).to_path_buf();
-                return Err(Error::io("read", path)(error.into()));
-            }
-        };
-        if !entry.file_type().is_file() {
-            continue;
-        }
-        if !is_image_name(entry.path()) {
-            others += 1;
-        } else if let Ok(relative) = entry.path().strip_prefix(root) {
+    let mut below = Below::new(root);
+    let mut files = Vec::new();
+    for file in &mut below {
+        if let Ok(relative) = file?.strip_prefix(root) {
             files.push(relative.to_path_buf());
         }
     }
-    Ok((files, others))
+    Ok((files, below.others))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::is_image_name;
     use super::*;
     use image::RgbImage;
 

@@ -4,14 +4,15 @@ use super::Source;
 use super::part::Part;
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use std::fs::{self, File};
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The most pixels a set may have: a small compressed file can claim to be a huge one.
-const MAX_BYTES: usize = 1 << 32;
+/// The most bytes a file may hold, and an image: a small compressed file can unpack to a huge one.
+const MAX_BYTES: u64 = 1 << 32;
+const MAX_PIXELS: usize = 1 << 28;
 
 /// Grey images and their labels, in memory.
 ///
@@ -54,10 +55,12 @@ impl Idx {
                 format!("it has {} axes; images have three", axes.len()),
             ));
         };
-        if count == 0 || height == 0 || width == 0 {
+        if count == 0 || height == 0 || width == 0 || height.saturating_mul(width) > MAX_PIXELS {
             return Err(Error::malformed(
                 &path,
-                format!("it holds {count} images of {height} x {width} pixels"),
+                format!(
+                    "it holds {count} images of {height} x {width} pixels; there must be images, of 1 to {MAX_PIXELS} pixels"
+                ),
             ));
         }
         let labels = match find(folder, &files, part, "labels")? {
@@ -111,13 +114,18 @@ impl Source for Idx {
     }
 }
 
+/// The names of the files in a folder, without hidden ones (macOS leaves a `._` beside what it unpacks).
 fn list(folder: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(folder).map_err(Error::io("open", folder))?;
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(Error::io("read", folder))?;
-        names.extend(entry.file_name().into_string());
+        // Through links too; some archives have each file in a folder of the same name.
+        if entry.path().is_file() {
+            names.extend(entry.file_name().into_string());
+        }
     }
+    names.retain(|name| !name.starts_with('.'));
     names.sort_unstable();
     Ok(names)
 }
@@ -157,20 +165,25 @@ fn find(folder: &Path, files: &[String], part: Part, what: &str) -> Result<Optio
 
 /// The lengths of the axes and the bytes of an IDX file.
 fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
+    let damaged = |reason: String| Error::malformed(path, reason);
+    let unreadable = |error: std::io::Error| {
+        damaged(match error.kind() {
+            ErrorKind::UnexpectedEof => "it ends too early; fetch it again".into(),
+            _ => format!("it cannot be read to its end ({error})"),
+        })
+    };
     let mut file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
     let mut magic = [0; 2];
     let packed = file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b];
-    let file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
+    file.rewind().map_err(Error::io("read", path))?;
     let mut file: Box<dyn Read> = if packed {
-        Box::new(GzDecoder::new(file))
+        Box::new(MultiGzDecoder::new(file))
     } else {
         Box::new(file)
     };
-    let damaged = |reason: String| Error::malformed(path, reason);
-    let short = |_| damaged("it ends too early; fetch it again".into());
 
     let mut magic = [0; 4];
-    file.read_exact(&mut magic).map_err(short)?;
+    file.read_exact(&mut magic).map_err(unreadable)?;
     let [0, 0, 8, axes @ 1..=3] = magic else {
         return Err(damaged(format!(
             "it begins with {magic:02x?}; an IDX file of bytes begins with 00 00 08 and the number of axes"
@@ -179,19 +192,25 @@ fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>)> {
     let mut lengths = Vec::new();
     for _ in 0..axes {
         let mut length = [0; 4];
-        file.read_exact(&mut length).map_err(short)?;
+        file.read_exact(&mut length).map_err(unreadable)?;
         lengths.push(u32::from_be_bytes(length) as usize);
     }
-    let size = lengths.iter().try_fold(1_usize, |n, &m| n.checked_mul(m));
+    let size = lengths
+        .iter()
+        .try_fold(1_u64, |n, &m| n.checked_mul(m as u64));
     let size = size
         .filter(|&size| size <= MAX_BYTES)
         .ok_or_else(|| damaged(format!("it claims to hold {lengths:?} bytes")))?;
     let mut bytes = Vec::new();
     // One more than there should be, to see that there is none.
-    let read = file.take(size as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| damaged(format!("it cannot be read to its end ({error})")))?;
-    if bytes.len() != size {
-        let relation = if bytes.len() < size { "fewer" } else { "more" };
+    let read = file.take(size + 1).read_to_end(&mut bytes);
+    read.map_err(unreadable)?;
+    if bytes.len() as u64 != size {
+        let relation = if (bytes.len() as u64) < size {
+            "fewer"
+        } else {
+            "more"
+        };
         return Err(damaged(format!(
             "it holds {relation} bytes than the {size} that {lengths:?} need"
         )));
@@ -251,6 +270,9 @@ mod tests {
     fn damage_is_named() {
         let good = idx(&[1, 1, 2], &[1, 2]);
         let name = "train-images-idx3-ubyte";
+        let mut wrong_checksum = packed(&good);
+        let checksum = wrong_checksum.len() - 8;
+        wrong_checksum[checksum] ^= 1;
         for (bytes, part) in [
             (good[..good.len() - 1].to_vec(), "fewer bytes"),
             (idx(&[1, 1, 2], &[1, 2, 3]), "more bytes"),
@@ -260,6 +282,10 @@ mod tests {
             (idx(&[2], &[1, 2]), "images have three"),
             (idx(&[0, 1, 2], &[]), "0 images"),
             (packed(&good)[..12].to_vec(), "early"),
+            (vec![0x1f, 0x8b, 7, 0, 0, 0, 0, 0, 0, 0], "cannot be read"),
+            (wrong_checksum, "cannot be read"),
+            (packed(&idx(&[1, 1, 2], &[0; 1 << 16])), "more bytes"),
+            (idx(&[1, 1 << 16, 1 << 16], &[]), "fewer bytes"),
         ] {
             let opened = Idx::open(folder(&[(name, bytes)]).path(), Part::Train);
             let message = opened.err().expect("refused").to_string();
@@ -278,6 +304,13 @@ mod tests {
         };
         assert!(message(&other).contains("there are 1 images"));
         assert!(message(&[]).contains("no IDX images"));
+        let hidden = [(name, good.clone()), ("._train-images-idx3-ubyte", vec![0])];
+        assert_eq!(
+            Idx::open(folder(&hidden).path(), Part::Train)
+                .expect("opens")
+                .len(),
+            1
+        );
         let two = [
             (name, good.clone()),
             ("emnist-train-images-idx3-ubyte", good),

@@ -1,7 +1,7 @@
 //! Batches: random views in random order for training, preprocessed images in order for evaluation.
 
-use super::Source;
 use super::prefetch::{Demand, Prefetch};
+use super::{Shares, Source};
 use crate::preprocess::Preprocess;
 use crate::random::{Draw, Purpose, stream};
 use crate::views::Recipe;
@@ -29,6 +29,8 @@ pub struct Loader {
     recipe: Arc<Recipe>,
     batch_size: usize,
     parts: usize,
+    /// This process and how many there are.
+    rank: (usize, usize),
     seed: u64,
     pool: Arc<ThreadPool>,
 }
@@ -57,6 +59,7 @@ impl Loader {
             recipe: Arc::new(recipe),
             batch_size,
             parts: 1,
+            rank: (0, 1),
             seed,
             pool: pool(workers)?,
         })
@@ -74,6 +77,23 @@ impl Loader {
             )));
         }
         self.parts = parts;
+        Ok(self)
+    }
+
+    /// Hands out only the share of rank `rank` among `ranks` in every part ([`Shares`]). The shares of all
+    /// ranks, in their order, are the part.
+    ///
+    /// # Errors
+    /// If there are not enough samples for all.
+    pub fn for_rank(mut self, rank: usize, ranks: usize) -> Result<Self> {
+        let samples = self.batch_size / self.parts;
+        if samples < ranks {
+            return Err(Error::Invalid(format!(
+                "{samples} images at a time (train.batch_size = {} / train.accumulate = {}) are fewer than the {ranks} ranks; every rank needs one",
+                self.batch_size, self.parts
+            )));
+        }
+        self.rank = (rank, ranks);
         Ok(self)
     }
 
@@ -101,10 +121,12 @@ impl Loader {
         let (pool, seed) = (Arc::clone(&self.pool), self.seed);
         let size = self.batch_size / self.parts;
         let first_part = first * self.parts;
+        let (rank, ranks) = self.rank;
+        let share = Shares::new(size, ranks).of(rank);
         let steps = self.steps_per_epoch().saturating_sub(first);
         Prefetch::new(steps * self.parts, move |number, demand| {
             let start = (first_part + number) * size;
-            let indices = &order[start..start + size];
+            let indices = &order[start + share.start..start + share.end];
             pool.install(|| train_batch(&*source, &recipe, seed, epoch as u64, indices, demand))
         })
     }
@@ -357,6 +379,40 @@ mod tests {
         let second = all(whole().in_parts(2).expect("divides"), 1);
         assert_eq!(second, parts[2..]);
         assert!(whole().in_parts(3).is_err());
+    }
+
+    #[test]
+    fn shares_make_up_a_part() {
+        let views = ViewsConfig {
+            global_size: 16,
+            local_count: 0,
+            ..Default::default()
+        };
+        let parts = || {
+            let source = Arc::new(Ten { broken: None });
+            let whole = Loader::new(source, Recipe::new(&views), 10, 5, 1).expect("a loader");
+            whole.in_parts(2).expect("divides")
+        };
+        let all = |loader: Loader| -> Vec<TrainBatch> {
+            loader.epoch(1, 0).collect::<Result<_>>().expect("batches")
+        };
+        let expected = all(parts());
+        let ranks: Vec<_> = (0..3)
+            .map(|rank| all(parts().for_rank(rank, 3).expect("enough")))
+            .collect();
+        let length = 3 * 16 * 16;
+        for (part, expected) in expected.iter().enumerate() {
+            // Five samples: two, two and one.
+            let shares = ranks.iter().map(|rank| rank[part].indices.clone());
+            assert_eq!(shares.collect::<Vec<_>>().concat(), expected.indices);
+            // Second view of the fourth sample.
+            assert_eq!(
+                ranks[1][part].global[3 * length..],
+                expected.global[8 * length..9 * length]
+            );
+        }
+        let error = parts().for_rank(0, 6).err().expect("refused").to_string();
+        assert!(error.contains("6 ranks"), "{error}");
     }
 
     #[test]

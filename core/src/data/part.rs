@@ -25,7 +25,7 @@ impl Part {
         };
         if folder.is_empty() {
             return Err(Error::Data(format!(
-                "{kind} needs its folder: {kind}:FOLDER, or {kind}:FOLDER:test for the test images"
+                "{kind} needs its folder: {kind}:FOLDER, or {kind}:FOLDER:test for the test images; a folder called {kind} is given as ./{kind}"
             )));
         }
         Ok((folder.into(), part))

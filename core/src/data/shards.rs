@@ -3,6 +3,7 @@
 use super::Source;
 use super::cache::Cache;
 use super::decode::{begins_as_image, decode, is_image_name};
+use super::labels::{Labelled, of_folders};
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
@@ -13,8 +14,13 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Largest class number that a `.cls` file may give.
+/// Class numbers that a `.cls` file may give lie below this.
 const MAX_CLASS: usize = 1_000_000;
+/// The most tar files that a range may mean, and digits of their numbers.
+const MAX_SHARDS: u32 = 1_000_000;
+const MAX_DIGITS: usize = 9;
+/// The largest image file in bytes: what is decoded is no larger.
+const MAX_BYTES: u64 = 1 << 30;
 /// Names that an error lists.
 const LISTED: usize = 5;
 
@@ -22,8 +28,9 @@ const LISTED: usize = 5;
 ///
 /// Labels come from members that share an image's name up to its first dot and end in `.cls`, each a class number in
 /// decimal digits (the layout of WebDataset, <https://github.com/webdataset/webdataset>), or from the folders in which
-/// the images lie, as in [`ImageFolder`](super::ImageFolder). Only headers are read at first; an image is read where
-/// it lies when it is needed, so that shuffling costs a seek.
+/// the images lie, as in [`ImageFolder`](super::ImageFolder), below those that all of them share. Hidden members are
+/// passed over, such as the `._` files that macOS adds. Only headers are read at first; an image is read where it lies
+/// when it is needed, so that shuffling costs a seek.
 pub struct TarShards {
     shards: Vec<PathBuf>,
     members: Vec<Member>,
@@ -76,7 +83,7 @@ impl TarShards {
         let (labels, classes) = if given.iter().any(Option::is_some) {
             numbers(&shards, &members, given)?
         } else {
-            folders(&members)
+            of_folders(&pattern, folders(&members))?
         };
         Ok(Self {
             cache: Cache::new(members.len(), config.cache_mib.saturating_mul(1 << 20)),
@@ -128,6 +135,11 @@ impl Source for TarShards {
 /// The files that a pattern means, at least one.
 fn shards(pattern: &str) -> Result<Vec<PathBuf>> {
     let path = Path::new(pattern);
+    if pattern.is_empty() {
+        return Err(Error::Data(
+            "tar needs its files: tar:FILE.tar, tar:FOLDER or tar:name-{000..146}.tar; a folder called tar is given as ./tar".into(),
+        ));
+    }
     if !path.is_dir() {
         return range(pattern);
     }
@@ -157,8 +169,12 @@ fn range(pattern: &str) -> Result<Vec<PathBuf>> {
     let Some((before, from, to, after)) = parts else {
         return Ok(vec![pattern.into()]);
     };
-    match (from.parse::<u32>(), to.parse::<u32>()) {
-        (Ok(first), Ok(last)) if first <= last && last - first < MAX_CLASS as u32 => {
+    let number = |digits: &str| {
+        let plain = digits.len() <= MAX_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse::<u32>().ok()).flatten()
+    };
+    match (number(from), number(to)) {
+        (Some(first), Some(last)) if first <= last && last - first < MAX_SHARDS => {
             let width = from.len();
             let name = |number| format!("{before}{number:0width$}{after}").into();
             Ok((first..=last).map(name).collect())
@@ -206,6 +222,10 @@ fn list(shard: usize, path: &Path) -> Result<Listing> {
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let name: Box<str> = name.strip_prefix("./").unwrap_or(&name).into();
+        let hidden = |part: &str| part.starts_with('.') && part != "." && part != "..";
+        if name.split('/').any(hidden) {
+            continue;
+        }
         let (offset, size) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(size).is_none_or(|end| end > length) {
             return Err(Error::malformed(
@@ -221,6 +241,12 @@ fn list(shard: usize, path: &Path) -> Result<Listing> {
                 return Err(Error::malformed(
                     path.join(&*name),
                     "its contents are of no known image format; make the tar file without it",
+                ));
+            }
+            if size > MAX_BYTES {
+                return Err(Error::malformed(
+                    path.join(&*name),
+                    format!("its {size} bytes are more than the {MAX_BYTES} of the largest image"),
                 ));
             }
             listing.images.push(Member {
@@ -256,8 +282,6 @@ fn sample(name: &str) -> &str {
     &name[..dot]
 }
 
-type Labelled = (Option<Vec<usize>>, Vec<String>);
-
 /// Labels from class numbers, which all images must have.
 fn numbers(shards: &[PathBuf], members: &[Member], given: Vec<Option<usize>>) -> Result<Labelled> {
     let without: Vec<String> = members
@@ -279,25 +303,24 @@ fn numbers(shards: &[PathBuf], members: &[Member], given: Vec<Option<usize>>) ->
     Ok((Some(labels), names))
 }
 
-/// Labels from the folders of the images, if all are in one and there are several.
-fn folders(members: &[Member]) -> Labelled {
-    let folder = |member: &Member| Some(member.name.split_once('/')?.0.to_string());
-    let Some(of_members) = members.iter().map(folder).collect::<Option<Vec<_>>>() else {
-        return (None, Vec::new());
+/// The folder that names the class of each member: the first below the folders that all of them share. None if some
+/// member lies in no further folder.
+fn folders(members: &[Member]) -> Option<Vec<String>> {
+    // Bytes, for names may differ in the middle of a character; a slash is one in itself.
+    let up_to_slash = |name: &[u8]| {
+        name.iter()
+            .rposition(|&byte| byte == b'/')
+            .map_or(0, |at| at + 1)
     };
-    let mut classes = of_members.clone();
-    classes.sort_unstable();
-    classes.dedup();
-    if classes.len() < 2 {
-        return (None, Vec::new());
+    let first = members.first()?.name.as_bytes();
+    let mut shared = up_to_slash(first);
+    for member in members {
+        let pairs = first[..shared].iter().zip(member.name.as_bytes());
+        let common = pairs.take_while(|(a, b)| a == b).count();
+        shared = up_to_slash(&first[..common]);
     }
-    let position: HashMap<&str, usize> = classes
-        .iter()
-        .enumerate()
-        .map(|(label, name)| (name.as_str(), label))
-        .collect();
-    let labels = of_members.iter().map(|name| position[name.as_str()]);
-    (Some(labels.collect()), classes)
+    let class = |member: &Member| Some(member.name[shared..].split_once('/')?.0.to_string());
+    members.iter().map(class).collect()
 }
 
 #[cfg(test)]
@@ -376,7 +399,8 @@ mod tests {
 
     #[test]
     fn folders_are_classes_without_class_numbers() {
-        let path = folder().keep().join("a.tar");
+        let root = folder();
+        let path = root.path().join("a.tar");
         write(
             &path,
             &[
@@ -388,10 +412,32 @@ mod tests {
         let source = open(&path).expect("opens");
         assert_eq!(source.classes(), ["a", "b"]);
         assert_eq!((source.label(0), source.label(1)), (Some(1), Some(0)));
-        write(&path, &[("b/1.png", png(1)), ("2.png", png(2))]);
+        for unlabelled in [["b/1.png", "2.png"], ["b/1.png", "b/2.png"]] {
+            write(&path, &unlabelled.map(|name| (name, png(1))));
+            let source = open(&path).expect("opens");
+            assert!(source.classes().is_empty() && source.label(0).is_none());
+        }
+        write(&path, &[("train/1.png", png(1)), ("val/2.png", png(2))]);
+        assert!(refused(&path).contains("several parts (train, val)"));
+    }
+
+    #[test]
+    fn folders_that_all_share_and_hidden_members_are_passed_over() {
+        let root = folder();
+        let path = root.path().join("a.tar");
+        write(
+            &path,
+            &[
+                ("photos/._cat.png", vec![0, 5, 22, 7]),
+                ("photos/cats/1.png", png(1)),
+                ("photos/cats/._1.png", vec![0, 5, 22, 7]),
+                ("photos/cattle/2.png", png(2)),
+                (".cache/3.png", png(3)),
+            ],
+        );
         let source = open(&path).expect("opens");
-        assert!(source.classes().is_empty() && source.label(0).is_none());
-        fs::remove_dir_all(path.parent().expect("a folder")).expect("removed");
+        assert_eq!(source.classes(), ["cats", "cattle"]);
+        assert_eq!((source.len(), source.label(1)), (2, Some(1)));
     }
 
     #[test]
@@ -422,10 +468,45 @@ mod tests {
         fs::write(&path, vec![b'x'; 2000]).expect("written");
         assert!(refused(&path).contains("no tar file"), "{}", refused(&path));
         assert!(refused(&root.path().join("b.tar")).contains("b.tar"));
-        assert!(refused(&root.path().join("{1..x}.tar")).contains("no range"));
+        for wrong in ["{1..x}", "{+1..2}", "{2..1}", "{0..4000000000}"] {
+            assert!(
+                refused(&root.path().join(wrong)).contains("no range"),
+                "{wrong}"
+            );
+        }
+        let long = format!("{{{}1..2}}", "0".repeat(70_000));
+        assert!(refused(&root.path().join(long)).contains("no range"));
+        assert!(refused(Path::new("")).contains("tar needs its files"));
         assert!(refused(&root.path().join("{01..02}.tar")).contains("01.tar"));
         fs::remove_file(&path).expect("removed");
         assert!(refused(root.path()).contains("no .tar files"));
+    }
+
+    /// A header can claim any size, for any kind of member.
+    #[test]
+    fn sizes_that_no_file_has_are_refused() {
+        let root = folder();
+        let path = root.path().join("a.tar");
+        for kind in [
+            tar::EntryType::Regular,
+            tar::EntryType::Directory,
+            tar::EntryType::GNULongName,
+            tar::EntryType::XHeader,
+        ] {
+            for size in [1 << 40, i64::MAX as u64, u64::MAX] {
+                let mut header = tar::Header::new_gnu();
+                header.set_path("1.png").expect("a name");
+                header.set_entry_type(kind);
+                header.set_size(size);
+                header.set_cksum();
+                let mut bytes = header.as_bytes().to_vec();
+                bytes.extend(png(1));
+                bytes.resize(2048, 0);
+                fs::write(&path, bytes).expect("written");
+                let message = refused(&path);
+                assert!(message.contains("a.tar"), "{kind:?} of {size}: {message}");
+            }
+        }
     }
 
     #[test]

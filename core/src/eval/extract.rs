@@ -14,6 +14,12 @@ pub trait Network {
     /// # Errors
     /// If the engine fails.
     fn forward(&mut self, images: Vec<f32>, count: usize) -> Result<Forward>;
+
+    /// [`digest`](crate::weights::digest) of the weights as they are now, where they could change; none of a network that
+    /// cannot.
+    fn weights_digest(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a network says of a batch.
@@ -23,6 +29,17 @@ pub struct Forward {
     pub logits: Vec<Vec<f32>>,
     /// Features, `[count, width]`, row-major.
     pub features: Vec<f32>,
+}
+
+/// Everything that a classifier computes of a batch, row-major with one row per image.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Trace {
+    /// The backbone's output, `[count, feature_dim]`.
+    pub features: Vec<f32>,
+    /// The unit embedding, `[count, dim]`.
+    pub embedding: Vec<f32>,
+    /// Logits of each of the model's heads, `[count, classes]`.
+    pub logits: Vec<Vec<f32>>,
 }
 
 /// What a network says of a whole data set, in the order of the source.

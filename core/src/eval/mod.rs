@@ -11,13 +11,21 @@ mod gallery;
 pub mod hierarchy;
 pub mod kmeans;
 #[cfg(feature = "train")]
+pub mod linear;
+#[cfg(feature = "maps")]
+mod map;
+mod neighbours;
+#[cfg(feature = "train")]
 mod network;
 mod pixels;
 mod selection;
 mod usage;
 
-pub use extract::{Extracted, Extractor, Forward, Keep, Network};
+pub use extract::{Extracted, Extractor, Forward, Keep, Network, Trace};
 pub use gallery::{Gallery, Pick};
+#[cfg(feature = "maps")]
+pub use map::{FeatureMap, MapConfig};
+pub use neighbours::nearest;
 #[cfg(feature = "train")]
 pub use network::{Features, ModelNetwork};
 pub use pixels::PixelNetwork;

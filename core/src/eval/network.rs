@@ -1,9 +1,10 @@
 //! A burn model as a [`Network`].
 
-use super::extract::{Forward, Network};
+use super::extract::{Forward, Network, Trace};
 use crate::Result;
-use crate::model::{Context, SelfClassifier, to_array, with_weight_layout};
+use crate::model::{Context, SelfClassifier, state_dict, to_array, with_weight_layout};
 use crate::runtime::Runtime;
+use crate::weights::digest;
 use burn::tensor::{Tensor, TensorData};
 
 /// Which features a network gives.
@@ -32,27 +33,40 @@ impl ModelNetwork {
             features,
         }
     }
-}
 
-impl Network for ModelNetwork {
-    fn forward(&mut self, images: Vec<f32>, count: usize) -> Result<Forward> {
-        let size = ((images.len() / (3 * count)) as f64).sqrt() as usize;
-        let data = TensorData::new(images, [count, 3, size, size]);
+    /// Everything that the model computes of `count` images, `[count, 3, side, side]`, normalised.
+    pub fn trace(&self, images: Vec<f32>, count: usize) -> Trace {
+        let side = ((images.len() / (3 * count)) as f64).sqrt() as usize;
+        let data = TensorData::new(images, [count, 3, side, side]);
         let images = Tensor::<4>::from_data(data, &self.runtime.device);
         let context = Context::evaluation(&*self.runtime.kernels);
         let features = self.model.backbone.forward(images, &context);
-        let embeddings = self.model.mlp_head.forward(features.clone(), &context);
-        let kept = match self.features {
-            Features::Backbone => features,
-            Features::Embedding => embeddings.clone(),
-        };
-        let logits = self.model.logits(embeddings);
-        Ok(Forward {
+        let embedding = self.model.mlp_head.forward(features.clone(), &context);
+        let logits = self.model.logits(embedding.clone());
+        Trace {
+            features: to_array(features).data,
+            embedding: to_array(embedding).data,
             logits: logits
                 .into_iter()
                 .map(|logits| to_array(logits).data)
                 .collect(),
-            features: to_array(kept).data,
+        }
+    }
+}
+
+impl Network for ModelNetwork {
+    fn forward(&mut self, images: Vec<f32>, count: usize) -> Result<Forward> {
+        let trace = self.trace(images, count);
+        Ok(Forward {
+            logits: trace.logits,
+            features: match self.features {
+                Features::Backbone => trace.features,
+                Features::Embedding => trace.embedding,
+            },
         })
+    }
+
+    fn weights_digest(&self) -> Option<String> {
+        Some(digest(&state_dict(&self.model)))
     }
 }

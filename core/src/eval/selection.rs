@@ -112,6 +112,28 @@ impl Selection {
         Ok(Self { source, indices })
     }
 
+    /// A random sample of `count` images, or all if there are fewer; the same for the same seed.
+    pub fn sample(source: Arc<dyn Source>, count: usize, seed: u64) -> Self {
+        let indices = Self::draw(source.len(), count, seed);
+        Self { source, indices }
+    }
+
+    /// `count` of the numbers from 0 to `total`, or all if there are fewer, rising; the same for the same seed.
+    pub fn draw(total: usize, count: usize, seed: u64) -> Vec<usize> {
+        let mut indices: Vec<usize> = (0..total).collect();
+        if count < total {
+            stream(seed, Purpose::Evaluation, [0, 3, 0]).shuffle(&mut indices);
+            indices.truncate(count);
+            indices.sort_unstable();
+        }
+        indices
+    }
+
+    /// The numbers of the images in the whole source, rising.
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
     fn where_(source: Arc<dyn Source>, mut wanted: impl FnMut(&dyn Source, usize) -> bool) -> Self {
         let all = 0..source.len();
         let indices = all.filter(|&index| wanted(&*source, index)).collect();

@@ -93,8 +93,8 @@ impl Separation {
     /// Pairs of clusters whose similarity is at least `least`, most similar first.
     ///
     /// The similarity is that of Davies and Bouldin (IEEE TPAMI 1, 1979), (S_i + S_j) / M_ij, with S the root mean square
-    /// distance of a cluster's samples to their centre and M the distance of the two centres, Euclidean. At 4 the
-    /// centres are nearer to each other than half of what the samples are to their own. Clusters of one sample are left
+    /// distance of a cluster's samples to their centre and M the distance of the two centres, Euclidean. At 3 the
+    /// centres are nearer to each other than two thirds of what the samples are to their own. Clusters of one sample are left
     /// out: nothing is known about their spread.
     pub fn similar_pairs(&self, least: f64) -> Vec<SimilarPair> {
         let centre = |place: usize| &self.centres[place * self.dim..(place + 1) * self.dim];
@@ -260,6 +260,34 @@ mod tests {
         // Uniform over 0.6 radians: a spread of 0.17 each, and centres 0.1 apart.
         assert!((pairs[0].similarity - 3.5).abs() < 0.05, "{:?}", pairs[0]);
         assert_eq!(found.similar_pairs(0.0).len(), 3);
+    }
+
+    /// What the threshold of near-duplicates lies between: halves of a cloud that nothing tells apart, and two clouds.
+    #[test]
+    fn halves_of_a_cloud_are_more_alike_than_clouds() {
+        use crate::random::{Draw, Purpose, stream};
+        let mut draw = stream(3, Purpose::Evaluation, [7, 7, 7]);
+        let mut data = Vec::new();
+        for sample in 0..600 {
+            for place in 0..16 {
+                let centre = if place == sample % 3 { 1.0 } else { 0.0 };
+                data.push((centre + draw.uniform(-0.4, 0.4)) as f32);
+            }
+        }
+        let embeddings = UnitEmbeddings::new(data, 16).expect("rows");
+        // Clouds 0, 1 and 2; the first in two halves, 0 and 3.
+        let clusters: Vec<usize> = (0..600)
+            .map(|sample| {
+                let half = sample % 3 == 0 && draw.chance(0.5);
+                if half { 3 } else { sample % 3 }
+            })
+            .collect();
+        let pairs = Separation::new(&embeddings, &clusters)
+            .expect("measured")
+            .similar_pairs(0.0);
+        assert_eq!((pairs[0].first, pairs[0].second), (0, 3));
+        assert!(pairs[0].similarity > 4.0, "{pairs:?}");
+        assert!(pairs[1].similarity < 2.0, "{pairs:?}");
     }
 
     #[test]

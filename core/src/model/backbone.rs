@@ -1,6 +1,6 @@
 //! The backbone: one of the networks that a name can mean.
 
-use super::{Context, Init, ResNet, VisionTransformer};
+use super::{Context, Flow, Init, ResNet, VisionTransformer};
 use crate::config::{Layout, ModelConfig};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -27,9 +27,24 @@ impl Backbone {
 
     /// Images `[batch, 3, h, w]` to features `[batch, backbone_dim]`.
     pub fn forward(&self, images: Tensor<4>, context: &Context<'_>) -> Tensor<2> {
+        (0..self.stages())
+            .fold(Flow::Maps(images), |x, stage| self.stage(stage, x, context))
+            .features()
+    }
+
+    /// Number of stages that a pass goes through: the stem, each block, and the end.
+    pub fn stages(&self) -> usize {
         match self {
-            Self::ResNet(net) => net.forward(images, context),
-            Self::Transformer(net) => net.forward(images, context),
+            Self::ResNet(net) => net.stages(),
+            Self::Transformer(net) => net.stages(),
+        }
+    }
+
+    /// Stage `index` alone, given what the one before gave; the first takes the images.
+    pub fn stage(&self, index: usize, x: Flow, context: &Context<'_>) -> Flow {
+        match self {
+            Self::ResNet(net) => net.stage(index, x, context),
+            Self::Transformer(net) => net.stage(index, x, context),
         }
     }
 }

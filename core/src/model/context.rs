@@ -4,6 +4,7 @@ use crate::config::Precision;
 use crate::kernels::Kernels;
 use crate::random::{Purpose, Stream, stream};
 use burn::tensor::{FloatDType, Tensor};
+use std::ops::Range;
 
 /// The operations and the mode of a forward pass.
 #[derive(Debug, Clone, Copy)]
@@ -56,18 +57,31 @@ pub struct Noise {
     step: u64,
     part: u32,
     pass: u32,
+    /// Where only a rank's share of the part passes: the first of its samples, how many they are, and how
+    /// many the part has; nothing (no samples) for the whole part.
+    share: [u32; 3],
 }
 
 impl Noise {
-    /// The numbers of training step `step` of the run with this seed. `part` tells apart what is computed
-    /// separately within the step: ranks and micro-batches.
+    /// The numbers of training step `step` of the run with this seed. `part` tells apart micro-batches,
+    /// which are computed one after the other within the step.
     pub fn new(seed: u64, step: u64, part: u32) -> Self {
         Self {
             seed,
             step,
             part,
             pass: 0,
+            share: [0; 3],
         }
+    }
+
+    /// For a pass of the samples `own` of a part of `total` samples, whose others pass on other ranks: each
+    /// sample's numbers are those it has where all pass together.
+    #[must_use]
+    pub fn for_share(self, own: &Range<usize>, total: usize) -> Self {
+        // Invariant: samples in a batch stay far below 2^32.
+        let share = [own.start, own.len(), total].map(|count| count as u32);
+        Self { share, ..self }
     }
 
     /// The numbers of the step's next pass through the same layers.
@@ -79,8 +93,28 @@ impl Noise {
         }
     }
 
+    /// One number per row, of `rows` rows, views one after the other, made by `draw` from the stream of the
+    /// layer with this number.
+    pub(super) fn per_row<T: Copy>(
+        &self,
+        layer: usize,
+        rows: usize,
+        mut draw: impl FnMut(&mut Stream) -> T,
+    ) -> Vec<T> {
+        let mut stream = self.stream(layer);
+        let [start, own, total] = self.share.map(|count| count as usize);
+        if own == 0 {
+            return (0..rows).map(|_| draw(&mut stream)).collect();
+        }
+        let all: Vec<T> = (0..rows / own * total).map(|_| draw(&mut stream)).collect();
+        all.chunks(total)
+            .flat_map(|view| &view[start..start + own])
+            .copied()
+            .collect()
+    }
+
     /// The stream of the layer with this number.
-    pub(super) fn stream(&self, layer: usize) -> Stream {
+    fn stream(&self, layer: usize) -> Stream {
         let place = (u64::from(self.part) << 32) | u64::from(self.pass);
         stream(
             self.seed,
@@ -111,5 +145,22 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 6);
+    }
+
+    #[test]
+    fn a_share_has_the_numbers_of_its_samples() {
+        let noise = Noise::new(1, 2, 0);
+        let draw = |noise: Noise, rows| noise.per_row(3, rows, |stream| stream.next_u64());
+        // Three views of five samples.
+        let all = draw(noise, 15);
+        let first = draw(noise.for_share(&(0..3), 5), 9);
+        let second = draw(noise.for_share(&(3..5), 5), 6);
+        for view in 0..3 {
+            assert_eq!(first[3 * view..3 * view + 3], all[5 * view..5 * view + 3]);
+            assert_eq!(
+                second[2 * view..2 * view + 2],
+                all[5 * view + 3..5 * view + 5]
+            );
+        }
     }
 }

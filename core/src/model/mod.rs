@@ -16,6 +16,7 @@ mod linear;
 mod normalize;
 mod resnet;
 mod self_classifier;
+mod stages;
 mod state;
 mod vit;
 
@@ -31,6 +32,7 @@ pub use linear::Linear;
 pub use normalize::{l2_norm_rows, normalize_rows};
 pub use resnet::{BasicBlock, Block, Bottleneck, ResNet};
 pub use self_classifier::{SelfClassifier, ViewBatch};
+pub use stages::Flow;
 pub(crate) use state::to_array;
 pub use state::{NamePath, is_buffer, state_dict, with_state_dict};
 pub use vit::{

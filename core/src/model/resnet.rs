@@ -1,6 +1,6 @@
 //! Residual networks (He et al. 2016) and their wide and grouped variants, in torchvision's layout.
 
-use super::{BatchNorm, Context, Conv2d, Init};
+use super::{BatchNorm, Context, Conv2d, Flow, Init};
 use crate::config::{Residual, ResidualBlock, Stem};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -171,29 +171,45 @@ impl ResNet {
         }
     }
 
-    /// Images `[batch, 3, h, w]` to globally averaged features `[batch, dim]`.
-    pub fn forward(&self, images: Tensor<4>, context: &Context<'_>) -> Tensor<2> {
-        let mut x = layer(&self.conv1, &self.bn1, images, context);
-        x = context.kernels.relu(x);
-        if self.max_pool {
-            x = max_pool2d(
-                x,
-                MaxPoolOptions::new([3, 3])
-                    .with_stride([2, 2])
-                    .with_padding([1, 1]),
-            );
-        }
-        for stage in [&self.layer1, &self.layer2, &self.layer3, &self.layer4] {
-            for block in stage {
-                x = match block {
-                    Block::Basic(block) => block.forward(x, context),
-                    Block::Bottleneck(block) => block.forward(x, context),
-                };
-            }
-        }
-        let [batch, channels, height, width] = x.dims();
-        x.reshape([batch, channels, height * width])
-            .mean_dim(2)
-            .reshape([batch, channels])
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
+            .into_iter()
+            .flatten()
     }
+
+    /// The stem, the blocks and the average.
+    pub(super) fn stages(&self) -> usize {
+        self.blocks().count() + 2
+    }
+
+    /// Images `[batch, 3, h, w]` through all stages become globally averaged features `[batch, dim]`.
+    pub(super) fn stage(&self, index: usize, x: Flow, context: &Context<'_>) -> Flow {
+        let x = x.maps();
+        if index == 0 {
+            return Flow::Maps(self.stem(x, context));
+        }
+        match self.blocks().nth(index - 1) {
+            Some(Block::Basic(block)) => Flow::Maps(block.forward(x, context)),
+            Some(Block::Bottleneck(block)) => Flow::Maps(block.forward(x, context)),
+            None => Flow::Features(average(x)),
+        }
+    }
+
+    fn stem(&self, images: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
+        let x = layer(&self.conv1, &self.bn1, images, context);
+        let x = context.kernels.relu(x);
+        if !self.max_pool {
+            return x;
+        }
+        let options = MaxPoolOptions::new([3, 3]);
+        max_pool2d(x, options.with_stride([2, 2]).with_padding([1, 1]))
+    }
+}
+
+/// `[batch, channels, h, w]` to the mean over the image, `[batch, channels]`.
+fn average(x: Tensor<4>) -> Tensor<2> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height * width])
+        .mean_dim(2)
+        .reshape([batch, channels])
 }

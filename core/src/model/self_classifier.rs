@@ -14,6 +14,9 @@ pub struct ViewBatch {
     pub local: Option<Tensor<4>>,
 }
 
+/// Global views of a sample.
+const GLOBALS: usize = 2;
+
 /// Backbone, head and classifiers: one network for all views.
 #[derive(Module, Debug)]
 pub struct SelfClassifier {
@@ -23,6 +26,8 @@ pub struct SelfClassifier {
     pub mlp_head: MlpHead,
     /// Embeddings to logits, one classifier per head.
     pub classifiers: Vec<Classifier>,
+    #[module(skip)]
+    views_apart: bool,
 }
 
 impl ModelConfig {
@@ -40,6 +45,7 @@ impl ModelConfig {
             backbone,
             mlp_head,
             classifiers,
+            views_apart: self.views_apart,
         }
     }
 }
@@ -48,8 +54,12 @@ impl SelfClassifier {
     /// Unit embeddings of all views, `[views * batch, dim]`, global views first.
     ///
     /// The backbone runs once per resolution, so its batch normalisation sees each resolution on its
-    /// own; the head runs once over all views. Both as the authors' code.
+    /// own; the head runs once over all views. Both as the authors' code. Under `views_apart` backbone and
+    /// head run on each view by itself in training, as in the code of the first arXiv version.
     pub fn embed(&self, views: ViewBatch, context: &Context<'_>) -> Tensor<2> {
+        if self.views_apart && context.training {
+            return self.embed_apart(views, context);
+        }
         let mut features = self.backbone.forward(views.global, context);
         if let Some(local) = views.local {
             let second = Context {
@@ -59,6 +69,20 @@ impl SelfClassifier {
             features = Tensor::cat(vec![features, self.backbone.forward(local, &second)], 0);
         }
         self.mlp_head.forward(features, context)
+    }
+
+    fn embed_apart(&self, views: ViewBatch, context: &Context<'_>) -> Tensor<2> {
+        let batch = views.global.dims()[0] / GLOBALS;
+        let mut pass = *context;
+        let mut embeddings = Vec::new();
+        for images in std::iter::once(views.global).chain(views.local) {
+            for view in images.split(batch, 0) {
+                let features = self.backbone.forward(view, &pass);
+                embeddings.push(self.mlp_head.forward(features, &pass));
+                pass.noise = pass.noise.next_pass();
+            }
+        }
+        Tensor::cat(embeddings, 0)
     }
 
     /// Unit embeddings of images of one resolution, `[batch, 3, h, w]` to `[batch, dim]`.

@@ -1,6 +1,5 @@
 //! Weights out of and into a model, under the names of torchvision and the authors' code.
 
-use super::SelfClassifier;
 use crate::weights::{Array, StateDict};
 use crate::{Error, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -44,7 +43,7 @@ pub fn is_buffer(name: &str) -> bool {
 }
 
 /// All parameters and buffers of `model`.
-pub fn state_dict(model: &SelfClassifier) -> StateDict {
+pub fn state_dict<M: Module>(model: &M) -> StateDict {
     struct Reader {
         path: NamePath,
         state: StateDict,
@@ -75,7 +74,7 @@ pub fn state_dict(model: &SelfClassifier) -> StateDict {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] listing every name that is missing, unexpected or of another shape.
-pub fn with_state_dict(model: SelfClassifier, state: &StateDict) -> Result<SelfClassifier> {
+pub fn with_state_dict<M: Module>(model: M, state: &StateDict) -> Result<M> {
     struct Writer<'a> {
         path: NamePath,
         state: &'a StateDict,

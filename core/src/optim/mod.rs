@@ -4,13 +4,18 @@
 //! authors' parameter groups and both ways of clipping. A step's order is theirs: clip, scale by LARC
 //! (which takes over the weight decay), then the inner rule.
 //!
+//! [`Kernels::update`](crate::kernels::Kernels::update) gets all parameters at once: in burn's operations
+//! ([`rule`]), or in a backend's own.
+//!
 //! # Cost
-//! A step of a ResNet-18 on flex (two cores, 32 images of 2 x 64 pixels): 0.09 s of 6.0 s for LARC, 0.10 s
-//! of 6.1 s for AdamW, 1.5 and 1.7 %. It does not grow with the batch.
+//! On flex a step of a ResNet-18 (two cores, 32 images of 2 x 64 pixels): 0.09 s of 6.0 s for LARC, 0.10 s
+//! of 6.1 s for AdamW, 1.5 and 1.7 %. It does not grow with the batch. On libtorch every tensor is passed over
+//! once, and once more for LARC's norms: for the 25.6 M parameters of a ResNet-50 28 ms on one core, where
+//! PyTorch's eager loop takes 68 ms and the rest of the step several seconds.
 
 mod gradients;
 mod optimizer;
-mod rule;
+pub mod rule;
 mod schedule;
 
 pub use gradients::ParamGradients;

@@ -1,9 +1,10 @@
 //! Walks a model's parameters and updates each from its gradient.
 
 use super::gradients::{ParamGradients, in_four_dims};
-use super::rule::{Moments, clip_factor, update};
+use super::rule::{Moments, ParamUpdate, clip_factor};
 use crate::checkpoint::OptimizerState;
 use crate::config::OptimConfig;
+use crate::kernels::Kernels;
 use crate::model::{NamePath, to_array};
 use crate::weights::Array;
 use crate::{Error, Result};
@@ -50,25 +51,55 @@ impl OptimConfig {
 
 impl Optimizer {
     /// Updates every parameter of `model` that has a gradient, with learning rate `lr`.
-    pub fn apply<M: Module>(&mut self, lr: f64, model: M, mut grads: ParamGradients) -> M {
+    pub fn apply<M: Module>(
+        &mut self,
+        lr: f64,
+        model: M,
+        mut grads: ParamGradients,
+        kernels: &dyn Kernels,
+    ) -> M {
         let limit = self.config.clip_grad_global;
         if limit > 0.0
             && let Some(norm) = grads.norm()
         {
             grads.scale(clip_factor(norm, limit));
         }
-        model.map(&mut Step {
+        // The parameters leave the model so that they have a single owner and can be updated in place.
+        let mut taker = Taker {
             optimizer: self,
             path: NamePath::default(),
             grads,
-            lr,
+            places: Vec::new(),
+            updates: Vec::new(),
+        };
+        let model = model.map(&mut taker);
+        let Taker {
+            places, updates, ..
+        } = taker;
+        let updated = kernels.update(&self.config, lr, updates);
+        let mut updated_params = BTreeMap::new();
+        for ((name, shape), updated) in places.into_iter().zip(updated) {
+            if let Some(state) = self.params.get_mut(&name) {
+                state.moments = updated.moments;
+            }
+            updated_params.insert(name, (shape, updated.param));
+        }
+        model.map(&mut Putter {
+            path: NamePath::default(),
+            params: updated_params,
         })
     }
 
     /// [`apply`](Self::apply) with the gradients of a single backward pass.
-    pub fn step<M: Module>(&mut self, lr: f64, model: M, grads: &mut Gradients) -> M {
+    pub fn step<M: Module>(
+        &mut self,
+        lr: f64,
+        model: M,
+        grads: &mut Gradients,
+        kernels: &dyn Kernels,
+    ) -> M {
         let grads = ParamGradients::take(&model, grads);
-        self.apply(lr, model, grads)
+        self.apply(lr, model, grads, kernels)
     }
 
     /// The history as plain data.
@@ -124,14 +155,17 @@ impl Optimizer {
     }
 }
 
-struct Step<'a> {
+/// Takes the parameters that have a gradient out of a model.
+struct Taker<'a> {
     optimizer: &'a mut Optimizer,
     path: NamePath,
     grads: ParamGradients,
-    lr: f64,
+    /// Name and shape of each.
+    places: Vec<(String, Vec<usize>)>,
+    updates: Vec<ParamUpdate>,
 }
 
-impl ModuleMapper for Step<'_> {
+impl ModuleMapper for Taker<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -146,29 +180,54 @@ impl ModuleMapper for Step<'_> {
             return param;
         };
         let weight_decay = self.optimizer.config.weight_decay_of(&name, D);
-        let state = self.optimizer.params.entry(name).or_default();
+        let state = self.optimizer.params.entry(name.clone()).or_default();
         state.steps += 1;
         let (id, tensor, mapper) = param.consume();
-        let shape = tensor.dims();
-        let device = tensor.device();
+        let (shape, device) = (tensor.dims(), tensor.device());
         let values = in_four_dims(tensor.without_autodiff());
-        for moment in &mut state.moments {
+        let mut moments = std::mem::take(&mut state.moments);
+        for moment in &mut moments {
             if moment.dims() != values.dims() {
                 moment.inplace(|moment| moment.reshape(values.dims()));
             }
         }
-        let updated = update(
-            &self.optimizer.config,
-            self.lr,
-            weight_decay,
-            state.steps,
-            values,
+        self.places.push((name, shape.to_vec()));
+        self.updates.push(ParamUpdate {
+            param: values,
             grad,
-            &mut state.moments,
-        );
+            moments,
+            weight_decay,
+            step: state.steps,
+        });
+        Param::from_mapped_value(id, Tensor::zeros([1; D], &device), mapper)
+    }
+}
+
+/// Puts parameters into the places that a [`Taker`] left.
+struct Putter {
+    path: NamePath,
+    params: BTreeMap<String, (Vec<usize>, Tensor<4>)>,
+}
+
+impl ModuleMapper for Putter {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some((shape, updated)) = self.params.remove(&self.path.name()) else {
+            return param;
+        };
+        let (id, place, mapper) = param.consume();
+        // Invariant: names are unique, so this is the parameter whose shape was noted.
+        let shape: [usize; D] = shape.try_into().expect("the parameter's own dimensions");
         let updated = updated
             .reshape(shape)
-            .to_device(&device)
+            .to_device(&place.device())
             .autodiff()
             .require_grad();
         Param::from_mapped_value(id, updated, mapper)

@@ -1,21 +1,53 @@
 //! The update of one parameter tensor.
+//!
+//! ```text
+//! clip          g <- g min(1, clip_grad / (|g| + 1e-6))
+//! LARC          g <- (g + d p) trust |p| / (|g| + d |p| + 1e-8)      d: weight decay; if |p| |g| > 0
+//! SGD           m <- momentum m + g;   p <- p - lr m                 m = g at first
+//! AdamW         p <- (1 - lr d) p - lr m' / (sqrt(v') + 1e-8)        m', v' with bias correction
+//! ```
 
 use super::gradients::in_four_dims;
 use crate::config::{OptimConfig, OptimKind};
 use burn::tensor::Tensor;
 
 /// Keeps LARC's division defined (NVIDIA apex).
-const LARC_EPS: f64 = 1e-8;
+pub const LARC_EPS: f64 = 1e-8;
 /// Keeps AdamW's division defined (PyTorch).
-const ADAM_EPS: f64 = 1e-8;
+pub const ADAM_EPS: f64 = 1e-8;
 /// Keeps the division of norm clipping defined (authors' code and PyTorch).
-const CLIP_EPS: f64 = 1e-6;
+pub const CLIP_EPS: f64 = 1e-6;
 
-/// Momentum buffers of a parameter, shaped as it is in four dimensions: one for SGD, two for AdamW.
-pub(super) type Moments = Vec<Tensor<4>>;
+/// Momentum buffers of a parameter, shaped as it is in four dimensions: one for SGD, two for AdamW; none
+/// before the first update.
+pub type Moments = Vec<Tensor<4>>;
 
-/// One update of `param` by `grad`, both in four dimensions and without autodiff.
-/// `step` counts this parameter's updates from 1.
+/// A parameter about to be updated: everything in the same four dimensions (its own, then ones), without
+/// autodiff.
+#[derive(Debug)]
+pub struct ParamUpdate {
+    /// Its values.
+    pub param: Tensor<4>,
+    /// Its gradient.
+    pub grad: Tensor<4>,
+    /// Its history.
+    pub moments: Moments,
+    /// The weight decay of its group.
+    pub weight_decay: f64,
+    /// The number of this update among the parameter's own, from 1.
+    pub step: usize,
+}
+
+/// A parameter after its update.
+#[derive(Debug)]
+pub struct Updated {
+    /// Its values.
+    pub param: Tensor<4>,
+    /// Its history.
+    pub moments: Moments,
+}
+
+/// One update in burn's operations.
 ///
 /// In a sum the gradient comes first: on libtorch the result is laid out in memory as the first operand,
 /// and moments that come from a checkpoint so take up the gradient's layout at the first step.
@@ -23,31 +55,31 @@ pub(super) type Moments = Vec<Tensor<4>>;
 /// The order of operations leaves each intermediate result with a single owner, so that a backend
 /// writes it in place: one temporary tensor of the parameter's size for SGD, two for AdamW, one more
 /// for weight decay and two for LARC's norms.
-pub(super) fn update(
-    config: &OptimConfig,
-    lr: f64,
-    weight_decay: f64,
-    step: usize,
-    param: Tensor<4>,
-    grad: Tensor<4>,
-    moments: &mut Moments,
-) -> Tensor<4> {
+pub fn update(config: &OptimConfig, lr: f64, update: ParamUpdate) -> Updated {
+    let ParamUpdate {
+        param,
+        grad,
+        mut moments,
+        weight_decay,
+        step,
+    } = update;
     let grad = clip(grad, config.clip_grad);
-    match config.kind {
+    let param = match config.kind {
         OptimKind::Sgd => {
             let grad = decay(grad, &param, weight_decay);
-            sgd(config, lr, param, grad, moments)
+            sgd(config, lr, param, grad, &mut moments)
         }
         OptimKind::Larc => {
             let grad = larc(config, lr, weight_decay, &param, grad);
-            sgd(config, lr, param, grad, moments)
+            sgd(config, lr, param, grad, &mut moments)
         }
-        OptimKind::AdamW => adamw(config, lr, weight_decay, step, param, grad, moments),
+        OptimKind::AdamW => adamw(config, lr, weight_decay, step, param, grad, &mut moments),
         OptimKind::LarcAdamW => {
             let grad = larc(config, lr, weight_decay, &param, grad);
-            adamw(config, lr, 0.0, step, param, grad, moments)
+            adamw(config, lr, 0.0, step, param, grad, &mut moments)
         }
-    }
+    };
+    Updated { param, moments }
 }
 
 /// Scales a gradient whose norm exceeds `limit` down to it; 0 leaves all as they are.

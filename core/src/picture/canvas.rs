@@ -58,6 +58,32 @@ impl Canvas {
         }
     }
 
+    /// Draws a line from one point to another with a square pen, as far as it lies inside the canvas.
+    pub(super) fn line(
+        &mut self,
+        (x, y): (f64, f64),
+        (to_x, to_y): (f64, f64),
+        width: f64,
+        colour: [u8; 3],
+    ) {
+        let pen = width.round().max(1.0);
+        let steps = (to_x - x).abs().max((to_y - y).abs()).ceil().max(1.0);
+        for step in 0..=steps as usize {
+            let part = step as f64 / steps;
+            let (x, y) = (x + (to_x - x) * part, y + (to_y - y) * part);
+            let (left, top) = ((x - pen / 2.0).round(), (y - pen / 2.0).round());
+            if left >= 0.0 && top >= 0.0 {
+                self.fill(
+                    left as usize,
+                    top as usize,
+                    pen as usize,
+                    pen as usize,
+                    colour,
+                );
+            }
+        }
+    }
+
     /// Writes a line of text with its top left corner at (x, y); one pixel of the font is `scale` pixels.
     pub(super) fn text(&mut self, x: usize, y: usize, text: &str, scale: usize, colour: [u8; 3]) {
         for (index, character) in text.chars().enumerate() {

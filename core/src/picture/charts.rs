@@ -1,14 +1,11 @@
 //! The charts of cluster evaluation.
 
 use super::figure::{Anchor, Figure};
+use super::{FAINT, GRID, INK, PAPER};
 use crate::metrics::{Assigned, Contingency, Usage};
 use crate::{Error, Result};
 use std::collections::HashMap;
 
-const PAPER: [u8; 3] = [250, 250, 248];
-const INK: [u8; 3] = [30, 30, 34];
-const FAINT: [u8; 3] = [110, 110, 116];
-const GRID: [u8; 3] = [222, 222, 218];
 const BAR: [u8; 3] = [46, 99, 163];
 const MARK: [u8; 3] = [196, 78, 42];
 

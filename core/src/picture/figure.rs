@@ -34,6 +34,11 @@ enum Mark {
         radius: f64,
         colour: [u8; 3],
     },
+    Line {
+        points: Vec<(f64, f64)>,
+        width: f64,
+        colour: [u8; 3],
+    },
     Text {
         x: usize,
         y: usize,
@@ -103,6 +108,17 @@ impl Figure {
         });
     }
 
+    /// Adds a line from point to point; fewer than two points are none.
+    pub fn line(&mut self, points: Vec<(f64, f64)>, width: f64, colour: [u8; 3]) {
+        if points.len() > 1 {
+            self.marks.push(Mark::Line {
+                points,
+                width,
+                colour,
+            });
+        }
+    }
+
     /// Adds a line of text below the point (x, y).
     pub fn text(
         &mut self,
@@ -153,6 +169,22 @@ impl Figure {
                     "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\" fill=\"{}\"/>",
                     hex(*colour)
                 ),
+                Mark::Line {
+                    points,
+                    width,
+                    colour,
+                } => {
+                    let points: Vec<String> = points
+                        .iter()
+                        .map(|(x, y)| format!("{x:.1},{y:.1}"))
+                        .collect();
+                    writeln!(
+                        svg,
+                        "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{width:.1}\" stroke-linejoin=\"round\"/>",
+                        points.join(" "),
+                        hex(*colour)
+                    )
+                }
                 Mark::Text {
                     x,
                     y,
@@ -202,6 +234,15 @@ impl Figure {
                     radius,
                     colour,
                 } => canvas.dot(*x, *y, *radius, *colour),
+                Mark::Line {
+                    points,
+                    width,
+                    colour,
+                } => {
+                    for ends in points.windows(2) {
+                        canvas.line(ends[0], ends[1], *width, *colour);
+                    }
+                }
                 Mark::Text {
                     x,
                     y,
@@ -272,13 +313,27 @@ mod tests {
         figure.fill(55, 38, 20, 9, RED);
         figure.dot(30.0, 20.0, 4.0, [0, 0, 255]);
         figure.text((60, 30), Anchor::End, 1, [0; 3], "a<b & \u{1}");
+        figure.line(
+            vec![(5.0, 15.0), (5.0, 35.0), (9.0, 35.0)],
+            2.0,
+            [0, 255, 0],
+        );
+        figure.line(vec![(5.0, 15.0)], 2.0, [0, 255, 0]);
         let image = figure.pixels().expect("draws");
         assert_eq!(count(&image, RED), 60 + 10);
         let area = count(&image, [0, 0, 255]) as f64;
         assert!((area - std::f64::consts::PI * 16.0).abs() < 8.0, "{area}");
         assert!(count(&image, [0; 3]) > 20);
+        // 20 down and 4 across, two wide, and the square ends.
+        let line = count(&image, [0, 255, 0]);
+        assert!((46..=54).contains(&line), "{line}");
         let svg = figure.svg();
         assert_eq!(svg.matches("<rect").count(), 3);
+        assert_eq!(
+            svg.matches("<polyline points=\"5.0,15.0 5.0,35.0 9.0,35.0\"")
+                .count(),
+            1
+        );
         assert!(svg.contains("<circle cx=\"30.0\" cy=\"20.0\" r=\"4.0\" fill=\"#0000ff\"/>"));
         assert!(svg.contains(">a&lt;b &amp; ?</text>") && svg.ends_with("</svg>\n"));
     }

@@ -1,19 +1,37 @@
-//! Pictures of what was found: grids of the discovered classes ([`cluster_grid`]) and charts ([`Figure`]).
+//! Pictures of what was found: grids of the discovered classes ([`cluster_grid`]), charts ([`Figure`]), and
+//! pages of thumbnails ([`GalleryPage`]).
 
 mod canvas;
 mod charts;
 mod figure;
 mod font;
+mod gallery;
 mod grid;
+mod lines;
+mod palette;
+mod scatter;
 
 pub use charts::{confusion_matrix, size_chart};
 pub use figure::{Anchor, Figure};
+pub use gallery::{GalleryPage, Shown};
 pub use grid::{ClusterRow, GridStyle, Majority, cluster_grid};
+pub use lines::{Curve, LineChart};
+pub use palette::colour;
+pub use scatter::scatter;
+
+#[cfg(feature = "train")]
+pub(crate) use gallery::escaped;
 
 use crate::pixels::Rgb8;
 use crate::{Error, Result, atomic};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::path::Path;
+
+/// The colours of charts: background, text, less important text, and the lines behind what is shown.
+const PAPER: [u8; 3] = [250, 250, 248];
+const INK: [u8; 3] = [30, 30, 34];
+const FAINT: [u8; 3] = [110, 110, 116];
+const GRID: [u8; 3] = [222, 222, 218];
 
 /// The largest picture drawn, in pixels; a PNG viewer would choke on more.
 const MAX_PIXELS: usize = 1 << 28;

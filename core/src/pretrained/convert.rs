@@ -2,9 +2,8 @@
 
 use super::pickle::Writer;
 use super::torch::{Content, torch_file};
-use crate::weights::{Array, StateDict};
+use crate::weights::{self, Array, StateDict};
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, TensorView, serialize};
 
 /// Which part of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,20 +40,9 @@ pub fn torchvision(state: &StateDict, part: Part) -> Result<Vec<u8>> {
 /// # Errors
 /// If `state` has no backbone.
 pub fn safetensors(state: &StateDict, part: Part) -> Result<Vec<u8>> {
-    let fail = |error| Error::Checkpoint(format!("cannot write a safetensors file: {error}"));
-    let tensors: Vec<(String, &Array, Vec<u8>)> = select(state, part)?
-        .into_iter()
-        .map(|(name, array)| (name, array, little_endian(array)))
-        .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, array, bytes)| {
-            let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes)?;
-            Ok((name.as_str(), view))
-        })
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(fail)?;
-    serialize(views, None).map_err(fail)
+    let selected = select(state, part)?;
+    let arrays = selected.iter().map(|(name, array)| (name.as_str(), *array));
+    weights::safetensors(arrays, None)
 }
 
 /// A `.pkl` file for `MODEL.WEIGHTS` of detectron2: a residual backbone as numpy arrays, renamed as in

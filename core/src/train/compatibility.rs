@@ -5,16 +5,17 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Keys that may change between the parts of a run: they do not touch what is learnt.
-const FREE: [&str; 4] = [
+const FREE: [&str; 5] = [
     "data.source",
     "data.workers",
     "data.cache_mib",
     "train.log_every",
+    "train.timeout_seconds",
 ];
-const FREE_SECTIONS: [&str; 2] = ["checkpoint", "eval"];
+const FREE_SECTIONS: [&str; 3] = ["checkpoint", "eval", "monitor"];
 
-/// Refuses to continue `run`, begun with `before`, under `now` where that would change its course.
-pub(super) fn check(run: &Path, before: &Config, now: &Config) -> Result<()> {
+/// The keys that change what is learnt and whose values differ, each as `key is A, now B`.
+pub(super) fn differences(before: &Config, now: &Config) -> Vec<String> {
     let value = |config: &Config, section: &str, name: &str| {
         toml::Table::try_from(config)
             .ok()
@@ -36,6 +37,16 @@ pub(super) fn check(run: &Path, before: &Config, now: &Config) -> Result<()> {
             changed.push(format!("{path} is {old}, now {new}"));
         }
     }
+    changed
+}
+
+/// Follows the number of ranks, which may change between the parts of a run.
+const OF_THE_RANKS: &str = "train.syncbn_group_size ";
+
+/// Refuses to continue `run`, begun with `before`, under `now` where that would change its course.
+pub(super) fn check(run: &Path, before: &Config, now: &Config) -> Result<()> {
+    let mut changed = differences(before, now);
+    changed.retain(|difference| !difference.starts_with(OF_THE_RANKS));
     if changed.is_empty() {
         return Ok(());
     }

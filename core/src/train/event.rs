@@ -25,6 +25,8 @@ pub enum Event {
     Step(StepEvent),
     /// An epoch was completed.
     Epoch(EpochEvent),
+    /// The model was measured after an epoch.
+    Monitor(MonitorEvent),
     /// A checkpoint was written.
     Checkpoint(PathBuf),
 }
@@ -63,4 +65,44 @@ pub struct EpochEvent {
     pub seconds: f64,
     /// Images per second of wall-clock time.
     pub images_per_second: f64,
+}
+
+/// What the model makes of the monitor's images after an epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MonitorEvent {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Steps made so far.
+    pub step: usize,
+    /// Number of images.
+    pub samples: usize,
+    /// Each head.
+    pub heads: Vec<HeadMeasures>,
+    /// NMI of two heads, averaged over all pairs, where there are several.
+    pub agreement: Option<f64>,
+    /// Fraction of images whose class has the most votes of their nearest neighbours, where labels exist.
+    pub knn: Option<f64>,
+    /// Wall-clock seconds that this took.
+    pub seconds: f64,
+}
+
+/// A head's clusters; the measures of agreement where labels exist.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeadMeasures {
+    /// The head, from 0.
+    pub head: usize,
+    /// Clusters it has.
+    pub clusters: usize,
+    /// Clusters that occur.
+    pub used: usize,
+    /// exp of the entropy of their sizes.
+    pub effective: f64,
+    /// Normalised mutual information with the labels.
+    pub nmi: Option<f64>,
+    /// Adjusted mutual information with the labels.
+    pub ami: Option<f64>,
+    /// Adjusted Rand index with the labels.
+    pub ari: Option<f64>,
+    /// Clustering accuracy.
+    pub acc: Option<f64>,
 }

@@ -22,15 +22,32 @@
 //! synchronisation), and its running statistics take up each part once, in 3. Several parts cost a
 //! second forward pass of backbone and head, about a third more time; the views of the whole batch stay
 //! on the device.
+//!
+//! `train.recompute` cuts a step in one part further, at every block of the backbone: 1 keeps what flows
+//! between the blocks, and 3 computes the rest again. The numbers are those of the plain step, batch
+//! statistics included.
+//!
+//! # Several processes
+//! Each rank takes a share of every part through 1 and 3. Ranks meet in between, in 2, where they exchange
+//! the rows for the queue and, per head, sums over the batch
+//! ([`Loss::head_across`](crate::loss::Loss::head_across)); at the end of 3, where the parameters' gradients
+//! are added up; and in batch normalisation
+//! ([`Kernels::synchronised`](crate::kernels::Kernels::synchronised)). So `N` ranks make the steps of one
+//! process with the same total batch, up to float rounding. `docs/distributed.md` has the details.
 
 mod compatibility;
 mod event;
+mod monitor;
+mod ranks;
+mod recompute;
 mod records;
 mod run;
+mod start;
 mod step;
 mod trainer;
+mod transfer;
 
-pub use event::{EpochEvent, Event, StepEvent};
+pub use event::{EpochEvent, Event, HeadMeasures, MonitorEvent, StepEvent};
 pub use run::{Outcome, run};
 pub use step::{Batch, Learner, StepOutput};
 pub use trainer::Trainer;

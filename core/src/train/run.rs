@@ -2,7 +2,9 @@
 
 use super::compatibility;
 use super::event::Event;
+use super::monitor::Monitor;
 use super::records::Records;
+use super::start;
 use super::trainer::Trainer;
 use crate::checkpoint::{self, Position, RunLock};
 use crate::config::Config;
@@ -14,7 +16,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -34,9 +36,14 @@ pub struct Outcome {
 /// `listen` hears every event. When `stop` becomes true the current step is finished, a checkpoint is
 /// written and the function returns.
 ///
+/// Of several ranks, each calls it. Rank 0 alone reads and writes the folder; the others, which need not
+/// see it, take the checkpoint from rank 0. All hear the same events, and a `stop` of one stops all after
+/// the same step. They return when the last checkpoint is on disk.
+///
 /// # Errors
 /// If the folder is in use, not a run directory, or holds a run with other settings; and whatever
-/// stops training itself. What was written stays usable in every case.
+/// stops training itself, in this rank or, as [`Error::Peers`], in another. What was written stays usable
+/// in every case.
 pub fn run(
     dir: &Path,
     config: Config,
@@ -45,19 +52,55 @@ pub fn run(
     listen: &mut dyn FnMut(&Event),
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    refuse_foreign(dir)?;
-    let mut trainer = Trainer::new(config.clone(), source, runtime)?;
-    let _lock = RunLock::acquire(dir)?;
-    let mut newest = checkpoint::list(dir)?.pop();
-    if let Some(path) = &newest {
-        let snapshot = checkpoint::load(path)?;
-        compatibility::check(dir, &snapshot.manifest.config, &config)?;
-        trainer.resume(snapshot)?;
+    let peers = Arc::clone(&runtime.collective);
+    let outcome = train(dir, config, source, runtime, listen, stop);
+    if let Err(error) = &outcome {
+        // Otherwise they would wait for this rank until they give up.
+        peers.leave(&error.to_string());
+    }
+    outcome
+}
+
+fn train(
+    dir: &Path,
+    config: Config,
+    source: Arc<dyn Source>,
+    runtime: Runtime,
+    listen: &mut dyn FnMut(&Event),
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let peers = Arc::clone(&runtime.collective);
+    let writes = peers.rank() == 0;
+    if writes {
+        refuse_foreign(dir)?;
+    }
+    let mut trainer = Trainer::new(config.clone(), Arc::clone(&source), runtime.clone())?;
+    let monitor = Monitor::new(&config, &source, &runtime)?;
+    let _lock = if writes {
+        Some(RunLock::acquire(dir)?)
     } else {
+        None
+    };
+    let mut newest = if writes {
+        checkpoint::list(dir)?.pop()
+    } else {
+        None
+    };
+    let files = newest.as_deref().map(checkpoint::read).transpose()?;
+    if let Some(files) = start::share_checkpoint(&*peers, files)? {
+        let snapshot = files.snapshot()?;
+        compatibility::check(dir, &snapshot.manifest.config, &config)?;
+        newest = Some(checkpoint::folder(dir, snapshot.manifest.position.step));
+        trainer.resume(snapshot)?;
+    } else if writes {
         trainer.load_pretrained()?;
     }
-    atomic::write(&dir.join("config.toml"), config.to_toml().as_bytes())?;
-    let mut records = Records::open(dir, &config, trainer.position().step)?;
+    trainer.take_first_ranks_weights()?;
+    let mut records = None;
+    if writes {
+        atomic::write(&dir.join("config.toml"), config.to_toml().as_bytes())?;
+        records = Some(Records::open(dir, &config, trainer.position().step)?);
+    }
     for warning in trainer.warnings() {
         listen(&Event::Warning(warning));
     }
@@ -66,14 +109,30 @@ pub fn run(
     let every = config.checkpoint.every_steps;
     let mut stopped = false;
     while trainer.position().epoch() < config.train.epochs && !stopped {
-        let asked = || stop.load(Ordering::Relaxed);
         let regular = |position: &Position| every > 0 && position.step.is_multiple_of(every);
-        let mut settle = |position: &Position| asked() || regular(position);
-        let flow = trainer.epoch(&mut settle, &mut |trainer, event| {
-            records.record(event)?;
+        let mut settle =
+            |trainer: &Trainer| trainer.is_to_stop(stop) || regular(trainer.position());
+        let flow = trainer.epoch(stop, &mut settle, &mut |trainer, event| {
+            if let Some(records) = &mut records {
+                records.record(event)?;
+            }
             listen(event);
+            // Before the checkpoint: what a checkpoint's journal lacks is made again, and nothing else.
+            if let (Event::Epoch(epoch), Some(monitor)) = (event, &monitor)
+                && monitor.is_due(epoch)
+            {
+                let measured = match monitor.measure(trainer.model(), epoch) {
+                    Ok(measured) => Event::Monitor(measured),
+                    // Days of training shall not end for a look at them.
+                    Err(error) => Event::Warning(format!("the monitor failed: {error}")),
+                };
+                if let Some(records) = &mut records {
+                    records.record(&measured)?;
+                }
+                listen(&measured);
+            }
             let position = trainer.position();
-            let stop = asked();
+            let stop = trainer.is_to_stop(stop);
             let due = match event {
                 // The trainer is a step ahead, and not at rest.
                 Event::Step(step) if step.step < position.step => false,
@@ -83,7 +142,11 @@ pub fn run(
                 _ => true,
             };
             if due {
-                let path = checkpoint::save(dir, &trainer.snapshot())?;
+                let path = if writes {
+                    checkpoint::save(dir, &trainer.snapshot())?
+                } else {
+                    checkpoint::folder(dir, position.step)
+                };
                 listen(&Event::Checkpoint(path.clone()));
                 newest = Some(path);
                 if stop {
@@ -94,6 +157,8 @@ pub fn run(
         })?;
         stopped = flow.is_break();
     }
+    // A launcher may end all processes when one has ended: not before the checkpoint is on disk.
+    peers.barrier()?;
     let complete = trainer.position().epoch() >= config.train.epochs;
     let checkpoint = newest.ok_or_else(|| {
         Error::Checkpoint(format!("{} ended without a checkpoint", dir.display()))
@@ -129,7 +194,8 @@ fn refuse_foreign(dir: &Path) -> Result<()> {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if !OURS.iter().any(|ours| name == *ours) {
+        let of_a_rank = name.to_string_lossy().starts_with("log.rank");
+        if !of_a_rank && !OURS.iter().any(|ours| name == *ours) {
             return Err(Error::Checkpoint(format!(
                 "{} is not empty and not a run directory (it holds {}); choose a new folder for --out",
                 dir.display(),

@@ -1,15 +1,21 @@
 //! One training step.
 
+use super::ranks::Layout;
+use super::recompute;
 use crate::config::Config;
-use crate::loss::Loss;
+use crate::loss::{Contribution, Loss};
 use crate::loss_scale::LossScale;
-use crate::model::{Context, Noise, SelfClassifier, ViewBatch, with_weight_layout};
+use crate::model::{
+    Context, Noise, SelfClassifier, ViewBatch, with_state_dict, with_weight_layout,
+};
 use crate::optim::{Optimizer, ParamGradients};
 use crate::queue::Queue;
 use crate::runtime::Runtime;
+use crate::weights::StateDict;
 use crate::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
+use std::sync::Arc;
 
 /// Everything that learns: the model, its optimiser and the queue.
 #[derive(Debug)]
@@ -22,12 +28,15 @@ pub struct Learner {
     loss: Loss,
     loss_scale: Option<LossScale>,
     runtime: Runtime,
+    /// Samples of a step over all ranks.
+    batch_size: usize,
+    recompute: bool,
     seed: u64,
     /// Steps made, from which random layers draw.
     steps: u64,
 }
 
-/// A batch of views on the device, or a part of one, without autodiff.
+/// A batch of views on the device, or a part of one, or a rank's share of that; without autodiff.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The views.
@@ -38,19 +47,19 @@ pub struct Batch {
     pub labels: Tensor<1, Int>,
 }
 
-/// What a step found, still on the device.
+/// What a step found, still on the device. Of several ranks each finds what its samples contribute.
 #[derive(Debug)]
 pub struct StepOutput {
-    /// The loss, `[1]`.
+    /// The loss, `[1]`: the sum over ranks of what is here.
     pub loss: Tensor<1>,
-    /// Fraction of neighbours with the sample's own label, `[1]`, once the queue is full.
+    /// Fraction of neighbours with the sample's own label, `[1]`, once the queue is full: likewise a sum.
     pub neighbour_accuracy: Option<Tensor<1>>,
-    /// Class of the first head for each sample's second view, `[batch]`.
+    /// Class of the first head for the second view of each sample of this rank, `[own batch]`.
     pub assigned: Tensor<1, Int>,
 }
 
 /// The value of a one-element tensor, once the device has computed it.
-pub(super) fn scalar(tensor: Tensor<1>) -> Result<f64> {
+fn scalar(tensor: Tensor<1>) -> Result<f64> {
     tensor
         .try_into_scalar::<f32>()
         .map(f64::from)
@@ -63,13 +72,13 @@ struct Met {
     embeddings: Tensor<3>,
     /// Whether view 0 is that of the neighbours.
     replaced: bool,
-    /// Fraction of neighbours with the sample's own label, `[1]`, once the queue is full.
+    /// Neighbours with the sample's own label as a fraction of the batch, `[1]`, once the queue is full.
     accuracy: Option<Tensor<1>>,
 }
 
 /// What the heads say of a batch's embeddings.
 struct Comparison {
-    /// The loss, `[1]`.
+    /// What this rank's samples contribute to the loss, `[1]`.
     loss: Tensor<1>,
     /// Its gradient with respect to the embeddings, `[views, batch, dim]`.
     embeddings: Tensor<3>,
@@ -98,6 +107,8 @@ impl Learner {
             loss: config.loss.init(),
             loss_scale: LossScale::for_precision(runtime.kernels.precision()),
             runtime,
+            batch_size: config.train.batch_size,
+            recompute: config.train.recompute,
             seed: config.train.seed,
             steps: 0,
         }
@@ -145,6 +156,16 @@ impl Learner {
         self.steps = steps as u64;
     }
 
+    /// Replaces parameters and running statistics, and nothing else.
+    ///
+    /// # Errors
+    /// If they do not fit the model.
+    pub fn set_weights(&mut self, state: &StateDict) -> Result<()> {
+        let model = with_state_dict(self.model().clone(), state)?;
+        self.model = Some(with_weight_layout(model, &*self.runtime.kernels));
+        Ok(())
+    }
+
     /// One step with learning rate `lr` on a batch in one part: embed all views, replace view 0 by its
     /// neighbours, classify, compare, and follow the gradient. Where the loss is scaled and a gradient
     /// overflows, the parameters stay as they are and the scale is lowered.
@@ -155,10 +176,11 @@ impl Learner {
         self.step_in_parts(&[batch], lr)
     }
 
-    /// One step with learning rate `lr` on a batch in several parts, see [`train`](crate::train).
+    /// One step with learning rate `lr` on a batch in several parts, see [`train`](crate::train). Of several
+    /// ranks each brings its share of every part.
     ///
     /// # Errors
-    /// If there are no parts, or the views do not belong together.
+    /// If there are no parts, the views do not belong together, or a peer fails.
     pub fn step_in_parts(&mut self, parts: &[Batch], lr: f64) -> Result<StepOutput> {
         let (output, grads) = self.gradients(parts)?;
         self.steps += 1;
@@ -178,25 +200,34 @@ impl Learner {
 
     /// The optimiser's part of a step.
     pub fn apply(&mut self, grads: ParamGradients, lr: f64) {
-        let model = self.model.take();
-        self.model = model.map(|model| self.optimizer.apply(lr, model, grads));
+        let (model, kernels) = (self.model.take(), &*self.runtime.kernels);
+        self.model = model.map(|model| self.optimizer.apply(lr, model, grads, kernels));
     }
 
-    /// The forward and backward passes of a step, with their effects on running statistics and queue.
+    /// The forward and backward passes of a step, with their effects on running statistics and queue. The
+    /// gradients are those of the whole batch, on every rank.
     ///
     /// # Errors
-    /// If there are no parts, or the views do not belong together.
+    /// If there are no parts, the views do not belong together, or a peer fails.
     pub fn gradients(&mut self, parts: &[Batch]) -> Result<(StepOutput, ParamGradients)> {
-        let mut graph = None;
+        let peers = Arc::clone(&self.runtime.collective);
+        let layout = Layout::new(&*peers, self.batch_size, parts)?;
+        let (mut graph, mut kept) = (None, None);
         let mut embedded = Vec::with_capacity(parts.len());
-        if let [only] = parts {
-            let embeddings = self.embed(self.model(), only, self.noise(0, 1));
+        if let ([only], true) = (parts, self.recompute) {
+            let context = self.context(self.noise(0, &layout));
+            let model = self.model().valid();
+            let (embeddings, inputs) = recompute::embed(&model, only.views.clone(), &context);
+            embedded.push(embeddings);
+            kept = Some(inputs);
+        } else if let [only] = parts {
+            let embeddings = self.embed(self.model(), only, self.noise(0, &layout));
             embedded.push(embeddings.clone().without_autodiff());
             graph = Some(embeddings);
         } else {
             // Its running statistics are its own: those of the model wait for the second pass.
             let model = self.model().valid();
-            let pass = |(index, part)| self.embed(&model, part, self.noise(index, parts.len()));
+            let pass = |(index, part)| self.embed(&model, part, self.noise(index, &layout));
             embedded.extend(parts.iter().enumerate().map(pass));
         }
         let embeddings = join(embedded, parts)?;
@@ -204,9 +235,9 @@ impl Learner {
             Tensor::cat(parts.iter().map(|part| of(part).clone()).collect(), 0)
         };
         let (indices, labels) = (ints(|part| &part.indices), ints(|part| &part.labels));
-        let met = self.with_neighbours(embeddings, indices, labels);
+        let met = self.with_neighbours(embeddings, indices, labels, &layout)?;
 
-        let compared = self.compare(met.embeddings)?;
+        let compared = self.compare(met.embeddings, layout.batch)?;
         let mut grads = compared.classifiers;
         let [views, batch, dim] = compared.embeddings.dims();
         let mut gradients = compared.embeddings;
@@ -220,24 +251,32 @@ impl Learner {
         let mut start = 0;
         for (index, part) in parts.iter().enumerate() {
             let end = start + part.indices.dims()[0];
-            let embeddings = match graph.take() {
-                Some(embeddings) => embeddings,
-                None => self.embed(self.model(), part, self.noise(index, parts.len())),
-            };
             let gradient = gradients.clone().slice([0..views, start..end]);
             let gradient = gradient.reshape([views * (end - start), dim]);
             let gradient = match scale {
                 Some(scale) => gradient * scale,
                 None => gradient,
             };
-            let mut of_part = (embeddings * gradient).sum().backward();
-            let mut of_part = ParamGradients::take(self.model(), &mut of_part);
+            let noise = self.noise(index, &layout);
+            let mut of_part = if let Some(kept) = kept.take() {
+                recompute::backward(self.model(), kept, gradient, &self.context(noise))
+            } else {
+                let embeddings = match graph.take() {
+                    Some(embeddings) => embeddings,
+                    None => self.embed(self.model(), part, noise),
+                };
+                let mut grads = (embeddings * gradient).sum().backward();
+                ParamGradients::take(self.model(), &mut grads)
+            };
             if let Some(scale) = scale {
                 of_part.scale(Tensor::from_floats([1.0 / scale], &self.runtime.device));
             }
             grads.add(of_part);
             start = end;
         }
+        grads.sum_over(&*peers)?;
+        // What failed in the middle of a pass could not say so there.
+        peers.check()?;
         let output = StepOutput {
             loss: compared.loss,
             neighbour_accuracy: met.accuracy,
@@ -248,22 +287,31 @@ impl Learner {
 
     /// Unit embeddings of all views of a part by `model`, `[views * part, dim]`, in training mode.
     fn embed(&self, model: &SelfClassifier, part: &Batch, noise: Noise) -> Tensor<2> {
-        let context = Context::training(&*self.runtime.kernels, noise);
-        model.embed(part.views.clone(), &context)
+        model.embed(part.views.clone(), &self.context(noise))
     }
 
-    /// The random numbers of this rank's `index`-th of `parts` parts: the same in both passes.
-    fn noise(&self, index: usize, parts: usize) -> Noise {
-        // Invariant: ranks times parts stay far below 2^32.
-        let place = self.runtime.collective.rank() * parts + index;
-        Noise::new(self.seed, self.steps, place as u32)
+    fn context(&self, noise: Noise) -> Context<'_> {
+        Context::training(&*self.runtime.kernels, noise)
+    }
+
+    /// The random numbers of the part with this number: the same in both passes, and whichever rank a
+    /// sample is on.
+    fn noise(&self, index: usize, layout: &Layout<'_>) -> Noise {
+        // Invariant: parts stay far below 2^32.
+        let noise = Noise::new(self.seed, self.steps, index as u32);
+        match layout.own_share() {
+            Some((own, total)) => noise.for_share(&own, total),
+            None => noise,
+        }
     }
 
     /// Logits, loss and gradients of all heads, one after the other: the memory is that of the largest.
-    fn compare(&self, embeddings: Tensor<3>) -> Result<Comparison> {
-        let shape @ [views, batch, dim] = embeddings.dims();
+    /// `batch` counts the samples of all ranks.
+    fn compare(&self, embeddings: Tensor<3>, batch: usize) -> Result<Comparison> {
+        let peers = &*self.runtime.collective;
+        let shape @ [views, own, dim] = embeddings.dims();
         let leaf = embeddings
-            .reshape([views * batch, dim])
+            .reshape([views * own, dim])
             .autodiff()
             .require_grad();
         let heads = self.model().classifiers.len();
@@ -271,15 +319,25 @@ impl Learner {
         let mut total: Option<(Tensor<1>, Tensor<2>)> = None;
         let mut assigned = None;
         for classifier in &self.model().classifiers {
-            let logits = self.gather_views(classifier.forward(leaf.clone()), views);
+            let logits = classifier.forward(leaf.clone());
+            let classes = logits.dims()[1];
+            let logits = logits.reshape([views, own, classes]);
             if assigned.is_none() {
                 let second = logits.clone().without_autodiff().slice(1..2);
                 assigned = Some(second.squeeze_dim::<2>(0).argmax(1).squeeze_dim(1));
             }
-            let loss = self.loss.head(logits, GLOBALS)? / heads as f64;
-            let mut grads = loss.backward();
+            let Contribution { loss, pull } = if peers.world_size() == 1 {
+                let (loss, gradient) = self.loss.value_and_gradient(logits.clone(), GLOBALS)?;
+                Contribution {
+                    loss,
+                    pull: (logits * gradient).sum(),
+                }
+            } else {
+                self.loss.head_across(logits, GLOBALS, batch, peers)?
+            };
+            let (loss, pull) = (loss / heads as f64, pull / heads as f64);
+            let mut grads = pull.backward();
             classifiers.add(ParamGradients::take(self.model(), &mut grads));
-            let loss = loss.without_autodiff();
             // Invariant: logits depend on the embeddings, so there is a gradient.
             let gradient = leaf.grad_remove(&mut grads).expect("a gradient");
             total = Some(match total {
@@ -299,55 +357,40 @@ impl Learner {
     }
 
     /// Looks up the neighbours of view 0 of `[views, batch, dim]`, puts them in its place, and pushes
-    /// view 0 into the queue. The look-up comes first, so a batch never finds itself.
+    /// that of all ranks into the queue. The look-up comes first, so a batch never finds itself.
     fn with_neighbours(
         &mut self,
         embeddings: Tensor<3>,
         indices: Tensor<1, Int>,
         labels: Tensor<1, Int>,
-    ) -> Met {
+        layout: &Layout<'_>,
+    ) -> Result<Met> {
         let mut met = Met {
             embeddings,
             replaced: false,
             accuracy: None,
         };
         let Some(queue) = &mut self.queue else {
-            return met;
+            return Ok(met);
         };
         let views = met.embeddings.dims()[0];
         let first = met.embeddings.clone().slice(0..1).squeeze_dim::<2>(0);
         if queue.is_full() {
             let neighbours = queue.nearest(first.clone(), indices.clone());
-            met.accuracy = Some(neighbours.labels.equal(labels.clone()).float().mean());
+            let same = neighbours.labels.equal(labels.clone()).float();
+            met.accuracy = Some(same.sum() / layout.batch as f64);
             met.replaced = self.replace;
             if self.replace {
                 let rest = met.embeddings.slice(1..views);
                 met.embeddings = Tensor::cat(vec![neighbours.embeddings.unsqueeze_dim(0), rest], 0);
             }
         }
-        let peers = &self.runtime.collective;
         queue.push(
-            peers.all_gather(first),
-            peers.all_gather_int(indices),
-            peers.all_gather_int(labels),
+            layout.gather(first)?,
+            layout.gather_int(indices)?,
+            layout.gather_int(labels)?,
         );
-        met
-    }
-
-    /// `[views * batch, classes]` of this rank to `[views, batch of all ranks, classes]`.
-    fn gather_views(&self, logits: Tensor<2>, views: usize) -> Tensor<3> {
-        let [rows, classes] = logits.dims();
-        let world = self.runtime.collective.world_size();
-        let batch = rows / views;
-        if world == 1 {
-            return logits.reshape([views, batch, classes]);
-        }
-        self.runtime
-            .collective
-            .all_gather(logits)
-            .reshape([world, views, batch, classes])
-            .swap_dims(0, 1)
-            .reshape([views, world * batch, classes])
+        Ok(met)
     }
 
     /// Number of values that training may change.
@@ -378,9 +421,6 @@ fn join(embedded: Vec<Tensor<2>>, parts: &[Batch]) -> Result<Tensor<3>> {
             )));
         }
         joined.push(embeddings.reshape([views, samples, dim]));
-    }
-    if joined.is_empty() {
-        return Err(Error::Invalid("a step needs a batch".into()));
     }
     Ok(Tensor::cat(joined, 1))
 }

@@ -1,23 +1,27 @@
 //! The loop over epochs and steps.
 
 use super::event::{EpochEvent, Event, StepEvent};
-use super::step::{Batch, Learner, StepOutput, scalar};
+use super::start;
+use super::step::{Learner, StepOutput};
+use super::transfer::{distinct, numbers, upload};
 use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
+use crate::collective::{Collective, Reduction};
 use crate::config::Config;
-use crate::data::{Loader, Source, TrainBatch};
-use crate::model::{SelfClassifier, ViewBatch, state_dict, with_state_dict};
+use crate::data::{Loader, Shares, Source};
+use crate::model::{SelfClassifier, state_dict, with_state_dict};
 use crate::optim::LrSchedule;
 use crate::queue::Queue;
 use crate::runtime::Runtime;
 use crate::views::Recipe;
 use crate::{Error, Result};
-use burn::tensor::{Int, Tensor, TensorData};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use burn::tensor::{Int, Tensor};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Trains one model on one source.
+/// Trains one model on one source, alone or as one of several ranks.
 pub struct Trainer {
     config: Config,
     runtime: Runtime,
@@ -26,6 +30,8 @@ pub struct Trainer {
     schedule: LrSchedule,
     learner: Learner,
     position: Position,
+    /// Whether a rank asked to stop, as far as all ranks know.
+    stop_agreed: bool,
 }
 
 /// A step that was made, with its numbers still on the device.
@@ -33,7 +39,10 @@ struct Made {
     epoch: usize,
     step: usize,
     lr: f64,
-    output: StepOutput,
+    /// Loss, neighbour accuracy (zero where unknown) and how many ranks want to stop, `[3]`.
+    numbers: Tensor<1>,
+    knows_neighbours: bool,
+    assigned: Tensor<1, Int>,
 }
 
 /// Mean of a quantity that is not always known.
@@ -57,10 +66,11 @@ impl Mean {
 }
 
 impl Trainer {
-    /// A trainer at the beginning of its run.
+    /// A trainer at the beginning of its run. All ranks make theirs together.
     ///
     /// # Errors
-    /// If the configuration is impossible or the source is smaller than one batch.
+    /// If the configuration is impossible, also for this number of ranks, the source is smaller than one
+    /// batch, or ranks were given different settings or data.
     pub fn new(config: Config, source: Arc<dyn Source>, runtime: Runtime) -> Result<Self> {
         config.validate()?;
         if config.train.precision != runtime.kernels.precision() {
@@ -70,20 +80,19 @@ impl Trainer {
                 runtime.kernels.precision()
             )));
         }
-        if runtime.collective.world_size() > 1 {
-            return Err(Error::Invalid(
-                "training over several processes is not implemented yet; start one process".into(),
-            ));
-        }
         let samples = source.len();
+        let peers = Arc::clone(&runtime.collective);
         let loader = Loader::new(
             source,
             Recipe::new(&config.views),
             config.train.batch_size,
             config.train.seed,
-            config.data.workers,
+            workers(config.data.workers, &*peers),
         )?
-        .in_parts(config.train.accumulate)?;
+        .in_parts(config.train.accumulate)?
+        .for_rank(peers.rank(), peers.world_size())?;
+        start::compare(&*peers, &config, samples)?;
+        let runtime = runtime.with_shared_statistics(config.train.syncbn_group_size)?;
         let steps_per_epoch = loader.steps_per_epoch();
         let schedule = config.optim.schedule(config.train.epochs, steps_per_epoch);
         let learner = Learner::new(&config, runtime.clone());
@@ -100,6 +109,7 @@ impl Trainer {
                 epoch_loss_sum: 0.0,
                 epoch_loss: None,
             },
+            stop_agreed: false,
         })
     }
 
@@ -117,6 +127,19 @@ impl Trainer {
                 .replace(model, self.config.optim.init(), queue, 0);
         }
         Ok(())
+    }
+
+    /// Takes the weights and running statistics of rank 0, so that all ranks begin alike.
+    ///
+    /// # Errors
+    /// If a peer fails.
+    pub fn take_first_ranks_weights(&mut self) -> Result<()> {
+        let peers = Arc::clone(&self.runtime.collective);
+        if peers.world_size() == 1 {
+            return Ok(());
+        }
+        let state = start::share_weights(&*peers, state_dict(self.learner.model()))?;
+        self.learner.set_weights(&state)
     }
 
     /// Continues from `snapshot`, whose configuration the caller has compared.
@@ -225,8 +248,19 @@ impl Trainer {
         warnings
     }
 
+    /// Whether the run is to stop: alone, whether `wish` says so now; among several ranks, whether they have
+    /// agreed on it in a step that has been read, so that all stop after the same step.
+    pub fn is_to_stop(&self, wish: &AtomicBool) -> bool {
+        if self.runtime.collective.world_size() == 1 {
+            wish.load(Ordering::Relaxed)
+        } else {
+            self.stop_agreed
+        }
+    }
+
     /// Trains to the end of the current epoch. `observe` hears of every step and may stop between two;
-    /// the result tells whether it did.
+    /// the result tells whether it did. `wish` is this rank's wish to stop, which it tells the others with
+    /// the next step; see [`is_to_stop`](Self::is_to_stop).
     ///
     /// On an asynchronous device `observe` hears of a step when the next one is under way, and the
     /// trainer's position is then a step ahead of the event's. Before the end of the epoch, and wherever
@@ -234,10 +268,11 @@ impl Trainer {
     /// [`snapshot`](Self::snapshot) is as of that event.
     ///
     /// # Errors
-    /// If an image cannot be read, or the loss is no longer a finite number.
+    /// If an image cannot be read, the loss is no longer a finite number, or a peer fails.
     pub fn epoch(
         &mut self,
-        settle: &mut dyn FnMut(&Position) -> bool,
+        wish: &AtomicBool,
+        settle: &mut dyn FnMut(&Self) -> bool,
         observe: &mut dyn FnMut(&Self, &Event) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let began = Instant::now();
@@ -250,7 +285,7 @@ impl Trainer {
             let parts = loaded
                 .by_ref()
                 .take(self.config.train.accumulate)
-                .map(|part| self.upload(part?))
+                .map(|part| Ok(upload(part?, &self.config.views, &self.runtime.device)))
                 .collect::<Result<Vec<_>>>()?;
             if parts.is_empty() {
                 return Ok(ControlFlow::Continue(()));
@@ -259,18 +294,13 @@ impl Trainer {
             let output = self.learner.step_in_parts(&parts, lr)?;
             done += 1;
             self.position.step += 1;
-            unread.push_back(Made {
-                epoch: epoch + 1,
-                step: self.position.step,
-                lr,
-                output,
-            });
+            unread.push_back(self.agree(epoch, lr, output, wish)?);
             let last = self.position.step_in_epoch() == 0;
             let mut flow = ControlFlow::Continue(());
             let mut assigned = None;
             loop {
                 // Asked anew after each event: what it brought may be the wish to stop.
-                let behind = self.runtime.asynchronous && !last && !settle(&self.position);
+                let behind = self.runtime.asynchronous && !last && !settle(self);
                 if unread.len() <= usize::from(behind) {
                     break;
                 }
@@ -279,7 +309,7 @@ impl Trainer {
                 };
                 let event = self.read(&made)?;
                 neighbours.add(event.neighbour_accuracy);
-                assigned = Some(made.output.assigned);
+                assigned = Some(made.assigned);
                 if observe(self, &Event::Step(event))?.is_break() {
                     flow = ControlFlow::Break(());
                 }
@@ -294,7 +324,7 @@ impl Trainer {
                     step: self.position.step,
                     loss,
                     lr,
-                    used_classes: distinct(assigned)?,
+                    used_classes: self.used_classes(assigned)?,
                     neighbour_accuracy: neighbours.value(),
                     seconds,
                     images_per_second: (done * self.config.train.batch_size) as f64 / seconds,
@@ -309,76 +339,66 @@ impl Trainer {
         }
     }
 
+    /// Adds up what the ranks found in the step just made, and their wishes to stop: one small message.
+    fn agree(&self, epoch: usize, lr: f64, output: StepOutput, wish: &AtomicBool) -> Result<Made> {
+        let number = |value: f32| Tensor::from_floats([value], &self.runtime.device);
+        let knows_neighbours = output.neighbour_accuracy.is_some();
+        let wish = f32::from(u8::from(wish.load(Ordering::Relaxed)));
+        let numbers = vec![
+            output.loss,
+            output.neighbour_accuracy.unwrap_or_else(|| number(0.0)),
+            number(wish),
+        ];
+        let peers = &self.runtime.collective;
+        Ok(Made {
+            epoch: epoch + 1,
+            step: self.position.step,
+            lr,
+            numbers: peers.all_reduce(Tensor::cat(numbers, 0), Reduction::Sum)?,
+            knows_neighbours,
+            assigned: output.assigned,
+        })
+    }
+
     /// Reads a step's numbers from the device.
     fn read(&mut self, made: &Made) -> Result<StepEvent> {
         let Made {
-            epoch,
-            step,
-            lr,
-            ref output,
+            epoch, step, lr, ..
         } = *made;
-        let loss = scalar(output.loss.clone())?;
+        let [loss, accuracy, wishes] = numbers(made.numbers.clone())?;
         if !loss.is_finite() {
             return Err(Error::Diverged(format!(
                 "the loss became {loss} at step {step} (epoch {epoch}, learning rate {lr}); lower optim.lr or lengthen optim.warmup_epochs; the last checkpoint is from before"
             )));
         }
         self.position.epoch_loss_sum += loss;
-        let accuracy = match &output.neighbour_accuracy {
-            Some(accuracy) if self.loader.has_labels() => Some(scalar(accuracy.clone())?),
-            _ => None,
-        };
+        self.stop_agreed |= wishes > 0.0;
+        let known = made.knows_neighbours && self.loader.has_labels();
         Ok(StepEvent {
             epoch,
             step,
             loss,
             lr,
-            neighbour_accuracy: accuracy,
+            neighbour_accuracy: known.then_some(accuracy),
         })
     }
 
-    fn upload(&self, batch: TrainBatch) -> Result<Batch> {
-        let device = &self.runtime.device;
-        let images = |values: Vec<f32>, size: usize| -> Tensor<4> {
-            let count = values.len() / (3 * size * size);
-            Tensor::from_data(TensorData::new(values, [count, 3, size, size]), device)
-        };
-        let ints = |values: Vec<i64>| -> Tensor<1, Int> {
-            let count = values.len();
-            Tensor::from_data(TensorData::new(values, [count]), device)
-        };
-        let samples = batch.indices.len();
-        let labels = match batch.labels {
-            Some(labels) => labels.into_iter().map(|label| label as i64).collect(),
-            None => vec![-1; samples],
-        };
-        Ok(Batch {
-            views: ViewBatch {
-                global: images(batch.global, self.config.views.global_size),
-                local: batch
-                    .local
-                    .map(|local| images(local, self.config.views.local_size)),
-            },
-            indices: ints(
-                batch
-                    .indices
-                    .into_iter()
-                    .map(|index| index as i64)
-                    .collect(),
-            ),
-            labels: ints(labels),
-        })
+    /// Classes that occur among all ranks' samples of a step.
+    fn used_classes(&self, assigned: Tensor<1, Int>) -> Result<usize> {
+        let peers = &self.runtime.collective;
+        let parts = self.config.train.accumulate;
+        let shares = Shares::new(self.config.train.batch_size / parts, peers.world_size());
+        let counts: Vec<usize> = shares.sizes().iter().map(|size| size * parts).collect();
+        distinct(peers.all_gather_int(assigned, &counts)?)
     }
 }
 
-/// Number of different values.
-fn distinct(tensor: Tensor<1, Int>) -> Result<usize> {
-    let values = tensor
-        .into_data()
-        .convert::<i64>()
-        .try_into_vec::<i64>()
-        .map_err(|error| {
-            Error::Invalid(format!("the device did not return integers: {error:?}"))
-        })?;
-    Ok(values.into_iter().collect::<BTreeSet<_>>().len())
+/// Threads for images: where all cores are meant, those that are left to each rank of this machine.
+fn workers(configured: usize, peers: &dyn Collective) -> usize {
+    let ranks = peers.local_size();
+    if configured > 0 || ranks <= 1 {
+        return configured;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / ranks).max(1)
 }

@@ -61,6 +61,15 @@ pub fn in_use() -> Option<Engine> {
     selected().as_ref().map(|selected| selected.engine.clone())
 }
 
+/// What sessions are made in, if a classifier has been opened. `ort` allows one environment in a process: an
+/// application that runs other networks with it makes their sessions here.
+pub fn environment() -> Option<ort::environment::Environment> {
+    let selected = selected();
+    selected
+        .as_ref()
+        .map(|selected| selected.environment.clone())
+}
+
 fn selected() -> MutexGuard<'static, Option<Selected>> {
     // The value is replaced in one assignment, so a panic elsewhere cannot have left it half-written.
     SELECTED.lock().unwrap_or_else(PoisonError::into_inner)

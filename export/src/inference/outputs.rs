@@ -1,19 +1,22 @@
 //! What the network computes for a batch, as plain arrays.
 
-use crate::{Error, Result, names};
-use selfcls_core::metadata::Metadata;
+use super::borders::{Borders, Output};
+use crate::Result;
 
-/// The network's outputs for `batch` images; every array is row-major with one row per image.
+/// The network's outputs for `batch` images; every array is row-major with one row per image, and empty
+/// where the file does not have that output.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outputs {
     /// Number of images.
     pub batch: usize,
-    /// One entry per head in the file, by ascending index.
+    /// One entry per head with logits in the file, by ascending index.
     pub logits: Vec<HeadLogits>,
-    /// `[batch, classes]` of the default head; rows sum to 1.
+    /// `[batch, classes]` of the file's default head; rows sum to 1.
     pub probabilities: Vec<f32>,
     /// `[batch, embedding_dim]`; rows have length 1.
     pub embedding: Vec<f32>,
+    /// `[batch, feature_dim]`: what the backbone gives.
+    pub features: Vec<f32>,
 }
 
 /// The logits of one head.
@@ -28,19 +31,19 @@ pub struct HeadLogits {
 }
 
 impl Outputs {
-    /// The logits of the head at `index`, `[batch, classes]`, if the file has it.
+    /// The logits of the head at `index`, `[batch, classes]`, if the file has them.
     pub fn head(&self, index: usize) -> Option<&HeadLogits> {
         self.logits.iter().find(|logits| logits.head == index)
     }
 
-    /// No images yet; room for the heads of `metadata`.
-    pub(super) fn empty(metadata: &Metadata) -> Self {
-        let heads = metadata.heads.iter();
+    /// No images yet; room for what the file has.
+    pub(super) fn empty(borders: &Borders) -> Self {
+        let heads = borders.logits.iter();
         Self {
             logits: heads
-                .map(|head| HeadLogits {
-                    head: head.index,
-                    classes: head.classes,
+                .map(|(head, output)| HeadLogits {
+                    head: *head,
+                    classes: output.width,
                     values: Vec::new(),
                 })
                 .collect(),
@@ -48,29 +51,30 @@ impl Outputs {
         }
     }
 
-    /// Appends `batch` images: `read(name, width)` gives the output of that name, `[batch, width]`.
+    /// Appends `batch` images: `read` gives an output's values, one row for each of them.
     pub(super) fn append<'a>(
         &mut self,
         batch: usize,
-        metadata: &Metadata,
-        read: impl Fn(&str, usize) -> Result<&'a [f32]>,
+        borders: &Borders,
+        read: impl Fn(&Output) -> Result<&'a [f32]>,
     ) -> Result<()> {
-        for logits in &mut self.logits {
-            let name = names::logits(logits.head);
-            logits
-                .values
-                .extend_from_slice(read(&name, logits.classes)?);
+        for (logits, (_, output)) in self.logits.iter_mut().zip(&borders.logits) {
+            logits.values.extend_from_slice(read(output)?);
         }
-        let classes = default_classes(metadata)?;
-        self.probabilities
-            .extend_from_slice(read(names::PROBABILITIES, classes)?);
-        self.embedding
-            .extend_from_slice(read(names::EMBEDDING, metadata.embedding_dim)?);
+        for (values, output) in [
+            (&mut self.probabilities, &borders.probabilities),
+            (&mut self.embedding, &borders.embedding),
+            (&mut self.features, &borders.features),
+        ] {
+            if let Some(output) = output {
+                values.extend_from_slice(read(output)?);
+            }
+        }
         self.batch += batch;
         Ok(())
     }
 
-    /// Appends the images of `other`, which has the same heads.
+    /// Appends the images of `other`, which comes from the same file.
     pub(super) fn extend(&mut self, other: Self) {
         self.batch += other.batch;
         for (own, others) in self.logits.iter_mut().zip(other.logits) {
@@ -78,13 +82,12 @@ impl Outputs {
         }
         self.probabilities.extend(other.probabilities);
         self.embedding.extend(other.embedding);
+        self.features.extend(other.features);
     }
 }
 
-/// Number of classes of the default head.
-pub(super) fn default_classes(metadata: &Metadata) -> Result<usize> {
-    let head = metadata.head(metadata.default_head);
-    // Invariant: checked when the metadata were read.
-    head.map(|head| head.classes)
-        .ok_or_else(|| Error::Request("the default head is not in the file".to_owned()))
+/// Row `index` of `values`, which has one for each of `count` images; empty where there are none.
+pub(super) fn row(values: &[f32], index: usize, count: usize) -> &[f32] {
+    let width = values.len() / count.max(1);
+    &values[index * width..(index + 1) * width]
 }

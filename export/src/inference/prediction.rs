@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-/// What the default head says about an image.
+/// What a head says about an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// Index of the head that answered.
     pub head: usize,
     /// Probability of each class; they sum to 1.
     pub probabilities: Vec<f32>,
-    /// The image's unit embedding: images whose embeddings have a large dot product look alike.
+    /// The image's unit embedding: images whose embeddings have a large dot product look alike. Empty if the
+    /// file does not give it.
     pub embedding: Vec<f32>,
+    /// What the backbone gives for the image. Empty if the file does not give it.
+    pub features: Vec<f32>,
     pub(super) names: Option<Arc<[String]>>,
 }
 
@@ -75,6 +78,7 @@ mod tests {
             head: 0,
             probabilities: probabilities.to_vec(),
             embedding: Vec::new(),
+            features: Vec::new(),
             names: Some(names.collect()),
         }
     }

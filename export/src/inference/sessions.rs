@@ -1,41 +1,86 @@
 //! The network loaded into the engine, as often as the engine needs to use all threads.
 //!
-//! ONNX Runtime spreads one image over its own threads: one session. tract runs an image on one thread:
-//! up to `threads` sessions, loaded when a batch or concurrent callers first have use for them.
+//! ONNX Runtime spreads one image over its own threads: one session, unless more runs at a time are asked
+//! for. tract runs an image on one thread: up to `threads` sessions, loaded when a batch or concurrent
+//! callers first have use for them.
 
 use super::engine::{Engine, Selected};
-use crate::{Error, Result, names};
+use super::pixels::{Part, Slice};
+use super::{Options, Provider};
+use crate::{Error, Result};
+use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionOutputs};
 use ort::value::TensorRef;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+
+/// Where an engine takes the network from.
+pub(super) enum Source {
+    /// A file that is complete in itself.
+    Memory(Vec<u8>),
+    /// A file with others beside it.
+    Disk(PathBuf),
+}
 
 /// The loaded network.
 pub(super) struct Sessions {
     selected: Selected,
+    /// Threads of each session.
     threads: usize,
-    /// The file, for loading it again; kept only while there are sessions left to load.
-    file: Option<Vec<u8>>,
+    /// Whether they wait busily.
+    spin: bool,
+    /// Execution providers and what they are called; registered with every session.
+    providers: Vec<(Provider, ExecutionProviderDispatch)>,
+    /// The name of the input.
+    input: String,
+    /// For loading it again; kept only while there are sessions left to load.
+    source: Option<Source>,
     /// Each slot is filled on first use; the first one at once.
     slots: Vec<OnceLock<Mutex<Session>>>,
 }
 
 impl Sessions {
-    /// Loads `file` once.
-    pub(super) fn load(selected: Selected, file: Vec<u8>, threads: usize) -> Result<Self> {
-        let copies = match selected.engine {
-            Engine::Tract => threads,
-            Engine::OnnxRuntime(_) => 1,
+    /// Loads the network once; `input` is the name of its input.
+    pub(super) fn load(
+        selected: Selected,
+        source: Source,
+        input: String,
+        options: &Options,
+    ) -> Result<Self> {
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
         };
+        let copies = match (options.runs, &selected.engine) {
+            (0, Engine::Tract) => threads,
+            (0, Engine::OnnxRuntime(_)) => 1,
+            (runs, _) => runs,
+        };
+        if selected.engine == Engine::Tract
+            && let Some(provider) = options.providers.first()
+        {
+            return Err(Error::Engine(format!(
+                "{provider} was asked for, and {} has none: {}",
+                selected.engine,
+                super::library::remedy()
+            )));
+        }
+        let providers = options.providers.iter();
         let mut sessions = Self {
             selected,
-            threads,
-            file: Some(file),
+            threads: (threads / copies).max(1),
+            spin: options.spin,
+            providers: providers
+                .map(|&provider| Ok((provider, provider.dispatch()?)))
+                .collect::<Result<_>>()?,
+            input,
+            source: Some(source),
             slots: (0..copies).map(|_| OnceLock::new()).collect(),
         };
         sessions.session(0)?;
         if copies == 1 {
-            sessions.file = None;
+            sessions.source = None;
         }
         Ok(sessions)
     }
@@ -61,21 +106,32 @@ impl Sessions {
         &self.selected.engine
     }
 
-    /// Runs `images`, `[batch, 3, side, side]`, on a free session and hands the outputs to `read`.
+    /// The execution providers that it uses.
+    pub(super) fn providers(&self) -> impl Iterator<Item = Provider> {
+        self.providers.iter().map(|(provider, _)| *provider)
+    }
+
+    /// Runs `images` on a free session and hands the outputs to `read`.
     pub(super) fn run<T>(
         &self,
-        images: &[f32],
-        side: usize,
+        images: &Part<'_>,
         read: impl FnOnce(&SessionOutputs<'_>) -> Result<T>,
     ) -> Result<T> {
-        let batch = images.len() / (3 * side * side);
         let mut session = self.free_session()?;
         let failed = |error: ort::Error| self.failed("run the network", error);
-        let input = TensorRef::from_array_view(([batch, 3, side, side], images)).map_err(failed)?;
-        let outputs = session
-            .run(ort::inputs![names::IMAGE => input])
-            .map_err(failed)?;
-        read(&outputs)
+        let input = self.input.as_str();
+        let shape = images.shape();
+        let outputs = match images.values {
+            Slice::Floats(values) => {
+                let tensor = TensorRef::from_array_view((shape, values)).map_err(failed)?;
+                session.run(ort::inputs![input => tensor])
+            }
+            Slice::Bytes(values) => {
+                let tensor = TensorRef::from_array_view((shape, values)).map_err(failed)?;
+                session.run(ort::inputs![input => tensor])
+            }
+        };
+        read(&outputs.map_err(failed)?)
     }
 
     /// A session that nobody uses, loading one if there is room; else waits for the first.
@@ -97,26 +153,34 @@ impl Sessions {
         if let Some(session) = slot.get() {
             return Ok(session);
         }
-        let Some(file) = &self.file else {
-            // Invariant: the file is dropped only when every slot is filled.
+        let Some(source) = &self.source else {
+            // Invariant: the source is dropped only when every slot is filled.
             return Err(Error::Engine("the network is not loaded".to_owned()));
         };
         let session = self
-            .create(file)
+            .create(source)
             .map_err(|error| self.failed("load the network", error))?;
         // Two callers may have loaded at once; the first to arrive stays.
         Ok(slot.get_or_init(|| Mutex::new(session)))
     }
 
-    fn create(&self, file: &[u8]) -> ort::Result<Session> {
-        let builder = Session::builder(&self.selected.environment)?
+    fn create(&self, source: &Source) -> ort::Result<Session> {
+        let mut builder = Session::builder(&self.selected.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?;
-        let mut builder = match self.selected.engine {
-            Engine::OnnxRuntime(_) => builder.with_intra_threads(self.threads)?,
-            // Has no such option.
-            Engine::Tract => builder,
-        };
-        builder.commit_from_memory(file)
+        // tract has no such options.
+        if let Engine::OnnxRuntime(_) = self.selected.engine {
+            builder = builder
+                .with_intra_threads(self.threads)?
+                .with_intra_op_spinning(self.spin)?;
+            if !self.providers.is_empty() {
+                let providers: Vec<_> = self.providers.iter().map(|(_, p)| p.clone()).collect();
+                builder = builder.with_execution_providers(providers)?;
+            }
+        }
+        match source {
+            Source::Memory(file) => builder.commit_from_memory(file),
+            Source::Disk(path) => builder.commit_from_file(path),
+        }
     }
 
     /// An [`Error::Run`] in the engine's words.

@@ -4,8 +4,10 @@
 //! The vocabulary is what [`crate::writer`] emits. A file with other operations is not one of ours, or is
 //! from a later version.
 
-use super::network::{Attribute, Network, Node, Refusal, Weight};
+use super::network::{Attribute, FLOAT, Network, Node, Refusal, Weight};
+use super::pixel_shapes;
 use super::token_shapes as tokens;
+use selfcls_core::metadata::InputKind;
 use std::collections::BTreeMap;
 
 /// Most numbers in one value per image: 1 GiB of `f32`.
@@ -24,52 +26,72 @@ pub(super) struct Shape {
 enum Known {
     /// `f32` values.
     Floats(Shape),
+    /// `u8` values.
+    Bytes(Shape),
+    /// Constant `f16` values, which become `f32` before they are used.
+    Halves(Vec<usize>),
     /// Whole numbers, with whether they are a list.
     Integers(Vec<i64>, bool),
 }
 
-/// Checks the whole graph, from `image` `[batch, 3, side, side]` to the outputs and their declared widths.
-pub(super) fn check(network: &Network<'_>, side: usize) -> Result<(), Refusal> {
-    let image = Shape {
-        batched: true,
-        axes: vec![3, side, side],
-    };
-    let weights = network.weights.iter().map(|(&name, weight)| {
+/// Checks the whole graph, from the image to the outputs and their declared widths. `batch` is the length
+/// of the first axis of inputs and outputs, if that is fixed.
+pub(super) fn check(
+    network: &Network<'_>,
+    kind: InputKind,
+    side: usize,
+    batch: Option<usize>,
+) -> Result<(), Refusal> {
+    let weights = network.weights.iter().filter_map(|(&name, weight)| {
         let weight = match weight {
-            Weight::Floats(axes) => Known::Floats(Shape {
-                batched: false,
-                axes: axes.clone(),
-            }),
+            Weight::Floats(axes) => Known::Floats(constant(axes)),
+            Weight::Halves(axes) => Known::Halves(axes.clone()),
             Weight::Integers { values, list } => Known::Integers(values.clone(), *list),
+            // Files with such are checked by their engine alone.
+            Weight::Unknown => return None,
         };
-        (name, weight)
+        Some((name, weight))
     });
     let mut known: BTreeMap<&str, Known> = weights.collect();
+    let mut nodes = network.nodes.as_slice();
     for input in &network.inputs {
-        let image = Known::Floats(image.clone());
-        if known.insert(input.name, image).is_some() {
-            return Err(Refusal(format!(
-                "`{}` is both an input and a weight",
-                input.name
-            )));
+        let (name, image) = match kind {
+            InputKind::Float => (input.name, Known::Floats(batched(&[3, side, side]))),
+            InputKind::Uint8 => (input.name, Known::Bytes(batched(&[side, side, 3]))),
+            InputKind::Any => {
+                let (resize, rest) = pixel_shapes::split(nodes)?;
+                pixel_shapes::check(resize, network)?;
+                nodes = rest;
+                (pixel_shapes::END, Known::Floats(batched(&[3, side, side])))
+            }
+        };
+        if known.insert(name, image).is_some() {
+            return Err(Refusal(format!("`{name}` is both an input and a weight")));
         }
     }
-    for node in &network.nodes {
-        let (output, shape) = infer(node, &known).map_err(|reason| {
-            Refusal(format!("operation `{}` ({}): {reason}", node.name, node.op))
-        })?;
-        if known.insert(output, Known::Floats(shape)).is_some() {
+    for node in nodes {
+        let refuse =
+            |reason: String| Refusal(format!("operation `{}` ({}): {reason}", node.name, node.op));
+        let (output, value) = match bytes(node, &known).map_err(refuse)? {
+            Some(found) => found,
+            None => {
+                let (output, shape) = infer(node, &known).map_err(refuse)?;
+                (output, Known::Floats(shape))
+            }
+        };
+        if known.insert(output, value).is_some() {
             return Err(Refusal(format!("the value `{output}` is computed twice")));
         }
     }
-    for value in network.outputs.iter().chain(&network.declared) {
-        let declared: Option<Vec<usize>> = value.axes.iter().skip(1).copied().collect();
+    let inside = |name: &str| kind == InputKind::Any && pixel_shapes::is_part(name);
+    let declared = network.declared.iter().filter(|value| !inside(value.name));
+    for value in network.outputs.iter().chain(declared) {
         let computed = match known.get(value.name) {
-            Some(Known::Floats(shape)) if shape.batched => Some(&shape.axes),
+            Some(Known::Floats(shape)) if shape.batched => Some(shape.axes.as_slice()),
             _ => None,
         };
-        if computed.is_none() || declared.as_ref() != computed || value.axes.first() != Some(&None)
-        {
+        let fits = computed.is_some_and(|computed| agrees(&value.axes, batch, computed));
+        if !fits || value.kind != FLOAT {
             return Err(Refusal(format!(
                 "the value `{}` is declared as {:?} but computed as [batch, {computed:?}]",
                 value.name, value.axes
@@ -79,6 +101,31 @@ pub(super) fn check(network: &Network<'_>, side: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether declared axes are a batch of `computed` ones. A free axis may have any length.
+fn agrees(declared: &[Option<usize>], batch: Option<usize>, computed: &[usize]) -> bool {
+    let Some((first, axes)) = declared.split_first() else {
+        return false;
+    };
+    let mut pairs = axes.iter().zip(computed);
+    *first == batch
+        && axes.len() == computed.len()
+        && pairs.all(|(declared, computed)| declared.is_none_or(|n| n == *computed))
+}
+
+fn batched(axes: &[usize]) -> Shape {
+    Shape {
+        batched: true,
+        axes: axes.to_vec(),
+    }
+}
+
+fn constant(axes: &[usize]) -> Shape {
+    Shape {
+        batched: false,
+        axes: axes.to_vec(),
+    }
+}
+
 pub(super) type Inferred<T> = Result<T, String>;
 
 /// Name and shape of the node's one output.
@@ -86,6 +133,9 @@ fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a st
     let &[output] = node.outputs.as_slice() else {
         return Err(format!("has {} outputs instead of one", node.outputs.len()));
     };
+    if node.op == "Cast" {
+        return Ok((output, cast(node, known)?));
+    }
     // Whole numbers only ever say how the last input's axes are arranged.
     let mut integers = None;
     let mut inputs = Vec::new();
@@ -97,6 +147,9 @@ fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a st
             }
             Some(Known::Floats(shape)) => inputs.push(shape),
             Some(Known::Integers(values, list)) => integers = Some((values.as_slice(), *list)),
+            Some(Known::Bytes(_) | Known::Halves(_)) => {
+                return Err(format!("reads `{name}`, which is not of 32-bit floats"));
+            }
         }
     }
     let Some((x, constants)) = inputs.split_first().filter(|(x, _)| x.batched) else {
@@ -200,6 +253,38 @@ fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a st
             axes,
         },
     ))
+}
+
+/// Name and shape of the node's output where it arranges the image's bytes anew, which is all that is done to
+/// bytes.
+fn bytes<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<Option<(&'a str, Known)>> {
+    let (&[input], &[output]) = (node.inputs.as_slice(), node.outputs.as_slice()) else {
+        return Ok(None);
+    };
+    let (Some(Known::Bytes(image)), "Transpose") = (known.get(input), node.op) else {
+        return Ok(None);
+    };
+    let settings = Settings(node);
+    settings.only(&["perm"])?;
+    let axes = tokens::transposed(image, settings.ints("perm")?)?;
+    Ok(Some((output, Known::Bytes(batched(&axes)))))
+}
+
+/// Bytes of the image, or constants in 16 bits, as `f32`.
+fn cast(node: &Node<'_>, known: &BTreeMap<&str, Known>) -> Inferred<Shape> {
+    let settings = Settings(node);
+    settings.only(&["to"])?;
+    settings.int("to", 0, &[FLOAT as i64])?;
+    let &[input] = node.inputs.as_slice() else {
+        return Err(format!("has {} inputs instead of one", node.inputs.len()));
+    };
+    match known.get(input) {
+        Some(Known::Bytes(shape)) => Ok(shape.clone()),
+        Some(Known::Halves(axes)) => Ok(constant(axes)),
+        _ => Err(format!(
+            "reads `{input}`, which is neither the image nor a weight of 16 bits"
+        )),
+    }
 }
 
 fn conv(

@@ -24,6 +24,12 @@ pub(super) fn arranged(
             settings.int("axis", 0, &[1])?;
             picked(x, values)
         }
+        // From operator set 18 on the axes are no setting.
+        "ReduceL2" if list && values == [1] && x.axes.len() == 1 => {
+            settings.only(&["keepdims"])?;
+            settings.int("keepdims", 1, &[1])?;
+            Ok(vec![1])
+        }
         _ => Err(format!(
             "`{op}` with the whole numbers {values:?} is not part of a classifier written by this version; update selfcls if the file is newer"
         )),
@@ -75,12 +81,13 @@ pub(super) fn elementwise(op: &str, x: &Shape, other: &Shape) -> Inferred<Vec<us
     let fits = if other.batched {
         x.axes == other.axes
     } else {
-        // A constant may spell out the batch axis, as 1.
+        // A constant may spell out the batch axis, as 1, and have one value for a whole axis.
         let own = match other.axes.as_slice() {
             [1, own @ ..] if own.len() == x.axes.len() => own,
             own => own,
         };
-        x.axes.ends_with(own)
+        let mut pairs = own.iter().rev().zip(x.axes.iter().rev());
+        own.len() <= x.axes.len() && pairs.all(|(&own, &n)| own == n || own == 1)
     };
     if fits {
         Ok(x.axes.clone())
@@ -177,6 +184,11 @@ mod tests {
             Ok(vec![5, 12])
         );
         assert_eq!(elementwise("Add", &x, &constant(&[])), Ok(vec![5, 12]));
+        let image = batch(&[3, 7, 7]);
+        assert_eq!(
+            elementwise("Mul", &image, &constant(&[1, 3, 1, 1])),
+            Ok(vec![3, 7, 7])
+        );
         assert_eq!(padded(&x, &[0, 1, 0, 0, 0, 0]), Ok(vec![6, 12]));
         assert_eq!(picked(&x, &[4]), Ok(vec![12]));
         assert_eq!(

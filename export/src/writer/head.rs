@@ -36,14 +36,11 @@ pub(super) fn embedding(e: &mut Emitter<'_>, model: &ModelConfig, features: &Val
     e.unit_length(names::EMBEDDING, &x)
 }
 
-/// The weight-normalised classifier at `index`: embedding to `logits.<index>` `[batch, classes]`.
-///
-/// A head that is not exported is still checked: weights that do not fit are a mistake wherever they are.
+/// The weight-normalised classifier at `index`: embedding to `logits.<index>` `[batch, classes]`. None, with
+/// the problem noted, where a row has no direction.
 pub(super) fn classifier(
     e: &mut Emitter<'_>,
-    index: usize,
-    classes: usize,
-    exported: bool,
+    (index, classes): (usize, usize),
     (embedding, dim): (&Value, usize),
 ) -> Option<Value> {
     let gain = e
@@ -57,14 +54,7 @@ pub(super) fn classifier(
         ));
         return None;
     };
-    exported.then(|| {
-        let weight_name = format!("cls_{index}.weight");
-        e.products(
-            &names::logits(index),
-            &weight_name,
-            (dim, classes),
-            &weight,
-            embedding,
-        )
-    })
+    let weight_name = format!("cls_{index}.weight");
+    let logits = names::logits(index);
+    Some(e.products(&logits, &weight_name, (dim, classes), &weight, embedding))
 }

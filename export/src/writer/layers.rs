@@ -4,6 +4,8 @@ use super::fold::Affine;
 use super::graph::{Graph, Value};
 use super::proto::AttributeProto;
 use super::weights::Weights;
+use half::f16;
+use selfcls_core::metadata::WeightKind;
 
 /// Slope of LeakyReLU below zero (PyTorch's default, used by the authors).
 const LEAKY_SLOPE: f32 = 0.01;
@@ -16,6 +18,12 @@ pub(super) struct Emitter<'a> {
     pub(super) graph: Graph,
     /// The weights, and what is wrong with them.
     pub(super) weights: Weights<'a>,
+    /// Operator set.
+    pub(super) opset: i64,
+    /// How matrices and kernels are stored.
+    pub(super) kind: WeightKind,
+    /// Those that 16 bits cannot hold.
+    pub(super) beyond_f16: Vec<String>,
 }
 
 /// A square convolution without bias, followed by batch normalisation.
@@ -37,6 +45,19 @@ pub(super) struct ConvBn<'a> {
 }
 
 impl Emitter<'_> {
+    /// Stores a matrix or kernel under `name`: what makes up a file's size.
+    fn matrix(&mut self, name: &str, shape: &[usize], data: &[f32]) -> Value {
+        match self.kind {
+            WeightKind::F32 => self.graph.initializer(name, shape, data),
+            WeightKind::F16 => {
+                if data.iter().any(|&x| !f16::from_f32(x).is_finite()) {
+                    self.beyond_f16.push(name.to_owned());
+                }
+                self.graph.halves(name, shape, data)
+            }
+        }
+    }
+
     /// Convolution and batch normalisation as one `Conv`: `[b, input, h, w]` to `[b, output, h', w']`.
     pub(super) fn conv_bn(&mut self, layer: &ConvBn<'_>, x: &Value) -> Value {
         let ConvBn { conv, kernel, .. } = *layer;
@@ -44,9 +65,7 @@ impl Emitter<'_> {
         let weight = self.weights.take(&format!("{conv}.weight"), &shape);
         let norm = Affine::batch_norm(&mut self.weights, layer.norm, layer.output);
         let (weight, bias) = norm.fold(&weight, None);
-        let weight = self
-            .graph
-            .initializer(&format!("{conv}.weight"), &shape, &weight);
+        let weight = self.matrix(&format!("{conv}.weight"), &shape, &weight);
         let bias = self
             .graph
             .initializer(&format!("{conv}.bias"), &[layer.output], &bias);
@@ -63,7 +82,7 @@ impl Emitter<'_> {
         let name = format!("{path}.weight");
         let shape = [dim, 3, patch, patch];
         let weight = self.weights.take(&name, &shape);
-        let weight = self.graph.initializer(&name, &shape, &weight);
+        let weight = self.matrix(&name, &shape, &weight);
         let name = format!("{path}.bias");
         let bias = self.weights.take(&name, &[dim]);
         let bias = self.graph.initializer(&name, &[dim], &bias);
@@ -93,21 +112,11 @@ impl Emitter<'_> {
         self.graph.node("MaxPool", name, &[x], window(3, 2, 1))
     }
 
-    /// Mean over each channel's pixels: `[b, c, h, w]` to `[b, c]`.
-    pub(super) fn global_average(&mut self, path: &str, x: &Value) -> Value {
-        let pooled = self.graph.node(
-            "GlobalAveragePool",
-            &format!("{path}.avgpool"),
-            &[x],
-            Vec::new(),
-        );
+    /// Mean over each channel's pixels, called `name`: `[b, c, h, w]` to `[b, c]`.
+    pub(super) fn global_average(&mut self, path: &str, name: &str, x: &Value) -> Value {
+        let pooled = self.graph.node("GlobalAveragePool", path, &[x], Vec::new());
         let axis = AttributeProto::int("axis", 1);
-        self.graph.node(
-            "Flatten",
-            &format!("{path}.flatten"),
-            &[&pooled],
-            vec![axis],
-        )
+        self.graph.node("Flatten", name, &[&pooled], vec![axis])
     }
 
     /// Linear layer at `path`, with the batch normalisation at `norm` folded in: `[b, input]` to `[b, output]`.
@@ -126,9 +135,7 @@ impl Emitter<'_> {
             let (folded, shifted) = norm.fold(&weight, Some(&bias));
             (weight, bias) = (folded.into(), shifted.into());
         }
-        let weight = self
-            .graph
-            .initializer(&format!("{path}.weight"), &shape, &weight);
+        let weight = self.matrix(&format!("{path}.weight"), &shape, &weight);
         let bias = self
             .graph
             .initializer(&format!("{path}.bias"), &[output], &bias);
@@ -145,9 +152,7 @@ impl Emitter<'_> {
         weight: &[f32],
         x: &Value,
     ) -> Value {
-        let weight = self
-            .graph
-            .initializer(weight_name, &[output, input], weight);
+        let weight = self.matrix(weight_name, &[output, input], weight);
         self.graph
             .node("Gemm", name, &[x, &weight], vec![transposed()])
     }
@@ -167,7 +172,7 @@ impl Emitter<'_> {
             .flat_map(|i| (0..output).map(move |o| weight[o * input + i]))
             .collect();
         let weight = format!("{path}.weight");
-        let weight = self.graph.initializer(&weight, &[input, output], &columns);
+        let weight = self.matrix(&weight, &[input, output], &columns);
         let products = format!("{path}.products");
         let x = self
             .graph
@@ -187,13 +192,16 @@ impl Emitter<'_> {
 
     /// `x / max(|x|, 1e-7)` per row, called `name`.
     pub(super) fn unit_length(&mut self, name: &str, x: &Value) -> Value {
-        let attributes = vec![
-            AttributeProto::ints("axes", [1]),
-            AttributeProto::int("keepdims", 1),
-        ];
-        let norm = self
-            .graph
-            .node("ReduceL2", &format!("{name}.length"), &[x], attributes);
+        let mut attributes = vec![AttributeProto::int("keepdims", 1)];
+        let length = format!("{name}.length");
+        let norm = if self.opset < 18 {
+            attributes.insert(0, AttributeProto::ints("axes", [1]));
+            self.graph.node("ReduceL2", &length, &[x], attributes)
+        } else {
+            let axes = self.graph.integers(&format!("{name}.axes"), &[1]);
+            self.graph
+                .node("ReduceL2", &length, &[x, &axes], attributes)
+        };
         let least = self
             .graph
             .initializer(&format!("{name}.least_length"), &[], &[UNIT_EPS]);

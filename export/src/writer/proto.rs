@@ -1,18 +1,22 @@
 //! The part of ONNX's protobuf schema that a classifier needs.
 //!
-//! Field numbers are those of `onnx.proto` (onnx 1.17, IR version 8); fields that we never write are
-//! left out, which protobuf allows.
+//! Field numbers are those of `onnx.proto` (onnx 1.17); fields that we never write are left out, which
+//! protobuf allows.
 
 use prost::Message;
 
-/// Version of the file format itself; 8 goes with operator set 17.
-pub(super) const IR_VERSION: i64 = 8;
-/// Operator set: the oldest with everything needed, so that old runtimes can read the file.
-pub(super) const OPSET: i64 = 17;
 /// `TensorProto.DataType.FLOAT`.
 pub(super) const FLOAT: i32 = 1;
+/// `TensorProto.DataType.UINT8`.
+pub(super) const UINT8: i32 = 2;
 /// `TensorProto.DataType.INT64`.
 pub(super) const INT64: i32 = 7;
+/// `TensorProto.DataType.FLOAT16`.
+pub(super) const FLOAT16: i32 = 10;
+/// `TensorProto.DataType.DOUBLE`.
+pub(super) const DOUBLE: i32 = 11;
+/// `TensorProto.DataLocation.EXTERNAL`.
+pub(super) const EXTERNAL: i32 = 1;
 
 /// The file.
 #[derive(Clone, PartialEq, Message)]
@@ -89,6 +93,8 @@ pub(super) struct AttributeProto {
     pub(super) f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     pub(super) i: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(super) s: Option<Vec<u8>>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub(super) ints: Vec<i64>,
     #[prost(int32, tag = "20")]
@@ -116,6 +122,16 @@ impl AttributeProto {
         }
     }
 
+    /// A word.
+    pub(super) fn text(name: &str, value: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            s: Some(value.as_bytes().to_vec()),
+            r#type: 3,
+            ..Self::default()
+        }
+    }
+
     /// A list of integers.
     pub(super) fn ints(name: &str, values: impl Into<Vec<i64>>) -> Self {
         Self {
@@ -127,7 +143,7 @@ impl AttributeProto {
     }
 }
 
-/// Weights; `raw_data` is little-endian, row-major.
+/// Weights; `raw_data` is little-endian, row-major, and absent where they are in another file.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]
@@ -138,6 +154,10 @@ pub(super) struct TensorProto {
     pub(super) name: String,
     #[prost(bytes = "vec", tag = "9")]
     pub(super) raw_data: Vec<u8>,
+    #[prost(message, repeated, tag = "13")]
+    pub(super) external_data: Vec<StringStringEntryProto>,
+    #[prost(int32, tag = "14")]
+    pub(super) data_location: i32,
 }
 
 /// Name, element type and shape of an input or output.

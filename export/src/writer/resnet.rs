@@ -2,15 +2,16 @@
 
 use super::graph::Value;
 use super::layers::{ConvBn, Emitter};
+use crate::names;
 use selfcls_core::config::{Residual, ResidualBlock, Stem};
 
-/// `[batch, 3, h, w]` to the features `[batch, dim]`.
+/// `[batch, 3, h, w]` to `features` `[batch, dim]`.
 pub(super) fn emit(e: &mut Emitter<'_>, net: Residual, image: &Value) -> Value {
     let mut x = stem(e, net.stem, net.width, image);
     for block in net.blocks() {
         x = residual_block(e, &net, block, &x);
     }
-    e.global_average("backbone", &x)
+    e.global_average("backbone.avgpool", names::FEATURES, &x)
 }
 
 fn stem(e: &mut Emitter<'_>, stem: Stem, width: usize, image: &Value) -> Value {

@@ -4,6 +4,7 @@ use super::fold::interpolated;
 use super::graph::Value;
 use super::layers::Emitter;
 use super::proto::AttributeProto;
+use crate::names;
 use selfcls_core::config::Transformer;
 
 /// Guard of the variance in layer normalisation (the authors' and timm's).
@@ -18,7 +19,7 @@ struct Tokens {
     joined: Value,
 }
 
-/// `[batch, 3, side, side]` to the features `[batch, dim]`.
+/// `[batch, 3, side, side]` to `features` `[batch, dim]`.
 pub(super) fn emit(e: &mut Emitter<'_>, net: Transformer, side: usize, image: &Value) -> Value {
     let patches = side / net.patch;
     let mut x = embed(e, net, patches, image);
@@ -42,7 +43,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, net: Transformer, side: usize, image: &V
     let class = e
         .graph
         .node("Gather", "backbone.class", &[&x, &first], axis);
-    layer_norm(e, "backbone.norm", net.dim, &class)
+    layer_norm(e, "backbone.norm", names::FEATURES, net.dim, &class)
 }
 
 /// Patches as tokens, the class token before them, positions added: `[batch, 1 + patches^2, dim]`.
@@ -85,10 +86,12 @@ impl Tokens {
     /// Attention, then the small network of each token, each beside a shortcut.
     fn block(&self, e: &mut Emitter<'_>, path: &str, x: &Value) -> Value {
         let dim = self.net.dim;
-        let y = layer_norm(e, &format!("{path}.norm1"), dim, x);
+        let norm = format!("{path}.norm1");
+        let y = layer_norm(e, &norm, &norm, dim, x);
         let y = self.attention(e, &format!("{path}.attn"), &y);
         let x = e.add(&format!("{path}.add1"), x, &y);
-        let y = layer_norm(e, &format!("{path}.norm2"), dim, &x);
+        let norm = format!("{path}.norm2");
+        let y = layer_norm(e, &norm, &norm, dim, &x);
         let hidden = self.net.mlp_dim();
         let y = linear(e, &format!("{path}.mlp.fc1"), (dim, hidden), &y);
         let y = gelu(e, &format!("{path}.mlp.act"), &y);
@@ -157,8 +160,8 @@ fn linear(e: &mut Emitter<'_>, path: &str, widths: (usize, usize), x: &Value) ->
     e.products_and_bias(path, widths, &weight, &bias, x)
 }
 
-/// `(x - mean) / sqrt(variance + 1e-6) * weight + bias` over the last axis.
-fn layer_norm(e: &mut Emitter<'_>, path: &str, dim: usize, x: &Value) -> Value {
+/// `(x - mean) / sqrt(variance + 1e-6) * weight + bias` over the last axis, called `name`.
+fn layer_norm(e: &mut Emitter<'_>, path: &str, name: &str, dim: usize, x: &Value) -> Value {
     let [weight, bias] = ["weight", "bias"].map(|part| {
         let name = format!("{path}.{part}");
         let values = e.weights.take(&name, &[dim]);
@@ -170,7 +173,7 @@ fn layer_norm(e: &mut Emitter<'_>, path: &str, dim: usize, x: &Value) -> Value {
     ];
     let inputs = [x, &weight, &bias];
     e.graph
-        .node("LayerNormalization", path, &inputs, attributes)
+        .node("LayerNormalization", name, &inputs, attributes)
 }
 
 /// `x (1 + erf(x / sqrt 2)) / 2`, in the form that runtimes recognise and fuse.

@@ -3,6 +3,8 @@
 // Each test binary uses a part of it.
 #![allow(dead_code, clippy::print_stdout)]
 
+pub(crate) mod answers;
+pub(crate) mod inputs;
 pub(crate) mod model;
 pub(crate) mod protobuf;
 pub(crate) mod reference;
@@ -10,7 +12,7 @@ pub(crate) mod reference;
 use model::{Example, hashed_images};
 use selfcls_core::config::{Arch, ModelConfig, Stem};
 use selfcls_core::pixels::Rgb8;
-use selfcls_export::{Classifier, EngineChoice, HeadSelection, OnnxWriter, Options};
+use selfcls_export::{Classifier, EngineChoice, FileOptions, HeadSelection, OnnxWriter, Options};
 use std::path::{Path, PathBuf};
 
 /// Largest difference allowed between an engine and the reference.
@@ -48,8 +50,12 @@ pub(crate) fn options(choice: &EngineChoice) -> Options {
 
 /// The file of `example` with `heads`.
 pub(crate) fn file(example: &Example, heads: HeadSelection) -> Vec<u8> {
+    let options = FileOptions {
+        heads,
+        ..FileOptions::default()
+    };
     OnnxWriter::new(&example.model, &example.weights, example.metadata.clone())
-        .heads(heads)
+        .options(options)
         .to_bytes()
         .expect("the example can be written")
 }
@@ -201,7 +207,7 @@ pub(crate) fn agrees_with_the_authors(choice: &EngineChoice) {
 /// One head of several keeps its index and gives the probabilities.
 pub(crate) fn exports_one_head(choice: &EngineChoice) {
     let example = Example::golden();
-    let bytes = file(&example, HeadSelection::One(1));
+    let bytes = file(&example, HeadSelection::Only(vec![1]));
     let classifier = Classifier::from_bytes(bytes, &options(choice)).expect("opens");
     assert_eq!(classifier.metadata().default_head, 1);
     assert_eq!(classifier.metadata().heads, example.metadata.heads[1..]);

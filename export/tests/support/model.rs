@@ -4,7 +4,7 @@
 //! tensor's position in PyTorch's state dict (counters included) and `i` the flat index.
 
 use selfcls_core::config::{
-    Config, Layout, ModelConfig, Residual, ResidualBlock, Stem, Transformer,
+    Arch, Config, Layout, ModelConfig, Residual, ResidualBlock, Stem, Transformer,
 };
 use selfcls_core::metadata::{Metadata, TrainingSummary};
 use selfcls_core::weights::{Array, StateDict};
@@ -29,6 +29,7 @@ impl Example {
             epochs: 3,
             steps: 99,
             samples: 1234,
+            source: None,
             loss: Some(1.5),
         };
         Self {
@@ -36,6 +37,24 @@ impl Example {
             metadata: Metadata::new(&config, training),
             model,
         }
+    }
+
+    /// What is kept as a file, to be read by burn's importer: 16 pixels, two heads.
+    pub(crate) fn kept(backbone: Arch) -> Self {
+        let model = ModelConfig {
+            backbone,
+            width: if backbone.is_transformer() { 8 } else { 4 },
+            depth: 1,
+            patch_size: 8,
+            position_size: 24,
+            hidden_dim: 6,
+            dim: 4,
+            heads: vec![3, 5],
+            ..ModelConfig::default()
+        };
+        let mut example = Self::new(model, 16);
+        example.metadata.tool = "selfcls, for a test".to_owned();
+        example
     }
 
     /// The golden model: 64 pixels.

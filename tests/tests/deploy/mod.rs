@@ -1,101 +1,38 @@
 //! From a model in burn to a file in an engine: shared by one test binary per engine, since a process
 //! is bound to the first engine it uses.
 
-use burn::module::Module;
-use selfcls_backends::{Selection, open};
-use selfcls_core::Config;
-use selfcls_core::config::{Arch, Stem};
-use selfcls_core::data::{Shapes, Source};
-use selfcls_core::eval::{Features, ModelNetwork};
-use selfcls_core::metadata::{Metadata, TrainingSummary};
-use selfcls_core::model::{Context, Noise, state_dict};
-use selfcls_core::runtime::Runtime;
-use selfcls_export::{Classifier, HeadSelection, OnnxWriter, Options};
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod cases;
+pub(crate) mod forms;
+pub(crate) mod models;
+
+use models::Model;
+use selfcls_core::eval::Network;
+use selfcls_core::pixels::Rgb8;
+use selfcls_export::inference::raw::RawNetwork;
+use selfcls_export::proof::{Tolerance, difference, grey_levels, samples, trials};
+use selfcls_export::{Classifier, EngineChoice, FileOptions, Options};
+use std::sync::Arc;
 
 const TOLERANCE: f32 = 1e-5;
 
-/// Models of every stem, head and classifier form, with running statistics that are not the initial ones.
-fn models() -> Vec<Config> {
-    let base = |stem, head_layers, head_bn, leaky| {
-        let mut config = Config::default();
-        config.views.global_size = 32;
-        config.model.backbone = Arch::ResNet10;
-        config.model.stem = stem;
-        config.model.width = 8;
-        config.model.head_layers = head_layers;
-        config.model.hidden_dim = 32;
-        config.model.dim = if head_layers == 0 { 64 } else { 16 };
-        config.model.head_bn = head_bn;
-        config.model.leaky = leaky;
-        config.model.heads = vec![10, 20];
-        config
-    };
-    let mut resnet18 = base(Stem::Cifar, 2, true, true);
-    resnet18.model.backbone = Arch::ResNet18;
-    let mut resnet50 = base(Stem::ImageNet, 2, true, true);
-    resnet50.model.backbone = Arch::ResNet50;
-    resnet50.model.width = 4;
-    let mut resnext = base(Stem::CifarStride2, 2, true, true);
-    resnext.model.backbone = Arch::ResNext50;
-    resnext.model.width = 16;
-    let transformer = |width, position_size, head_layers| {
-        let mut config = base(Stem::ImageNet, head_layers, true, true);
-        config.model.backbone = Arch::VitSmall;
-        config.model.width = width;
-        config.model.depth = 2;
-        config.model.patch_size = 8;
-        config.model.position_size = position_size;
-        config
-    };
-    vec![
-        base(Stem::ImageNet, 3, true, true),
-        base(Stem::CifarStride2, 2, false, false),
-        base(Stem::Cifar, 1, true, true),
-        base(Stem::CifarStride2, 0, true, true),
-        resnet18,
-        resnet50,
-        resnext,
-        // Two heads at the size of the positions; one head with positions made for another size, larger
-        // and smaller, and no MLP.
-        transformer(128, 32, 2),
-        transformer(24, 56, 1),
-        transformer(64, 16, 0),
-    ]
-}
-
 /// Exports each model and compares logits and embeddings with burn's at batch 1, 2 and 7.
 pub(crate) fn agrees_with_burn(options: &Options, engine: &str) {
-    let selection: Selection = "flex".parse().expect("a backend");
-    let runtime = Runtime::new(open(&selection).expect("opens").device);
-    let images = Shapes::new(7, 3, 40);
-    let images: Vec<_> = (0..7)
-        .map(|index| images.image(index).expect("draws"))
-        .collect();
-    for config in models() {
-        let training = config.model.init(&runtime.device.clone().autodiff(), 3);
-        let preprocess = config.preprocess();
+    let images = models::images();
+    for config in models::all() {
+        let mut model = Model::new(config);
+        let preprocess = model.config.preprocess();
         let batch: Vec<f32> = images
             .iter()
             .flat_map(|image| preprocess.input(image))
             .collect();
-        let side = preprocess.crop;
-        let tensor = burn::tensor::Tensor::<4>::from_data(
-            burn::tensor::TensorData::new(batch.clone(), [7, 3, side, side]),
-            &runtime.device,
-        );
-        let context = Context::training(&*runtime.kernels, Noise::default());
-        // Moves the running statistics, as training does.
-        training.embed_images(tensor, &context);
-        let weights = state_dict(&training);
-        let metadata = Metadata::new(&config, TrainingSummary::default());
-        let bytes = OnnxWriter::new(&config.model, &weights, metadata.clone())
-            .heads(HeadSelection::All)
-            .to_bytes()
-            .expect("exports");
-        let again = OnnxWriter::new(&config.model, &weights, metadata);
+        let write = || model.writer(FileOptions::default()).to_bytes();
+        let bytes = write().expect("exports");
         assert_eq!(
             bytes,
-            again.to_bytes().expect("exports"),
+            write().expect("exports"),
             "the same model gave other bytes"
         );
         let classifier = Classifier::from_bytes(bytes, options).expect("opens");
@@ -104,15 +41,95 @@ pub(crate) fn agrees_with_burn(options: &Options, engine: &str) {
             "{}",
             classifier.engine()
         );
-        let mut network = ModelNetwork::new(training.valid(), runtime.clone(), Features::Embedding);
+        let network: &mut dyn Network = &mut model.network;
         for count in [1, 2, 7] {
             let input = &batch[..count * preprocess.input_len()];
-            let difference = classifier.difference(&mut network, input).expect("runs");
+            let difference = classifier.difference(network, input).expect("runs");
             eprintln!("PARITY\texport\t{engine}\tbatch {count}\t{difference:.2e}\t{TOLERANCE:.0e}");
             assert!(
                 difference <= TOLERANCE,
-                "{engine}, batch {count}: {difference:e} with {config:?}"
+                "{engine}, batch {count}: {difference:e} with {:?}",
+                model.config
             );
         }
     }
+}
+
+/// Every form of file, of both families of networks, output by output; `photos` are tried too.
+pub(crate) fn forms_agree_with_burn(choice: &EngineChoice, photos: &[Arc<Rgb8>]) {
+    for (config, more) in [
+        (models::resnet(), forms::of_residual()),
+        (models::vit(), Vec::new()),
+    ] {
+        let model = Model::new(config);
+        for (name, options) in forms::of_all().into_iter().chain(more) {
+            let (difference, levels) = form_differs_by(&model, &options, choice, photos);
+            let metadata = model.writer(options).metadata().expect("planned");
+            let tolerance = Tolerance::of(&metadata);
+            let backbone = &metadata.backbone;
+            eprintln!("PARITY\tform {name}\t{choice:?}\t{backbone}\t{difference:.2e}\t{levels:.2}");
+            assert!(
+                difference <= tolerance.outputs && levels <= tolerance.grey_levels,
+                "{name} of {backbone}: {difference:e} and {levels} grey levels"
+            );
+        }
+    }
+}
+
+/// Files that resize by themselves do it as our own preprocessing does, within a grey level.
+pub(crate) fn resizing_agrees(choice: &EngineChoice, photos: &[Arc<Rgb8>]) {
+    for config in [models::resnet(), models::cubic()] {
+        let filter = config.eval.interpolation;
+        let model = Model::new(config);
+        for (name, options) in forms::that_resize() {
+            let (difference, levels) = form_differs_by(&model, &options, choice, photos);
+            eprintln!("PARITY\tform {name}\t{choice:?}\t{filter:?}\t{difference:.2e}\t{levels:.2}");
+            assert!(
+                difference <= TOLERANCE && levels <= 1.001,
+                "{name}, {filter:?}: {difference:e} and {levels} grey levels"
+            );
+        }
+    }
+}
+
+/// The largest differences of outputs and of preprocessing.
+fn form_differs_by(
+    model: &Model,
+    options: &FileOptions,
+    choice: &EngineChoice,
+    photos: &[Arc<Rgb8>],
+) -> (f32, f32) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.onnx");
+    let writer = model.writer(options.clone());
+    writer.write(&path).expect("writes");
+    let metadata = writer.metadata().expect("planned");
+    let preprocess = &metadata.preprocess;
+    let mut images = samples(preprocess.crop).expect("draws");
+    images.extend(photos.iter().cloned());
+    let mut network = RawNetwork::load(&path, choice).expect("loads");
+    let mut preparing = writer.preprocessing().expect("writes").map(|bytes| {
+        let path = folder.path().join("preprocessing.onnx");
+        std::fs::write(&path, bytes).expect("writes");
+        RawNetwork::load(&path, choice).expect("loads")
+    });
+    let (mut worst, mut levels) = (0.0_f32, 0.0_f32);
+    for trial in trials(options, preprocess, &images) {
+        let outputs = network.run(&trial.shape, &trial.image).expect("runs");
+        let names: Vec<_> = outputs.iter().map(|output| &*output.name).collect();
+        assert_eq!(names, writer.outputs().expect("planned"));
+        let mut prepared = trial.prepared;
+        if let Some(preparing) = &mut preparing {
+            let planes = preparing.run(&trial.shape, &trial.image).expect("runs");
+            let planes = &planes[0].values;
+            if trial.own_size {
+                levels = levels.max(grey_levels(preprocess, planes, &prepared));
+            }
+            prepared.clone_from(planes);
+        }
+        let expected = model.network.trace(prepared, trial.count);
+        let difference = difference(&metadata, &outputs, &expected).expect("comparable");
+        worst = worst.max(difference);
+    }
+    (worst, levels)
 }

@@ -22,8 +22,7 @@ const SELECTIONS: [&str; 15] = [
     "tch:mps",
 ];
 
-#[test]
-fn every_selection_opens_or_explains() {
+pub(crate) fn every_selection_opens_or_explains() {
     for text in SELECTIONS {
         let selection: Selection = text.parse().expect("a valid selection");
         match open(&selection) {
@@ -49,16 +48,14 @@ fn every_selection_opens_or_explains() {
     }
 }
 
-#[test]
-fn indices_beyond_the_machine_are_refused() {
+pub(crate) fn indices_beyond_the_machine_are_refused() {
     for text in ["wgpu:99", "wgpu:discrete:99", "tch:cuda:99"] {
         let selection: Selection = text.parse().expect("a valid selection");
         assert!(open(&selection).is_err(), "{text}");
     }
 }
 
-#[test]
-fn what_is_listed_opens() {
+pub(crate) fn what_is_listed_opens() {
     let statuses = list();
     let backends: Vec<_> = statuses.iter().map(|status| status.backend).collect();
     assert_eq!(backends, Backend::ALL);
@@ -77,8 +74,7 @@ fn what_is_listed_opens() {
 }
 
 /// What tests are given to find libtorch, users need not set: the binary knows where it was.
-#[test]
-fn the_binary_finds_its_libraries() {
+pub(crate) fn the_binary_finds_its_libraries() {
     let Some(binary) = binary() else {
         let why = "selfcls-cli has not been built: use `cargo xtask test`";
         return not_run("devices::the_binary_finds_its_libraries", why);

@@ -45,6 +45,15 @@ pub(crate) fn arrays(name: &str) -> Arrays {
                     .collect();
                 ints.insert(name, data);
             }
+            Dtype::U16 => {
+                let data = bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|&b| i64::from(u16::from_le_bytes(b)))
+                    .collect();
+                ints.insert(name, data);
+            }
             other => panic!("{name} is {other:?}"),
         }
     }
@@ -75,6 +84,11 @@ impl Arrays {
         self.ints
             .get(name)
             .unwrap_or_else(|| panic!("no integers {name}"))
+    }
+
+    /// Whether there are integers `name`.
+    pub(crate) fn has_int(&self, name: &str) -> bool {
+        self.ints.contains_key(name)
     }
 
     /// The float array `name` on a device.

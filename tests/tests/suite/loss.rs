@@ -1,20 +1,22 @@
 //! The loss and its gradients.
 
-use crate::fixture::{arrays, hash_images, json, values};
+use crate::fixture::{arrays, hash_images, hash_tensor, json, values};
 use crate::runner::Case;
 use burn::tensor::Tensor;
 use selfcls_core::config::LossConfig;
+use selfcls_core::loss::Loss;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+/// A case of the fixture.
 #[derive(Deserialize)]
-struct Expected {
-    globals: usize,
+pub(crate) struct Expected {
+    pub(crate) globals: usize,
     row_temperature: f64,
     col_temperature: f64,
     eps: f64,
-    heads: usize,
-    loss: f64,
+    pub(crate) heads: usize,
+    pub(crate) loss: f64,
     #[serde(default = "yes")]
     normalise_targets: bool,
     #[serde(default = "yes")]
@@ -25,44 +27,51 @@ fn yes() -> bool {
     true
 }
 
+impl Expected {
+    /// The loss that the case is about.
+    pub(crate) fn loss(&self) -> Loss {
+        LossConfig {
+            row_temperature: self.row_temperature,
+            col_temperature: self.col_temperature,
+            eps: self.eps,
+            normalise_targets: self.normalise_targets,
+            normalise_predictions: self.normalise_predictions,
+        }
+        .init()
+    }
+
+    /// What multiplies the usual rounding of f32 in the case `name`: a logit of 100 over a temperature of
+    /// 0.03 is known to 1e-4 only, and so is its exponential.
+    pub(crate) fn noise(&self, name: &str) -> f32 {
+        if name.contains("extreme100") {
+            50.0
+        } else {
+            1.0
+        }
+    }
+}
+
 /// Loss and gradients with respect to the logits, for random, extreme, equal and collapsed logits, for
 /// several heads, other temperatures and eps, and for both losses of the first arXiv version. The
 /// expected values are the authors' code in f64; the tolerance is f32's.
 pub(crate) fn loss_and_gradients(case: &Case) {
     let device = case.runtime.device.clone().autodiff();
     let fixture = arrays("loss");
-    for (name, expected) in json::<BTreeMap<String, Expected>>("loss") {
-        let loss = LossConfig {
-            row_temperature: expected.row_temperature,
-            col_temperature: expected.col_temperature,
-            eps: expected.eps,
-            normalise_targets: expected.normalise_targets,
-            normalise_predictions: expected.normalise_predictions,
-        }
-        .init();
-        let logits: Vec<Tensor<3>> = (0..expected.heads)
+    for (name, given) in json::<BTreeMap<String, Expected>>("loss") {
+        let loss = given.loss();
+        let logits: Vec<Tensor<3>> = (0..given.heads)
             .map(|head| {
                 fixture
                     .tensor(&format!("{name}.in.{head}"), &device)
                     .require_grad()
             })
             .collect();
-        let result = loss.forward(&logits, expected.globals).expect("a loss");
+        let result = loss.forward(&logits, given.globals).expect("a loss");
         let grads = result.backward();
         let value = values(result)[0];
-        // In f32 a logit of 100 over a temperature of 0.03 is known to 1e-4 only, and so is its exponential.
-        let noise = if name.contains("extreme100") {
-            50.0
-        } else {
-            1.0
-        };
+        let noise = given.noise(&name);
         let (loss_tolerance, gradient_tolerance) = (1e-6 * noise, 1e-5 * noise);
-        case.close_scalar(
-            &format!("loss {name}"),
-            value,
-            expected.loss,
-            loss_tolerance,
-        );
+        case.close_scalar(&format!("loss {name}"), value, given.loss, loss_tolerance);
         for (head, logits) in logits.iter().enumerate() {
             let actual = values(logits.grad(&grads).expect("a gradient"));
             let expected = &fixture.float(&format!("{name}.grad.{head}")).data;
@@ -72,6 +81,59 @@ pub(crate) fn loss_and_gradients(case: &Case) {
                 expected,
                 gradient_tolerance,
             );
+            // The gradient as training takes it: of one head, not of the mean.
+            let alone = loss.value_and_gradient(logits.clone(), given.globals);
+            let (_, gradient) = alone.expect("a gradient");
+            case.close(
+                &format!("gradient written out, {name}"),
+                &values(gradient / given.heads as f64),
+                expected,
+                gradient_tolerance,
+            );
+        }
+    }
+}
+
+/// The gradient written out is that of autodiff, for views of all kinds, both factors with and without
+/// normalisation, and logits as large as they get. Each is compared at the scale of its own largest value.
+pub(crate) fn the_gradient_written_out(case: &Case) {
+    let device = case.runtime.device.clone().autodiff();
+    let mut k = 0;
+    for (globals, [views, batch, classes]) in [
+        (1, [2, 6, 5]),
+        (2, [2, 3, 9]),
+        (2, [8, 7, 4]),
+        (3, [3, 5, 6]),
+        (3, [5, 4, 6]),
+    ] {
+        for (normalise_targets, normalise_predictions) in
+            [(true, true), (true, false), (false, false), (false, true)]
+        {
+            // Where everything is saturated, what is left is a difference of nearly equal numbers.
+            for (size, tolerance) in [(0.1, 1e-5), (1.0, 1e-5), (50.0, 1e-2)] {
+                k += 1;
+                let loss = LossConfig {
+                    normalise_targets,
+                    normalise_predictions,
+                    ..Default::default()
+                }
+                .init();
+                let logits = hash_tensor::<3>(k, [views, batch, classes], &device) * size;
+                let logits = logits.detach().require_grad();
+                let value = loss.head(logits.clone(), globals).expect("a loss");
+                let grads = value.backward();
+                let expected = values(logits.grad(&grads).expect("a gradient"));
+                let (written, gradient) = loss
+                    .value_and_gradient(logits, globals)
+                    .expect("a gradient");
+                assert!(!written.is_autodiff() && !gradient.is_autodiff());
+                // Below that is rounding: one-hot targets leave no gradient.
+                let scale = expected.iter().fold(1e-3_f32, |s, x| s.max(x.abs()));
+                let unit = |x: Vec<f32>| x.into_iter().map(|x| x / scale).collect::<Vec<_>>();
+                let what = format!("{globals} global of {views}, logits up to {}", 2.0 * size);
+                case.close(&what, &unit(values(gradient)), &unit(expected), tolerance);
+                case.close(&what, &values(written), &values(value), 1e-6);
+            }
         }
     }
 }

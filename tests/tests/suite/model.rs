@@ -1,12 +1,11 @@
 //! Whole models whose weights and inputs come from an integer hash.
 //!
-//! Tolerances follow the float noise between the authors' own f32 and f64 runs: 1e-6 in evaluation; in
-//! training batch normalisation over four samples amplifies it to 1e-5 in embeddings, and to 3e-5
-//! (tiny) and 2e-3 (ResNet-18) of their norm in gradients. The ResNet-50 of width 4 is torchvision's
-//! (v1.5) under the authors' head; its noise, by the same comparison, is 1.2e-4 and 2.6e-3, and
-//! 7e-6 in the loss (3e-6 in the others').
+//! Tolerances are eight times the float noise between the authors' own f32 and f64 runs (`noise.json`):
+//! batch normalisation over four samples amplifies rounding, in gradients most. The ResNet-50 of width 4
+//! is torchvision's (v1.5) under the authors' head; its noise was found by the same comparison.
 
 use crate::fixture::{Arrays, arrays, hash_images, hash_weights, json, values};
+use crate::parity::{FloatNoise, Tolerance};
 use crate::runner::Case;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Tensor};
@@ -29,6 +28,7 @@ struct Golden<'a> {
     case: &'a Case,
     description: Description,
     arrays: Arrays,
+    noise: FloatNoise,
     model: SelfClassifier,
     device: Device,
 }
@@ -49,6 +49,7 @@ impl<'a> Golden<'a> {
             case,
             description,
             arrays: arrays(name),
+            noise: FloatNoise::of(name),
             model,
             device,
         }
@@ -63,7 +64,12 @@ impl<'a> Golden<'a> {
         }
     }
 
-    fn close<const D: usize>(&self, name: &str, actual: Tensor<D>, tolerance: f32) {
+    fn close<const D: usize>(
+        &self,
+        name: &str,
+        actual: Tensor<D>,
+        tolerance: impl Into<Tolerance>,
+    ) {
         let expected = &self.arrays.float(name).data;
         self.case.close(name, &values(actual), expected, tolerance);
     }
@@ -73,19 +79,20 @@ impl<'a> Golden<'a> {
         let images = hash_images(0, BATCH, 64, &self.case.runtime.device);
         let context = self.context(false);
         let features = model.backbone.forward(images.clone(), &context);
-        self.close("eval.backbone", features, 2e-6);
+        self.close("eval.backbone", features, self.noise.evaluation());
         let embeddings = model.embed_images(images, &context);
-        self.close("eval.embd", embeddings.clone(), 2e-6);
+        self.close("eval.embd", embeddings.clone(), self.noise.evaluation());
         let logits = model.logits(embeddings);
         for (head, logits) in logits.into_iter().enumerate() {
-            self.close(&format!("eval.logits.{head}"), logits, 2e-6);
+            let name = format!("eval.logits.{head}");
+            self.close(&name, logits, self.noise.evaluation());
         }
     }
 
-    fn training(&self, tolerance: f32) {
+    fn training(&self) {
         let images = hash_images(0, BATCH, 64, &self.device);
         let embeddings = self.model.embed_images(images, &self.context(true));
-        self.close("train.embd", embeddings, tolerance);
+        self.close("train.embd", embeddings, self.noise.embeddings());
         let state = state_dict(&self.model);
         for name in self
             .arrays
@@ -94,19 +101,19 @@ impl<'a> Golden<'a> {
         {
             let actual = &state[name.trim_start_matches("train.after.")].data;
             self.case
-                .close(name, actual, &self.arrays.float(name).data, 2e-6);
+                .close(name, actual, &self.arrays.float(name).data, 5e-6);
         }
     }
 
     /// Two views at 64 pixels, two at 32: embeddings, logits, loss and gradients.
-    fn multi_view(&self, embedding_tolerance: f32, gradient_tolerance: f32, loss_tolerance: f32) {
+    fn multi_view(&self) {
         let view = |index: u64, size| hash_images(index, BATCH, size, &self.device);
         let views = ViewBatch {
             global: Tensor::cat(vec![view(0, 64), view(1, 64)], 0),
             local: Some(Tensor::cat(vec![view(2, 32), view(3, 32)], 0)),
         };
         let embeddings = self.model.embed(views, &self.context(true));
-        self.close("mv.embds", embeddings.clone(), embedding_tolerance);
+        self.close("mv.embds", embeddings.clone(), self.noise.embeddings());
         let logits: Vec<Tensor<3>> = self
             .model
             .logits(embeddings)
@@ -117,19 +124,16 @@ impl<'a> Golden<'a> {
             })
             .collect();
         for (head, logits) in logits.iter().enumerate() {
-            self.close(
-                &format!("mv.logits.{head}"),
-                logits.clone(),
-                embedding_tolerance * 4.0,
-            );
+            let name = format!("mv.logits.{head}");
+            self.close(&name, logits.clone(), self.noise.logits());
         }
         let loss = LossConfig::default()
             .init()
             .forward(&logits, 2)
             .expect("a loss");
         let grads = loss.backward();
-        self.close("mv.loss", loss, loss_tolerance);
-        self.gradients(&grads, gradient_tolerance);
+        self.close("mv.loss", loss, self.noise.loss());
+        self.gradients(&grads);
         let state = state_dict(&self.model);
         for (name, &expected) in &self.description.running_l2_after_mv {
             let actual = l2(&state[name].data);
@@ -138,7 +142,8 @@ impl<'a> Golden<'a> {
         }
     }
 
-    fn gradients(&self, grads: &Gradients, tolerance: f32) {
+    fn gradients(&self, grads: &Gradients) {
+        let tolerance = self.noise.gradients();
         let found = gradients_by_name(&self.model, grads);
         assert_eq!(
             found.keys().collect::<Vec<_>>(),
@@ -155,12 +160,8 @@ impl<'a> Golden<'a> {
         for (name, &norm) in &self.description.grad_l2 {
             let scale = norm.max(1e-3 * largest);
             let difference = (f64::from(l2(&found[name])) - norm) / scale;
-            self.case.close_scalar(
-                &format!("|gradient of {name}|"),
-                difference as f32,
-                0.0,
-                tolerance,
-            );
+            let what = format!("|gradient of {name}|");
+            self.case.close_to_zero(&what, difference, tolerance);
         }
         for name in self
             .arrays
@@ -171,7 +172,7 @@ impl<'a> Golden<'a> {
             let actual = &found[name.trim_start_matches("mv.grad.")];
             let difference: Vec<f32> = actual.iter().zip(expected).map(|(a, e)| a - e).collect();
             let relative = l2(&difference) / l2(expected);
-            self.case.close_scalar(name, relative, 0.0, tolerance);
+            self.case.close_to_zero(name, relative.into(), tolerance);
         }
     }
 }
@@ -251,12 +252,12 @@ pub(crate) fn tiny_resnet_in_evaluation(case: &Case) {
 
 /// Embeddings with the batch's statistics, and the running statistics afterwards.
 pub(crate) fn tiny_resnet_in_training(case: &Case) {
-    Golden::new(case, "tiny_rn18w4", &tiny()).training(2e-5);
+    Golden::new(case, "tiny_rn18w4", &tiny()).training();
 }
 
 /// A multi-crop step with all its gradients.
 pub(crate) fn tiny_resnet_multi_view_step(case: &Case) {
-    Golden::new(case, "tiny_rn18w4", &tiny()).multi_view(5e-5, 2e-4, 1e-5);
+    Golden::new(case, "tiny_rn18w4", &tiny()).multi_view();
 }
 
 /// As the tiny one.
@@ -265,8 +266,13 @@ pub(crate) fn resnet18_in_evaluation(case: &Case) {
 }
 
 /// As the tiny one.
+pub(crate) fn resnet18_in_training(case: &Case) {
+    Golden::new(case, "resnet18", &resnet18()).training();
+}
+
+/// As the tiny one.
 pub(crate) fn resnet18_multi_view_step(case: &Case) {
-    Golden::new(case, "resnet18", &resnet18()).multi_view(2e-5, 1e-2, 1e-5);
+    Golden::new(case, "resnet18", &resnet18()).multi_view();
 }
 
 /// Bottleneck blocks: as the tiny one.
@@ -276,7 +282,7 @@ pub(crate) fn tiny_resnet50_in_evaluation(case: &Case) {
 
 /// As the tiny one.
 pub(crate) fn tiny_resnet50_multi_view_step(case: &Case) {
-    Golden::new(case, "resnet50w4", &tiny_resnet50()).multi_view(4e-4, 1e-2, 4e-5);
+    Golden::new(case, "resnet50w4", &tiny_resnet50()).multi_view();
 }
 
 /// Bottleneck blocks in groups: every fourth feature of torchvision's `resnext50_32x4d` at width 32.

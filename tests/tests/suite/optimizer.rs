@@ -74,11 +74,12 @@ fn check(case: &Case, run: &str, rates: impl Fn(&Rates) -> &[f64], config: Optim
         trust: given.trust,
         ..config
     };
+    let kernels = &*case.runtime.kernels;
     let mut optimizer = config.init();
     let mut model = TwoLayers::new(&fixture, &device);
     for (step, &lr) in rates(&given).iter().enumerate() {
         let mut grads = model.gradients(&fixture, step, &device);
-        model = optimizer.step(lr, model, &mut grads);
+        model = optimizer.step(lr, model, &mut grads, kernels);
         for (name, actual) in NAMES.iter().zip(model.values()) {
             let expected = &fixture.float(&format!("{run}.step{step}.{name}")).data;
             case.close(
@@ -208,7 +209,9 @@ pub(crate) fn gradient_clipping(case: &Case) {
         let model = TwoLayers::new(&fixture, &device);
         let before = model.values();
         let mut grads = model.gradients(&fixture, CLIPPED_STEP, &device);
-        let after = config.init().step(1.0, model, &mut grads).values();
+        let kernels = &*case.runtime.kernels;
+        let after = config.init().step(1.0, model, &mut grads, kernels);
+        let after = after.values();
         for ((name, before), after) in NAMES.iter().zip(before).zip(after) {
             let clipped: Vec<f32> = before.iter().zip(&after).map(|(b, a)| b - a).collect();
             let expected = &fixture.float(&format!("{kind}{limit}.{name}")).data;
@@ -219,8 +222,7 @@ pub(crate) fn gradient_clipping(case: &Case) {
 
 /// Which parameter of a ResNet-18 falls into which of the authors' groups. Names only, so it runs once.
 #[cfg(feature = "flex")]
-#[test]
-fn parameter_groups() {
+pub(crate) fn parameter_groups() {
     use selfcls_core::config::ModelConfig;
     use selfcls_core::model::{is_buffer, state_dict};
     use std::collections::BTreeMap;

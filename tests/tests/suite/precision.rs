@@ -59,8 +59,7 @@ fn dtypes(model: &SelfClassifier) -> Vec<DType> {
     collector.0
 }
 
-#[test]
-fn losses_follow_f32() {
+pub(crate) fn losses_follow_f32() {
     let losses = |precision| -> Vec<f32> {
         let mut learner = learner(precision);
         let losses = (0..6)
@@ -92,11 +91,11 @@ fn losses_follow_f32() {
     }
 }
 
-/// The gradient of equal weights points where f32's points and is as long, the loss scale taken out. It is
-/// off by 18 % of its length in bf16 and by 11 % in fp16: rounding switches ReLUs on and off, and each of
-/// them takes a piece of the gradient along.
-#[test]
-fn gradients_follow_f32() {
+/// The gradient of equal weights points where f32's points and is as long, the loss scale taken out, but for
+/// 10 to 20 % of its length in bf16 and 3 to 12 % in fp16, by the batch: rounding switches ReLUs on and off, and
+/// each of them takes a piece of the gradient along. PyTorch's autocast is off by as much, batch by batch: see
+/// `tests/pytorch.rs`.
+pub(crate) fn gradients_follow_f32() {
     let gradient = |precision| -> Vec<f64> {
         let (_, grads) = learner(precision)
             .gradients(&[batch(0)])
@@ -120,8 +119,7 @@ fn gradients_follow_f32() {
 }
 
 /// A gradient beyond half precision's range leaves everything as it is, and lowers the scale.
-#[test]
-fn an_overflow_skips_the_step() {
+pub(crate) fn an_overflow_skips_the_step() {
     let mut learner = learner(Precision::Fp16);
     learner.step(batch(0), 0.05).expect("a step");
     let scale = learner.loss_scale().expect("fp16 scales its loss");
@@ -147,9 +145,8 @@ fn an_overflow_skips_the_step() {
 }
 
 /// Backends that compute in f32 only say so before anything is read.
-#[test]
 #[cfg(feature = "flex")]
-fn other_backends_refuse() {
+pub(crate) fn other_backends_refuse() {
     let flex = open(&"flex".parse().expect("a backend")).expect("flex runs everywhere");
     for precision in [Precision::Bf16, Precision::Fp16] {
         let message = flex.runtime(precision).expect_err("refused").to_string();

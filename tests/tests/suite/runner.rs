@@ -1,9 +1,12 @@
 //! Runs a case on a backend, or says why not.
 
+use crate::parity::{Tolerance, larger, record};
+use libtest_mimic::Trial;
 use selfcls_backends::{Opened, Selection, open};
 use selfcls_core::config::Precision;
 use selfcls_core::runtime::Runtime;
 use selfcls_tests::not_run;
+use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 
 /// A graphics driver in software compiles kernels on all cores and in much memory.
@@ -40,8 +43,7 @@ fn run_with(
     let selection: Selection = backend.parse().expect("a backend name");
     match open(&selection) {
         Ok(opened) => case(&Case {
-            backend: label.to_string(),
-            name: name.to_string(),
+            cells: Cells::new(name, label),
             runtime: runtime(opened),
         }),
         Err(error) => not_run(&format!("{label}::{name}"), error),
@@ -50,82 +52,153 @@ fn run_with(
 
 /// A case on a device.
 pub(crate) struct Case {
-    /// The backend's name.
-    pub backend: String,
-    /// The case's name.
-    pub name: String,
+    /// Where its errors go.
+    cells: Cells,
     /// The device and its kernels.
     pub runtime: Runtime,
 }
 
-impl Case {
+impl Deref for Case {
+    type Target = Cells;
+
+    fn deref(&self) -> &Cells {
+        &self.cells
+    }
+}
+
+/// A case's cells of the parity table in the column of one backend.
+pub(crate) struct Cells {
+    case: String,
+    backend: String,
+}
+
+impl Cells {
+    fn new(case: &str, backend: &str) -> Self {
+        Self {
+            case: case.into(),
+            backend: backend.into(),
+        }
+    }
+
+    /// Of a case that needs no backend.
+    pub(crate) fn host(case: &str) -> Self {
+        Self::new(case, "host")
+    }
+
     /// Checks that `actual` is `expected` within `tolerance` times the largest expected magnitude
-    /// (at least 1), and reports the error for the parity table.
+    /// (at least 1), and enters the error into the parity table.
     #[track_caller]
-    pub(crate) fn close(&self, what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
+    pub(crate) fn close(
+        &self,
+        what: &str,
+        actual: &[f32],
+        expected: &[f32],
+        tolerance: impl Into<Tolerance>,
+    ) {
+        let tolerance = tolerance.into();
         assert_eq!(
             actual.len(),
             expected.len(),
             "{}: length of {what}",
-            self.name
+            self.case
         );
         let scale = expected.iter().fold(1.0_f32, |scale, x| scale.max(x.abs()));
         let error = actual
             .iter()
             .zip(expected)
             .map(|(a, e)| (a - e).abs())
-            // Not `f32::max`, which would swallow a NaN.
-            .fold(
-                0.0_f32,
-                |worst, d| if d > worst || d.is_nan() { d } else { worst },
-            )
+            .fold(0.0, larger)
             / scale;
-        eprintln!(
-            "PARITY\t{}\t{}\t{what}\t{error:.2e}\t{tolerance:.0e}",
-            self.name, self.backend
-        );
+        record(&self.case, &self.backend, what, error, tolerance);
         assert!(
-            error <= tolerance,
-            "{} on {}: {what} is off by {error:e} of its scale {scale}, allowed {tolerance:e}",
-            self.name,
-            self.backend
+            error <= tolerance.allowed,
+            "{} on {}: {what} is off by {error:e} of its scale {scale}, allowed {:e}",
+            self.case,
+            self.backend,
+            tolerance.allowed
         );
     }
 
     /// [`close`](Self::close) for one number.
     #[track_caller]
-    pub(crate) fn close_scalar(&self, what: &str, actual: f32, expected: f64, tolerance: f32) {
+    pub(crate) fn close_scalar(
+        &self,
+        what: &str,
+        actual: f32,
+        expected: f64,
+        tolerance: impl Into<Tolerance>,
+    ) {
         self.close(what, &[actual], &[expected as f32], tolerance);
+    }
+
+    /// [`close`](Self::close) for a number known to be nothing but an error.
+    #[track_caller]
+    pub(crate) fn close_to_zero(&self, what: &str, error: f64, tolerance: impl Into<Tolerance>) {
+        self.close_scalar(what, error as f32, 0.0, tolerance);
     }
 }
 
-/// Instantiates cases as tests of every backend compiled in.
-macro_rules! on_backends {
-    (every { $($em:ident :: $ec:ident),+ $(,)? } flex_and_tch { $($sm:ident :: $sc:ident),+ $(,)? }) => {
-        #[cfg(feature = "flex")]
-        mod on_flex {
-            $(#[test] fn $ec() { crate::runner::run("flex", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
-            $(#[test] fn $sc() { crate::runner::run("flex", concat!(stringify!($sm), "::", stringify!($sc)), crate::$sm::$sc); })+
-        }
-        #[cfg(feature = "ndarray")]
-        mod on_ndarray {
-            $(#[test] fn $ec() { crate::runner::run("ndarray", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
-        }
-        #[cfg(feature = "tch")]
-        mod on_tch {
-            $(#[test] fn $ec() { crate::runner::run("tch", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
-            $(#[test] fn $sc() { crate::runner::run("tch", concat!(stringify!($sm), "::", stringify!($sc)), crate::$sm::$sc); })+
-        }
-        #[cfg(feature = "tch")]
-        mod on_tch_plain {
-            $(#[test] fn $ec() { crate::runner::run_plain("tch", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
-            $(#[test] fn $sc() { crate::runner::run_plain("tch", concat!(stringify!($sm), "::", stringify!($sc)), crate::$sm::$sc); })+
-        }
-        #[cfg(feature = "wgpu")]
-        mod on_wgpu {
-            $(#[test] fn $ec() { crate::runner::run("wgpu", concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec); })+
+/// Makes `trials()`: the cases on every backend compiled in, and what runs once.
+macro_rules! trials {
+    (
+        every { $($em:ident :: $ec:ident),+ $(,)? }
+        flex_and_tch { $($sm:ident :: $sc:ident),+ $(,)? }
+        once { $($(#[$attribute:meta])* $om:ident :: $oc:ident),+ $(,)? }
+    ) => {
+        fn trials() -> Vec<libtest_mimic::Trial> {
+            const EVERY: &[crate::runner::Listed] =
+                &[$((concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec)),+];
+            const FLEX_AND_TCH: &[crate::runner::Listed] =
+                &[$((concat!(stringify!($sm), "::", stringify!($sc)), crate::$sm::$sc)),+];
+            let mut trials = crate::runner::on_backends(EVERY, FLEX_AND_TCH);
+            $($(#[$attribute])* trials.push(crate::runner::trial(
+                concat!(stringify!($om), "::", stringify!($oc)).into(),
+                crate::$om::$oc,
+            ));)+
+            trials
         }
     };
 }
 
-pub(crate) use on_backends;
+pub(crate) use trials;
+
+/// A test of the suite; like any other it fails by panicking.
+pub(crate) fn trial(name: String, test: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, || {
+        test();
+        Ok(())
+    })
+}
+
+/// A case and its name.
+pub(crate) type Listed = (&'static str, fn(&Case));
+
+/// How a case is run on a backend.
+type Run = fn(&str, &str, fn(&Case));
+
+/// `every` case on every backend compiled in, `some` on flex and libtorch alone.
+pub(crate) fn on_backends(every: &[Listed], some: &[Listed]) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut add = |label: &str, backend: &'static str, run: Run, cases: &[Listed]| {
+        for &(name, case) in cases {
+            let test = move || run(backend, name, case);
+            trials.push(trial(format!("{label}::{name}"), test));
+        }
+    };
+    let all = [every, some].concat();
+    if cfg!(feature = "flex") {
+        add("flex", "flex", run, &all);
+    }
+    if cfg!(feature = "ndarray") {
+        add("ndarray", "ndarray", run, every);
+    }
+    if cfg!(feature = "wgpu") {
+        add("wgpu", "wgpu", run, every);
+    }
+    #[cfg(feature = "tch")]
+    {
+        add("tch", "tch", run, &all);
+        add("tch-plain", "tch", run_plain, &all);
+    }
+    trials
+}

@@ -1,6 +1,7 @@
 //! The learning-rate schedule. It is arithmetic on the host, so it runs once.
 
 use crate::fixture::json;
+use crate::runner::Cells;
 use selfcls_core::config::{OptimConfig, Schedule};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -17,8 +18,9 @@ struct Expected {
     lr: Vec<f64>,
 }
 
-#[test]
-fn equals_the_authors() {
+/// Warm-ups, cosines and constants of the authors' own schedules, step by step.
+pub(crate) fn equals_the_authors() {
+    let cells = Cells::host("schedule::equals_the_authors");
     for (name, expected) in json::<BTreeMap<String, Expected>>("schedule") {
         let config = OptimConfig {
             lr: expected.base,
@@ -34,18 +36,14 @@ fn equals_the_authors() {
         let schedule = config.schedule(expected.epochs, expected.niter_per_ep);
         assert_eq!(schedule.total(), expected.lr.len(), "{name}");
         for (step, &lr) in expected.lr.iter().enumerate() {
-            let actual = schedule.at(step);
-            assert!(
-                (actual - lr).abs() <= 1e-12,
-                "{name} step {step}: {actual}, not {lr}"
-            );
+            let error = schedule.at(step) - lr;
+            cells.close_to_zero(&format!("{name} step {step}"), error, 1e-12);
         }
     }
 }
 
 /// The first arXiv version's CIFAR training: `final + (lr - final) (1 + cos(pi epoch / epochs)) / 2`.
-#[test]
-fn once_per_epoch() {
+pub(crate) fn once_per_epoch() {
     let config = OptimConfig {
         lr: 3.2,
         final_lr: 0.032,

@@ -1,12 +1,18 @@
-//! What tests need beyond Rust crates: libtorch, ONNX Runtime, a graphics driver.
+//! What tests need beyond Rust crates: libtorch, ONNX Runtime (for programs and for browsers), a graphics driver, Slurm, a
+//! browser.
 
 mod apt;
+mod browser;
 mod cargo_deny;
 mod folder;
 mod libtorch;
+mod npm;
 mod onnxruntime;
+mod onnxruntime_web;
+mod packages;
 mod platform;
 mod python;
+mod slurm;
 mod vulkan;
 
 use std::env;
@@ -18,22 +24,46 @@ use crate::workspace::Workspace;
 
 pub(crate) use cargo_deny::set_up as cargo_deny;
 
+/// Where tests find the parts of [`Component::Browser`].
+const PLAYWRIGHT: &str = "SELFCLS_PLAYWRIGHT";
+const CHROMIUM: &str = "SELFCLS_CHROMIUM";
+/// Where tests find [`Component::Packages`].
+const PYTHON: &str = "SELFCLS_PYTHON";
+/// Where tests find [`Component::OnnxRuntimeWeb`].
+const WEB: &str = "SELFCLS_ONNXRUNTIME_WEB";
+
 /// One thing to set up.
 #[derive(Clone, Copy)]
 pub(crate) enum Component {
     Libtorch,
     OnnxRuntime,
+    OnnxRuntimeWeb,
+    Packages,
     Vulkan,
+    Slurm,
+    Browser,
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 3] = [Self::Libtorch, Self::OnnxRuntime, Self::Vulkan];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Libtorch,
+        Self::OnnxRuntime,
+        Self::OnnxRuntimeWeb,
+        Self::Packages,
+        Self::Vulkan,
+        Self::Slurm,
+        Self::Browser,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Libtorch => "libtorch",
             Self::OnnxRuntime => "onnxruntime",
+            Self::OnnxRuntimeWeb => "onnxruntime-web",
+            Self::Packages => "python",
             Self::Vulkan => "vulkan",
+            Self::Slurm => "slurm",
+            Self::Browser => "browser",
         }
     }
 
@@ -42,7 +72,11 @@ impl Component {
         match self {
             Self::Libtorch => "tch",
             Self::OnnxRuntime => "ONNX Runtime",
+            Self::OnnxRuntimeWeb => "ONNX Runtime for the web",
+            Self::Packages => "ONNX's own checks and Python programs",
             Self::Vulkan => "wgpu",
+            Self::Slurm => "Slurm",
+            Self::Browser => "the page in examples/web",
         }
     }
 
@@ -66,7 +100,24 @@ impl Component {
                     library.display()
                 ))
             }
+            Self::OnnxRuntimeWeb => {
+                let files = onnxruntime_web::set_up(folder)?;
+                Ok(format!("ready; `export {WEB}={}`", files.display()))
+            }
+            Self::Packages => {
+                let python = packages::set_up(folder)?;
+                Ok(format!("ready; `export {PYTHON}={}`", python.display()))
+            }
             Self::Vulkan => vulkan::set_up(),
+            Self::Slurm => slurm::set_up(),
+            Self::Browser => {
+                let (driver, browser) = (browser::playwright(folder)?, browser::chromium()?);
+                Ok(format!(
+                    "ready; `export {PLAYWRIGHT}={} {CHROMIUM}={}`",
+                    driver.display(),
+                    browser.display()
+                ))
+            }
         }
     }
 }
@@ -121,10 +172,30 @@ impl Ready {
                 Some(message) => Ok(message),
                 None => Ok(self.provide("ORT_DYLIB_PATH", onnxruntime::set_up(folder)?)),
             },
+            Component::OnnxRuntimeWeb => match named(WEB) {
+                Some(message) => Ok(message),
+                None => Ok(self.provide(WEB, onnxruntime_web::set_up(folder)?)),
+            },
+            Component::Packages => match named(PYTHON) {
+                Some(message) => Ok(message),
+                None => Ok(self.provide(PYTHON, packages::set_up(folder)?)),
+            },
             Component::Vulkan => {
                 let message = vulkan::set_up()?;
                 self.backends.push("wgpu");
                 Ok(message)
+            }
+            Component::Slurm => slurm::set_up(),
+            Component::Browser => {
+                let driver = match named(PLAYWRIGHT) {
+                    Some(message) => message,
+                    None => self.provide(PLAYWRIGHT, browser::playwright(folder)?),
+                };
+                let browser = match named(CHROMIUM) {
+                    Some(message) => message,
+                    None => self.provide(CHROMIUM, browser::chromium()?),
+                };
+                Ok(format!("{browser}, driven by {driver}"))
             }
         }
     }

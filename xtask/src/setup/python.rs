@@ -50,6 +50,11 @@ impl Python {
         )
     }
 
+    /// What to start.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Downloads `requirements` (`name==version`) as wheels into `folder`, for CPython 3.11
     /// whatever this Python is: only the native libraries inside are of interest.
     pub(crate) fn download(&self, requirements: &[&str], folder: &Path) -> Result<(), String> {

@@ -2,12 +2,13 @@
 
 use super::draw_classes;
 use super::table::{Table, fraction};
-use super::target::{EvalTarget, FEATURES, FeatureChoice, Head, Needs, heads};
+use super::target::{EvalTarget, FEATURES, Head, Needs, heads};
 use crate::commands::export::HeadChoice;
 use crate::commands::metrics::ClusterSummary;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use clap::Args;
+use selfcls_core::atomic;
 use selfcls_core::data::Source;
 use selfcls_core::eval::hierarchy::{Granularity, Hierarchy, Restricted, Superclasses};
 use selfcls_core::eval::{Extracted, Gallery, Pick};
@@ -46,6 +47,10 @@ pub(crate) struct ClustersArgs {
     /// Also draw the discovered classes: a PNG, one row of sample images each
     #[arg(long, value_name = "FILE.png")]
     pub(crate) picture: Option<PathBuf>,
+    /// Also write what each cluster is called, one line per cluster of the head, for `export --names FILE`: its class
+    /// by the matching, or its most frequent class where the matching has none for it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_names: Option<PathBuf>,
 }
 
 /// Clusters in a grid of the best ones, and the fewest images that a cluster there may have.
@@ -92,13 +97,18 @@ struct Grouping {
 
 pub(super) fn run(args: &ClustersArgs, progress: Progress) -> Result<()> {
     let target = &args.target;
+    if args.save_names.is_some() && args.head == HeadChoice::All {
+        return Err(CliError::usage(
+            "--save-names writes the names of one head; choose it with --head N",
+        ));
+    }
     let superclasses = args
         .superclasses
         .as_deref()
         .map(SuperclassMap::read)
         .transpose()?;
     let hierarchy = args.hierarchy.as_deref().map(Hierarchy::read).transpose()?;
-    let mut subject = target.open(FeatureChoice::Backbone, Progress::Quiet)?;
+    let mut subject = target.open_for_classes(progress)?;
     let heads = heads(&subject, args.head)?;
     let source = target.labelled()?;
     let groupings = match &hierarchy {
@@ -124,6 +134,15 @@ pub(super) fn run(args: &ClustersArgs, progress: Progress) -> Result<()> {
     }
     if let Some(path) = &args.picture {
         draw_classes(path, &*source, &extracted, heads[0].place)?;
+        progress.note(&format!("wrote {}", path.display()));
+    }
+    if let Some(path) = &args.save_names {
+        let evaluation = Evaluation {
+            source: &*source,
+            extracted: &extracted,
+            head: heads[0],
+        };
+        atomic::write(path, evaluation.names()?.as_bytes())?;
         progress.note(&format!("wrote {}", path.display()));
     }
     if let (HeadChoice::One(index), [summary]) = (args.head, &summaries[..]) {
@@ -214,6 +233,30 @@ impl Evaluation<'_> {
                 .collect::<Result<_>>()?,
             sizes: usage.sizes,
         })
+    }
+
+    /// What each cluster is called, a line each; a cluster without images has nothing but its number.
+    fn names(&self) -> Result<String> {
+        let classes = self.source.classes();
+        let assigned = Contingency::new(self.labels(), self.assignments())?.assign();
+        let mut names: Vec<String> = (0..self.head.classes)
+            .map(|cluster| format!("cluster {cluster}"))
+            .collect();
+        for found in assigned {
+            // A class that the matching had left over, and of which there is no image in the cluster, is no name.
+            let class = if found.correct > 0 {
+                found.class
+            } else {
+                found.majority
+            };
+            if let (Some(place), Some(name)) = (
+                names.get_mut(found.cluster as usize),
+                classes.get(class as usize),
+            ) {
+                place.clone_from(name);
+            }
+        }
+        Ok(names.into_iter().map(|name| name + "\n").collect())
     }
 
     fn superclass_summary(&self, grouping: &Grouping) -> Result<SuperclassSummary> {

@@ -5,6 +5,7 @@ use super::target::{CacheArgs, EvalTarget, FEATURES, FeatureChoice, Needs, Resul
 use crate::args::{BackendArgs, EngineArgs};
 use crate::commands::export::HeadChoice;
 use crate::error::{CliError, Result};
+use crate::preprocess_args::PreprocessArgs;
 use crate::progress::Progress;
 use clap::Args;
 use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
@@ -137,6 +138,8 @@ fn evaluate(
             half: false,
         },
         subset: args.subset.clone(),
+        // Each model is measured as it is.
+        preprocess: PreprocessArgs::default(),
     };
     let name = model.display().to_string();
     progress.note(&name);

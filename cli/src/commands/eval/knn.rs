@@ -8,8 +8,8 @@ use crate::subject::Subject;
 use clap::Args;
 use selfcls_core::data::Source;
 use selfcls_core::eval::features::FeatureTable;
-use selfcls_core::eval::{Selection, read_names};
-use selfcls_core::metrics::knn::{Neighbours, Search, UnitEmbeddings};
+use selfcls_core::eval::{Selection, nearest, read_names};
+use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -55,9 +55,6 @@ pub(crate) struct KnnArgs {
 
 /// The authors' choice.
 const DEFAULT_K: [usize; 4] = [10, 20, 100, 200];
-
-/// Memory that a part of the references may take.
-const PART_BYTES: usize = 256 << 20;
 
 #[derive(Debug, Serialize)]
 struct KnnSummary {
@@ -196,18 +193,13 @@ fn search(
     progress: Progress,
 ) -> Result<Neighbours> {
     let mut stage = progress.stage("searching", references.len() as u64);
-    let mut search = Search::new(queries, most)?;
-    let rows = (PART_BYTES / (4 * references.width().max(1))).max(1);
-    for part in references.parts(rows) {
-        let (first, values) = part?;
-        let part = UnitEmbeddings::new(values, references.width())?;
-        search.add(&part)?;
-        stage.set((first + part.len()) as u64, "");
-    }
+    let found = nearest(queries, references, most, &mut |done| {
+        stage.set(done as u64, "");
+    })?;
     stage.finish(&format!(
         "{} queries among {}",
         queries.len(),
         references.len()
     ));
-    Ok(search.finish()?)
+    Ok(found)
 }

@@ -2,19 +2,25 @@
 
 mod clusters;
 mod compare;
+mod embed;
 mod kmeans;
 mod knn;
+mod linear;
 mod table;
 mod target;
 mod usage;
 
+use super::export::HeadChoice;
 use crate::error::Result;
 use crate::progress::Progress;
+use crate::subject::Subject;
 use clap::{Args, Subcommand};
 use selfcls_core::data::Source;
-use selfcls_core::eval::{Extracted, Gallery, Pick};
+use selfcls_core::eval::features::Precision;
+use selfcls_core::eval::{Advice, Extracted, Gallery, Keep, Pick};
 use selfcls_core::picture::{GridStyle, cluster_grid, write_png};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Evaluate a run, a checkpoint, an exported model or raw pixels
 #[derive(Debug, Args)]
@@ -29,8 +35,10 @@ pub(crate) struct EvalArgs {
 pub(crate) enum Measure {
     Clusters(Box<clusters::ClustersArgs>),
     Knn(Box<knn::KnnArgs>),
+    Linear(Box<linear::LinearArgs>),
     Kmeans(Box<kmeans::KMeansArgs>),
     Usage(Box<usage::UsageArgs>),
+    Embed(Box<embed::EmbedArgs>),
     Compare(Box<compare::CompareArgs>),
 }
 
@@ -38,8 +46,10 @@ pub(crate) fn run(args: &EvalArgs, progress: Progress) -> Result<()> {
     match &args.measure {
         Measure::Clusters(args) => clusters::run(args, progress),
         Measure::Knn(args) => knn::run(args, progress),
+        Measure::Linear(args) => linear::run(args, progress),
         Measure::Kmeans(args) => kmeans::run(args, progress),
         Measure::Usage(args) => usage::run(args, progress),
+        Measure::Embed(args) => embed::run(args, progress),
         Measure::Compare(args) => compare::run(args, progress),
     }
 }
@@ -55,4 +65,17 @@ pub(crate) fn draw_classes(
     let style = GridStyle::default();
     let rows = gallery.rows(&gallery.clusters(), style.columns, Pick::Surest, false)?;
     Ok(write_png(path, &cluster_grid(&rows, &style)?)?)
+}
+
+/// Which head of a trained model to take, and why, as `eval usage` advises: from what all heads make of the images of
+/// `source`, not from labels.
+pub(crate) fn advise_head(
+    subject: &mut Subject,
+    source: &Arc<dyn Source>,
+    progress: Progress,
+) -> Result<Advice> {
+    let heads = target::heads(subject, HeadChoice::All)?;
+    let keep = Keep::Memory(Precision::Single);
+    let extracted = subject.extract(source, "comparing heads", keep, progress)?;
+    Ok(usage::Comparison::new(&extracted, &heads, source.len(), 0)?.advice)
 }

@@ -4,13 +4,14 @@ use crate::args::{BackendArgs, EngineArgs};
 use crate::commands::export::HeadChoice;
 use crate::error::{CliError, Result};
 use crate::output;
+use crate::preprocess_args::PreprocessArgs;
 use crate::progress::Progress;
 use crate::subject::Subject;
 use clap::{Args, ValueEnum};
 use selfcls_core::atomic;
 use selfcls_core::config::DataConfig;
 use selfcls_core::data::{self, Source};
-use selfcls_core::eval::features::Precision;
+use selfcls_core::eval::features::{Key, Precision};
 use selfcls_core::eval::{Features, Keep, Selection, read_names};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ pub(crate) struct EvalTarget {
     /// Look at some classes only: the first word of each line of FILE is the name of one
     #[arg(long, value_name = "FILE")]
     pub(crate) subset: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) preprocess: PreprocessArgs,
 }
 
 /// Where results go.
@@ -89,11 +92,30 @@ impl EvalTarget {
             FeatureChoice::Backbone => Features::Backbone,
             FeatureChoice::Head => Features::Embedding,
         };
-        let subject = Subject::open(&self.model, &self.backend, &self.engine, wanted)?;
+        let subject = Subject::open(
+            &self.model,
+            &self.backend,
+            &self.engine,
+            wanted,
+            &self.preprocess,
+            progress,
+        )?;
         if features == FeatureChoice::Backbone && subject.features == "head" {
             progress.note("an exported file gives the head's features, not the backbone's");
         }
         Ok(subject)
+    }
+
+    /// The model where only its classes matter.
+    pub(super) fn open_for_classes(&self, progress: Progress) -> Result<Subject> {
+        Subject::open(
+            &self.model,
+            &self.backend,
+            &self.engine,
+            Features::Backbone,
+            &self.preprocess,
+            progress,
+        )
     }
 
     /// The images, those of `--subset`'s classes if it is given.
@@ -128,6 +150,11 @@ impl EvalTarget {
         role: &str,
         needs: Needs,
     ) -> Result<Keep> {
+        self.keep_as(subject.key(source), role, needs)
+    }
+
+    /// As [`Self::keep`], of a pass that depends on `key`.
+    pub(super) fn keep_as(&self, key: Key, role: &str, needs: Needs) -> Result<Keep> {
         let precision = if self.cache.half {
             Precision::Half
         } else {
@@ -142,7 +169,7 @@ impl EvalTarget {
         create_folder(folder)?;
         Ok(Keep::Cache {
             path: folder.join(format!("{role}.safetensors")),
-            key: subject.key(source),
+            key,
             precision,
             recompute: self.cache.recompute,
             any_features: needs == Needs::Assignments,

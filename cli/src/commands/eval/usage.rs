@@ -6,10 +6,11 @@ use crate::commands::export::HeadChoice;
 use crate::error::Result;
 use crate::progress::Progress;
 use clap::Args;
-use selfcls_core::eval::{Advice, Gallery, HeadUsage, Pick, advise, agreement};
+use selfcls_core::eval::{
+    Advice, Extracted, Gallery, HeadUsage, Pick, Selection, advise, agreement,
+};
 use selfcls_core::metrics::knn::UnitEmbeddings;
 use selfcls_core::picture::{GridStyle, cluster_grid, size_chart, write_png};
-use selfcls_core::random::{Draw, Purpose, stream};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -83,31 +84,11 @@ pub(super) fn run(args: &UsageArgs, progress: Progress) -> Result<()> {
     let keep = target.keep(&subject, &*source, FEATURES, Needs::Features)?;
     let extracted = subject.extract(&source, "features", keep, progress)?;
 
-    let mut sample: Vec<usize> = (0..source.len()).collect();
-    stream(args.seed, Purpose::Evaluation, [0, 3, 0]).shuffle(&mut sample);
-    sample.truncate(args.sample.get());
-    sample.sort_unstable();
-    let features = extracted.features.gather(&sample)?;
-    let embeddings = UnitEmbeddings::new(features, extracted.features.width())?;
-    let mut usages = Vec::new();
-    let mut assignments = Vec::new();
-    for head in &heads {
-        let (assigned, sure) = (
-            &extracted.assignments[head.place],
-            &extracted.confidences[head.place],
-        );
-        usages.push(HeadUsage::new(
-            head.index,
-            assigned,
-            sure,
-            head.classes,
-            &sample,
-            &embeddings,
-        )?);
-        assignments.push(assigned.clone());
-    }
-    let agreement = agreement(&assignments)?;
-    let advice = advise(&usages, &agreement);
+    let Comparison {
+        usages,
+        agreement,
+        advice,
+    } = Comparison::new(&extracted, &heads, args.sample.get(), args.seed)?;
     if let Some(folder) = target.results.folder()? {
         for (usage, &Head { index, place, .. }) in usages.iter().zip(&heads) {
             size_chart(&usage.usage)?.write(&folder.join(format!("head{index}-sizes.svg")))?;
@@ -124,6 +105,51 @@ pub(super) fn run(args: &UsageArgs, progress: Progress) -> Result<()> {
         advice: advice.text,
     };
     target.results.print("usage", &summary, &text)
+}
+
+/// What the clusters of heads say of themselves and of each other, without labels.
+pub(super) struct Comparison {
+    /// Of each head.
+    pub(super) usages: Vec<HeadUsage>,
+    /// NMI of every two heads.
+    pub(super) agreement: Vec<Vec<f64>>,
+    /// Which head to take.
+    pub(super) advice: Advice,
+}
+
+impl Comparison {
+    /// Compares `heads` by all their assignments and the features of at most `sample` images, drawn with `seed`.
+    pub(super) fn new(
+        extracted: &Extracted,
+        heads: &[Head],
+        sample: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        let drawn = Selection::draw(extracted.features.len(), sample, seed);
+        let features = extracted.features.gather(&drawn)?;
+        let embeddings = UnitEmbeddings::new(features, extracted.features.width())?;
+        let usage = |head: &Head| {
+            HeadUsage::new(
+                head.index,
+                &extracted.assignments[head.place],
+                &extracted.confidences[head.place],
+                head.classes,
+                &drawn,
+                &embeddings,
+            )
+        };
+        let usages = heads.iter().map(usage).collect::<Result<Vec<_>, _>>()?;
+        let assignments = heads
+            .iter()
+            .map(|head| extracted.assignments[head.place].clone());
+        let agreement = agreement(&assignments.collect::<Vec<_>>())?;
+        let advice = advise(&usages, &agreement);
+        Ok(Self {
+            usages,
+            agreement,
+            advice,
+        })
+    }
 }
 
 /// Every cluster with sample images, a page at a time: images of one page are in memory.

@@ -22,6 +22,7 @@ const IMPOSSIBLE: &[(&str, Edit)] = &[
     ("views.hue", |c| c.views.hue = 0.6),
     ("views.std", |c| c.views.std = [0.2, 0.0, 0.2]),
     ("views.mean", |c| c.views.mean[1] = f64::INFINITY),
+    ("train.timeout_seconds", |c| c.train.timeout_seconds = 0),
     ("model.width", |c| c.model.width = 2000),
     ("model.dim = 0", |c| c.model.dim = 0),
     ("model.hidden_dim", |c| c.model.hidden_dim = 0),
@@ -40,6 +41,7 @@ const IMPOSSIBLE: &[(&str, Edit)] = &[
     ("loss.eps", |c| c.loss.eps = 0.0),
     ("queue.length = 255 cannot hold", |c| c.queue.length = 255),
     ("optim.lr", |c| c.optim.lr = f64::INFINITY),
+    ("monitor.samples", |c| c.monitor.samples = 1),
     ("optim.start_lr", |c| c.optim.start_lr = -0.1),
     ("optim.final_lr", |c| c.optim.final_lr = f64::NAN),
     ("optim.weight_decay", |c| c.optim.weight_decay = -1.0),
@@ -66,6 +68,14 @@ const IMPOSSIBLE: &[(&str, Edit)] = &[
     ("train.accumulate = 3", |c| c.train.accumulate = 3),
     ("train.accumulate = 0", |c| c.train.accumulate = 0),
     ("one image in each part", |c| c.train.accumulate = 256),
+    ("train.accumulate = 2; use one", |c| {
+        c.train.recompute = true;
+        c.train.accumulate = 2;
+    }),
+    ("model.views_apart", |c| {
+        c.train.recompute = true;
+        c.model.views_apart = true;
+    }),
     ("train.log_every", |c| c.train.log_every = 0),
     ("larger than eval.resize", |c| c.eval.resize = 200),
     ("eval.crop", |c| c.eval.crop = 4),

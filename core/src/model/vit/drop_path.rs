@@ -1,43 +1,47 @@
 //! Stochastic depth (Huang et al. 2016): a sample skips a branch now and then.
 
-use crate::random::{Draw, Stream};
+use crate::model::Noise;
+use crate::random::Draw;
 use burn::tensor::{Tensor, TensorData};
 
 /// Zeroes the branch of each sample with probability `rate` and divides the others by `1 - rate`, so that
-/// the expectation stays: `[batch, tokens, dim]` to the same shape.
-pub(super) fn drop_path(branch: Tensor<3>, rate: f64, stream: Stream) -> Tensor<3> {
+/// the expectation stays: `[batch, tokens, dim]` to the same shape. `layer` numbers the branch.
+pub(super) fn drop_path(branch: Tensor<3>, rate: f64, noise: Noise, layer: usize) -> Tensor<3> {
     if rate == 0.0 {
         return branch;
     }
     let [batch, ..] = branch.dims();
-    let factors = TensorData::new(factors(rate, batch, stream), [batch, 1, 1]);
+    let factors = TensorData::new(factors(rate, batch, noise, layer), [batch, 1, 1]);
     let factors = Tensor::<3>::from_data(factors, &branch.device());
     branch * factors
 }
 
-fn factors(rate: f64, batch: usize, mut stream: Stream) -> Vec<f32> {
+fn factors(rate: f64, batch: usize, noise: Noise, layer: usize) -> Vec<f32> {
     let kept = (1.0 / (1.0 - rate)) as f32;
-    (0..batch)
-        .map(|_| if stream.chance(rate) { 0.0 } else { kept })
-        .collect()
+    noise.per_row(
+        layer,
+        batch,
+        |stream| {
+            if stream.chance(rate) { 0.0 } else { kept }
+        },
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Noise;
 
     /// 20,000 draws at rate 0.25: the share within four standard deviations, the mean kept.
     #[test]
     fn keeps_the_expectation() {
         let count = 20_000;
-        let stream = || Noise::new(1, 2, 0).stream(3);
-        let drawn = factors(0.25, count, stream());
-        assert_eq!(drawn, factors(0.25, count, stream()));
+        let noise = Noise::new(1, 2, 0);
+        let drawn = factors(0.25, count, noise, 3);
+        assert_eq!(drawn, factors(0.25, count, noise, 3));
         let dropped = drawn.iter().filter(|&&x| x == 0.0).count() as f64 / count as f64;
         let deviation = (0.25_f64 * 0.75 / count as f64).sqrt();
         assert!((dropped - 0.25).abs() < 4.0 * deviation, "{dropped}");
         assert!(drawn.iter().all(|&x| x == 0.0 || x == 4.0 / 3.0));
-        assert_ne!(drawn, factors(0.25, count, Noise::new(1, 3, 0).stream(3)));
+        assert_ne!(drawn, factors(0.25, count, Noise::new(1, 3, 0), 3));
     }
 }

@@ -13,7 +13,7 @@ pub use layer_norm::LayerNorm;
 pub use patch::{PatchEmbed, PatchProjection};
 pub use positions::interpolate_positions;
 
-use super::{Context, Init};
+use super::{Context, Flow, Init};
 use crate::config::Transformer;
 use block::BlockNoise;
 use burn::module::{Module, Param};
@@ -62,22 +62,30 @@ impl VisionTransformer {
         }
     }
 
-    /// Images `[batch, 3, h, w]` to the class token after the last block, normalised, `[batch, dim]`.
-    /// Pixels beyond the last whole patch are ignored.
-    pub fn forward(&self, images: Tensor<4>, context: &Context<'_>) -> Tensor<2> {
-        let mut x = self.tokens(images, context);
-        for (index, block) in self.blocks.iter().enumerate() {
-            let noise = (context.training && self.drop_path > 0.0).then(|| BlockNoise {
-                noise: context.noise,
-                index,
-                rate: self.drop_path * index as f64 / (self.blocks.len() - 1).max(1) as f64,
-            });
-            x = block.forward(x, noise.as_ref(), context);
+    /// The tokens, the blocks and the normalised class token.
+    pub(super) fn stages(&self) -> usize {
+        self.blocks.len() + 2
+    }
+
+    /// Images `[batch, 3, h, w]` through all stages become the class token after the last block, normalised,
+    /// `[batch, dim]`. Pixels beyond the last whole patch are ignored.
+    pub(super) fn stage(&self, index: usize, x: Flow, context: &Context<'_>) -> Flow {
+        if index == 0 {
+            return Flow::Tokens(self.tokens(x.maps(), context));
         }
-        let [batch, _, dim] = x.dims();
-        // Each token is normalised on its own, so the others need not be.
-        let class = x.slice([0..batch, 0..1]).reshape([batch, dim]);
-        self.norm.forward(class)
+        let (index, x) = (index - 1, x.tokens());
+        let Some(block) = self.blocks.get(index) else {
+            let [batch, _, dim] = x.dims();
+            // Each token is normalised on its own, so the others need not be.
+            let class = x.slice([0..batch, 0..1]).reshape([batch, dim]);
+            return Flow::Features(self.norm.forward(class));
+        };
+        let noise = (context.training && self.drop_path > 0.0).then(|| BlockNoise {
+            noise: context.noise,
+            index,
+            rate: self.drop_path * index as f64 / (self.blocks.len() - 1).max(1) as f64,
+        });
+        Flow::Tokens(block.forward(x, noise.as_ref(), context))
     }
 
     /// Images to class token and patches, positions added: `[batch, 1 + patches, dim]`.

@@ -1,12 +1,11 @@
 //! What a run writes down while it trains: `metrics.jsonl` for programs, `events.*` for TensorBoard,
 //! `report.html` for people.
 
-mod chart;
 mod journal;
 mod report;
 mod tensorboard;
 
-use super::event::{EpochEvent, Event, StepEvent};
+use super::event::{EpochEvent, Event, MonitorEvent, StepEvent};
 use crate::Result;
 use crate::config::Config;
 use journal::Journal;
@@ -20,14 +19,16 @@ use tensorboard::EventFile;
 enum Row {
     Step(StepEvent),
     Epoch(EpochEvent),
+    Monitor(MonitorEvent),
 }
 
 impl Row {
-    /// The row that `event` leaves: every epoch, and every `every`-th step.
+    /// The row that `event` leaves: every epoch, what the monitor found, and every `every`-th step.
     fn of(event: &Event, every: usize) -> Option<Self> {
         match event {
             Event::Step(step) if step.step.is_multiple_of(every) => Some(Self::Step(step.clone())),
             Event::Epoch(epoch) => Some(Self::Epoch(epoch.clone())),
+            Event::Monitor(monitor) => Some(Self::Monitor(monitor.clone())),
             _ => None,
         }
     }
@@ -60,7 +61,7 @@ impl Records {
         };
         self.journal.append(&row)?;
         self.events.append(&row)?;
-        if matches!(row, Row::Epoch(_)) {
+        if !matches!(row, Row::Step(_)) {
             report::write(&self.run, &self.config, &self.journal.rows()?)?;
         }
         Ok(())

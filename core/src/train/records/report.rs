@@ -1,16 +1,15 @@
 //! `report.html`: the course of a run on one page that needs nothing else.
 
 use super::Row;
-use super::chart::{Chart, Curve};
 use crate::config::Config;
-use crate::train::event::{EpochEvent, StepEvent};
+use crate::picture::{Curve, LineChart, colour, escaped};
+use crate::train::event::{EpochEvent, HeadMeasures, MonitorEvent, StepEvent};
 use crate::{Result, atomic};
-use plotters::style::RGBColor;
 use std::fmt::Write;
 use std::path::Path;
 
-const STEPS: RGBColor = RGBColor(160, 190, 230);
-const EPOCHS: RGBColor = RGBColor(30, 90, 170);
+const STEPS: [u8; 3] = [160, 190, 230];
+const EPOCHS: [u8; 3] = [30, 90, 170];
 
 const STYLE: &str = "\
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
@@ -35,14 +34,21 @@ fn page(config: &Config, rows: &[Row]) -> Result<String> {
         .iter()
         .filter_map(|row| match row {
             Row::Step(step) => Some(step),
-            Row::Epoch(_) => None,
+            _ => None,
         })
         .collect();
     let epochs: Vec<&EpochEvent> = rows
         .iter()
         .filter_map(|row| match row {
             Row::Epoch(epoch) => Some(epoch),
-            Row::Step(_) => None,
+            _ => None,
+        })
+        .collect();
+    let monitored: Vec<&MonitorEvent> = rows
+        .iter()
+        .filter_map(|row| match row {
+            Row::Monitor(monitor) => Some(monitor),
+            _ => None,
         })
         .collect();
     let mut page = String::from("<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">");
@@ -50,11 +56,12 @@ fn page(config: &Config, rows: &[Row]) -> Result<String> {
     let source = escaped(&config.data.source);
     page += &format!("<title>{source}</title>\n<style>\n{STYLE}</style>\n<h1>{source}</h1>\n");
     page += &format!("<p>{}</p>\n", escaped(&summary(config, &epochs)));
-    for chart in charts(config, &steps, &epochs) {
-        page += &chart.svg()?;
-        page.push('\n');
+    let training = charts(config, &steps, &epochs);
+    for chart in training.into_iter().chain(monitor_charts(&monitored)) {
+        page += &chart.figure()?.svg();
     }
     page += &table(&epochs);
+    page += &monitor_table(&monitored);
     let toml = escaped(&config.to_toml());
     page +=
         &format!("<details><summary>Configuration</summary><pre>{toml}</pre></details>\n</html>\n");
@@ -74,7 +81,7 @@ fn summary(config: &Config, epochs: &[&EpochEvent]) -> String {
     )
 }
 
-fn charts<'a>(config: &Config, steps: &[&StepEvent], epochs: &[&EpochEvent]) -> Vec<Chart<'a>> {
+fn charts(config: &Config, steps: &[&StepEvent], epochs: &[&EpochEvent]) -> Vec<LineChart> {
     // Every curve over epochs, so that they can be read one below the other.
     let per_epoch = epochs
         .last()
@@ -92,20 +99,20 @@ fn charts<'a>(config: &Config, steps: &[&StepEvent], epochs: &[&EpochEvent]) -> 
             .filter_map(|epoch| Some((epoch.epoch as f64, value(epoch)?)))
             .collect()
     };
-    let curve = |name, colour, points| Curve {
-        name,
+    let curve = |name: &str, colour, points| Curve {
+        name: name.into(),
         colour,
         points,
     };
-    let chart = |title, curves| Chart {
-        title,
-        x: "epoch",
+    let chart = |title: &str, curves| LineChart {
+        title: title.into(),
+        x: "epoch".into(),
         curves,
         level: None,
     };
     let mut charts = vec![
-        Chart {
-            level: Some(("ln C: collapsed", collapse(&config.model.heads))),
+        LineChart {
+            level: Some(("ln C: collapsed".into(), collapse(&config.model.heads))),
             ..chart(
                 "loss",
                 vec![
@@ -135,6 +142,68 @@ fn charts<'a>(config: &Config, steps: &[&StepEvent], epochs: &[&EpochEvent]) -> 
         ));
     }
     charts
+}
+
+/// Curves of what the monitor found, one per head.
+fn monitor_charts(monitored: &[&MonitorEvent]) -> Vec<LineChart> {
+    let Some(last) = monitored.last() else {
+        return Vec::new();
+    };
+    let heads = last.heads.len();
+    let curves = |value: fn(&HeadMeasures) -> Option<f64>| -> Vec<Curve> {
+        let curve = |head: usize| {
+            let points = monitored.iter().filter_map(|monitor| {
+                let found = value(monitor.heads.get(head)?)?;
+                Some((monitor.epoch as f64, found))
+            });
+            Curve {
+                name: format!("head {head} ({} clusters)", last.heads[head].clusters),
+                colour: colour(head, heads),
+                points: points.collect(),
+            }
+        };
+        let curves = (0..heads).map(curve);
+        curves.filter(|curve| !curve.points.is_empty()).collect()
+    };
+    let of_all = |value: fn(&MonitorEvent) -> Option<f64>| -> Vec<Curve> {
+        let points = monitored.iter();
+        let points: Vec<(f64, f64)> = points
+            .filter_map(|monitor| Some((monitor.epoch as f64, value(monitor)?)))
+            .collect();
+        let curve = Curve {
+            name: "all".into(),
+            colour: EPOCHS,
+            points,
+        };
+        vec![curve]
+    };
+    let images = format!("{} images", last.samples);
+    let charts = [
+        ("NMI with the labels", curves(|head| head.nmi)),
+        ("accuracy of the clusters", curves(|head| head.acc)),
+        (
+            "effective number of clusters",
+            curves(|head| Some(head.effective)),
+        ),
+        (
+            "nearest-neighbour accuracy of the features",
+            of_all(|monitor| monitor.knn),
+        ),
+        (
+            "agreement of the heads (NMI, mean of all pairs)",
+            of_all(|monitor| monitor.agreement),
+        ),
+    ];
+    charts
+        .into_iter()
+        .filter(|(_, curves)| curves.iter().any(|curve| !curve.points.is_empty()))
+        .map(|(title, curves)| LineChart {
+            title: format!("{title}, {images}"),
+            x: "epoch".into(),
+            curves,
+            level: None,
+        })
+        .collect()
 }
 
 /// The loss of a model that tells nothing apart: ln C, averaged over the heads.
@@ -179,12 +248,51 @@ fn table(epochs: &[&EpochEvent]) -> String {
     table + "</tbody></table></div>\n"
 }
 
-/// Text as HTML.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+/// What the monitor found, newest last.
+fn monitor_table(monitored: &[&MonitorEvent]) -> String {
+    if monitored.is_empty() {
+        return String::new();
+    }
+    let mut table = String::from("<div class=\"table\"><table><thead><tr>");
+    for name in [
+        "epoch",
+        "head",
+        "used",
+        "effective",
+        "NMI",
+        "AMI",
+        "ARI",
+        "ACC",
+        "k-NN",
+        "agreement",
+        "seconds",
+    ] {
+        table += &format!("<th>{name}</th>");
+    }
+    table += "</tr></thead>\n<tbody>\n";
+    let fraction = |value: Option<f64>| value.map_or("–".into(), |value| format!("{value:.4}"));
+    for monitor in monitored {
+        for head in &monitor.heads {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                table,
+                "<tr><td>{}</td><td>{}</td><td>{} of {}</td><td>{:.1}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td></tr>",
+                monitor.epoch,
+                head.head,
+                head.used,
+                head.clusters,
+                head.effective,
+                fraction(head.nmi),
+                fraction(head.ami),
+                fraction(head.ari),
+                fraction(head.acc),
+                fraction(monitor.knn),
+                fraction(monitor.agreement),
+                monitor.seconds
+            );
+        }
+    }
+    table + "</tbody></table></div>\n"
 }
 
 #[cfg(test)]
@@ -215,6 +323,26 @@ mod tests {
                 seconds: 36.0,
                 images_per_second: 128.0,
             }),
+            Row::Monitor(MonitorEvent {
+                epoch: 1,
+                step: 10,
+                samples: 400,
+                heads: (0..2)
+                    .map(|head| HeadMeasures {
+                        head,
+                        clusters: 10,
+                        used: 7,
+                        effective: 5.5,
+                        nmi: Some(0.25),
+                        ami: Some(0.2),
+                        ari: Some(0.1),
+                        acc: Some(0.5),
+                    })
+                    .collect(),
+                agreement: None,
+                knn: Some(0.75),
+                seconds: 1.5,
+            }),
         ];
         let page = page(&config, &rows).expect("written");
         assert!(page.contains("&lt;b&gt;photos &amp; more&lt;/b&gt;") && !page.contains("<b>"));
@@ -222,7 +350,10 @@ mod tests {
         assert!(
             page.contains("<td>1</td><td>2.1250</td><td>2.000e-1</td><td>50.0 %</td><td>7</td>")
         );
-        assert_eq!(page.matches("<svg").count(), 4);
+        assert!(page.contains("<td>7 of 10</td><td>5.5</td><td>0.2500</td>"));
+        assert!(page.contains("NMI with the labels, 400 images"));
+        // Four of training; NMI, ACC, effective number and neighbours of the monitor.
+        assert_eq!(page.matches("<svg").count(), 8);
         // Nothing has been completed yet.
         let page = super::page(&config, &[]).expect("written");
         assert!(page.contains("0 of 100 epochs"));

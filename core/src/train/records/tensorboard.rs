@@ -7,6 +7,7 @@
 use super::Row;
 use crate::{Error, Result};
 use prost::Message;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -120,26 +121,53 @@ impl EventFile {
     }
 }
 
+/// A name and a value, where there is one.
+type Named = (Cow<'static, str>, Option<f64>);
+
 /// A row's step and its scalars.
-fn scalars(row: &Row) -> (usize, Vec<(&'static str, Option<f64>)>) {
+fn scalars(row: &Row) -> (usize, Vec<Named>) {
     match row {
         Row::Step(step) => (
             step.step,
             vec![
-                ("step/loss", Some(step.loss)),
-                ("step/lr", Some(step.lr)),
-                ("step/neighbour_accuracy", step.neighbour_accuracy),
+                ("step/loss".into(), Some(step.loss)),
+                ("step/lr".into(), Some(step.lr)),
+                ("step/neighbour_accuracy".into(), step.neighbour_accuracy),
             ],
         ),
         Row::Epoch(epoch) => (
             epoch.step,
             vec![
-                ("epoch/loss", Some(epoch.loss)),
-                ("epoch/used_classes", Some(epoch.used_classes as f64)),
-                ("epoch/neighbour_accuracy", epoch.neighbour_accuracy),
-                ("epoch/images_per_second", Some(epoch.images_per_second)),
+                ("epoch/loss".into(), Some(epoch.loss)),
+                ("epoch/used_classes".into(), Some(epoch.used_classes as f64)),
+                ("epoch/neighbour_accuracy".into(), epoch.neighbour_accuracy),
+                (
+                    "epoch/images_per_second".into(),
+                    Some(epoch.images_per_second),
+                ),
             ],
         ),
+        Row::Monitor(monitor) => {
+            let mut values = vec![
+                ("monitor/knn".into(), monitor.knn),
+                ("monitor/agreement".into(), monitor.agreement),
+                ("monitor/seconds".into(), Some(monitor.seconds)),
+            ];
+            for head in &monitor.heads {
+                for (name, value) in [
+                    ("nmi", head.nmi),
+                    ("ami", head.ami),
+                    ("ari", head.ari),
+                    ("acc", head.acc),
+                    ("used", Some(head.used as f64)),
+                    ("effective", Some(head.effective)),
+                ] {
+                    // By measure first: TensorBoard shows tags with one beginning side by side.
+                    values.push((format!("monitor_{name}/head{}", head.head).into(), value));
+                }
+            }
+            (monitor.step, values)
+        }
     }
 }
 

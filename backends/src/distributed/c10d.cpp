@@ -1,0 +1,228 @@
+// libtorch's process groups: a store that every rank reaches, Gloo between CPUs, NCCL between GPUs.
+//
+// As in aten/ops.cpp, no exception leaves this file: every function returns null, or the message of what
+// was thrown, which the caller gives back to `selfcls_c10d_free`. Objects made here are destroyed here.
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/Logging.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef USE_C10D_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <iostream>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#ifndef _WIN32
+#include <fcntl.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+char *message(const char *text) {
+  char *copy = strdup(text);
+  if (copy == nullptr) std::abort(); // Not even memory for saying so.
+  return copy;
+}
+
+template <typename Body> char *guarded(Body body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error &error) {
+    return message(error.what_without_backtrace());
+  } catch (const std::exception &error) {
+    return message(error.what());
+  } catch (...) {
+    return message("an exception of unknown type");
+  }
+}
+
+std::chrono::milliseconds milliseconds(uint64_t count) {
+  return std::chrono::milliseconds(static_cast<int64_t>(count));
+}
+
+// gloo reports its connections on standard output, where this program's results go. Several groups may
+// be made at a time, and each waits for other processes: the first to come turns the output away, the last
+// to go brings it back.
+class QuietOutput {
+#ifndef _WIN32
+ public:
+  QuietOutput() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (depth_++ > 0) return;
+    flush();
+    kept_ = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (kept_ >= 0 && nowhere >= 0) dup2(nowhere, STDOUT_FILENO);
+    if (nowhere >= 0) close(nowhere);
+  }
+  ~QuietOutput() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (--depth_ > 0) return;
+    flush();
+    if (kept_ < 0) return;
+    dup2(kept_, STDOUT_FILENO);
+    close(kept_);
+  }
+
+ private:
+  static void flush() {
+    std::cout.flush();
+    std::fflush(stdout);
+  }
+  static inline std::mutex mutex_;
+  static inline int depth_ = 0;
+  static inline int kept_ = -1;
+#endif
+};
+
+// c10d warns of every attempt to connect and of every lost connection, with a trace of its own calls; what
+// matters of it comes back as an error. While the store is opened, that is all of it; later there are
+// errors that NCCL's watchdog has no other way to tell. TORCH_CPP_LOG_LEVEL has the last word.
+void log_from(int level) {
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = level;
+}
+constexpr int kErrors = 2;
+constexpr int kNothing = 4;
+
+struct LogErrorsLater {
+  LogErrorsLater() { log_from(kNothing); }
+  ~LogErrorsLater() { log_from(kErrors); }
+};
+
+void finish(const c10::intrusive_ptr<c10d::Work> &work) { work->wait(); }
+
+} // namespace
+
+struct selfcls_store {
+  c10::intrusive_ptr<c10d::Store> store;
+};
+
+struct selfcls_group {
+  c10::intrusive_ptr<c10d::Backend> backend;
+};
+
+extern "C" {
+
+void selfcls_c10d_free(char *text) { std::free(text); }
+
+bool selfcls_c10d_has_nccl() {
+#ifdef USE_C10D_NCCL
+  return true;
+#else
+  return false;
+#endif
+}
+
+// `prefix` comes before every key.
+char *selfcls_store_open(const char *host, uint16_t port, bool server, uint64_t timeout,
+                         const char *prefix, selfcls_store **out) {
+  return guarded([&] {
+    const LogErrorsLater quiet;
+    c10d::TCPStoreOptions options;
+    options.port = port;
+    options.isServer = server;
+    options.waitWorkers = false;
+    options.timeout = milliseconds(timeout);
+    auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
+    *out = new selfcls_store{c10::make_intrusive<c10d::PrefixStore>(prefix, std::move(store))};
+  });
+}
+
+char *selfcls_store_set(selfcls_store *store, const char *key, const char *value) {
+  return guarded([&] { store->store->set(key, std::string(value)); });
+}
+
+// value: null where there is no such key, otherwise to be given back to `selfcls_c10d_free`.
+char *selfcls_store_get(selfcls_store *store, const char *key, char **value) {
+  return guarded([&] {
+    *value = nullptr;
+    if (store->store->check({key})) *value = message(store->store->get_to_str(key).c_str());
+  });
+}
+
+// How long the store may take to answer from now on.
+char *selfcls_store_timeout(selfcls_store *store, uint64_t timeout) {
+  return guarded([&] { store->store->setTimeout(milliseconds(timeout)); });
+}
+
+void selfcls_store_free(selfcls_store *store) { delete store; }
+
+// A process group of `size` ranks, all of which make it under the same name. `device` is the GPU's number
+// for NCCL, negative for Gloo. `interface`: a network interface for Gloo, or null.
+char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int size, uint64_t timeout,
+                        int device, const char *interface, selfcls_group **out) {
+  return guarded([&] {
+    QuietOutput quiet;
+    auto own = c10::make_intrusive<c10d::PrefixStore>(name, store->store);
+    if (device >= 0) {
+#ifdef USE_C10D_NCCL
+      auto options = c10d::ProcessGroupNCCL::Options::create();
+      options->timeout = milliseconds(timeout);
+      auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(own, rank, size, options);
+      group->setBoundDeviceId(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
+      group->eagerConnectSingleDevice(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
+      *out = new selfcls_group{std::move(group)};
+#else
+      C10_THROW_ERROR(Error, "built without NCCL");
+#endif
+      return;
+    }
+    auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout));
+    options->devices.push_back(interface == nullptr
+                                   ? c10d::ProcessGroupGloo::createDefaultDevice()
+                                   : c10d::ProcessGroupGloo::createDeviceForInterface(interface));
+    options->threads = 2;
+    *out = new selfcls_group{c10::make_intrusive<c10d::ProcessGroupGloo>(own, rank, size, options)};
+  });
+}
+
+// In place.
+char *selfcls_group_all_reduce(selfcls_group *group, at::Tensor *tensor, bool maximum) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    c10d::AllreduceOptions options;
+    options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
+    finish(group->backend->allreduce(tensors, options));
+  });
+}
+
+// In place.
+char *selfcls_group_broadcast(selfcls_group *group, at::Tensor *tensor, int root) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    options.rootTensor = 0;
+    finish(group->backend->broadcast(tensors, options));
+  });
+}
+
+// `tensor` of every rank, one after the other, into `out`.
+char *selfcls_group_all_gather(selfcls_group *group, at::Tensor *tensor, at::Tensor *out) {
+  return guarded([&] { finish(group->backend->_allgather_base(*out, *tensor)); });
+}
+
+// Closes its connections, so that the other ranks see at once that nothing will come.
+void selfcls_group_free(selfcls_group *group) {
+#ifdef USE_C10D_NCCL
+  if (group->backend->getBackendName() == "nccl") {
+    std::free(guarded([&] { group->backend->abort(); }));
+  }
+#endif
+  delete group;
+}
+
+} // extern "C"

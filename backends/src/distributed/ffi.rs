@@ -1,0 +1,267 @@
+//! The functions of `c10d.cpp`, safe to call: a store, process groups, and messages of what went wrong.
+#![allow(
+    unsafe_code,
+    reason = "one of the two places where this workspace calls foreign functions"
+)]
+
+use std::ffi::{CStr, CString, c_char};
+use std::fmt;
+use std::ptr::null_mut;
+use std::time::Duration;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+/// What libtorch threw.
+pub(super) type Result<T> = std::result::Result<T, String>;
+
+#[repr(C)]
+struct RawStore {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+struct RawGroup {
+    _opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn selfcls_c10d_free(text: *mut c_char);
+    fn selfcls_c10d_has_nccl() -> bool;
+    fn selfcls_store_open(
+        host: *const c_char,
+        port: u16,
+        server: bool,
+        timeout: u64,
+        prefix: *const c_char,
+        out: *mut *mut RawStore,
+    ) -> *mut c_char;
+    fn selfcls_store_set(
+        store: *mut RawStore,
+        key: *const c_char,
+        value: *const c_char,
+    ) -> *mut c_char;
+    fn selfcls_store_get(
+        store: *mut RawStore,
+        key: *const c_char,
+        value: *mut *mut c_char,
+    ) -> *mut c_char;
+    fn selfcls_store_timeout(store: *mut RawStore, timeout: u64) -> *mut c_char;
+    fn selfcls_store_free(store: *mut RawStore);
+    fn selfcls_group_new(
+        store: *mut RawStore,
+        name: *const c_char,
+        rank: i32,
+        size: i32,
+        timeout: u64,
+        device: i32,
+        interface: *const c_char,
+        out: *mut *mut RawGroup,
+    ) -> *mut c_char;
+    fn selfcls_group_all_reduce(
+        group: *mut RawGroup,
+        tensor: *mut C_tensor,
+        maximum: bool,
+    ) -> *mut c_char;
+    fn selfcls_group_broadcast(
+        group: *mut RawGroup,
+        tensor: *mut C_tensor,
+        root: i32,
+    ) -> *mut c_char;
+    fn selfcls_group_all_gather(
+        group: *mut RawGroup,
+        tensor: *mut C_tensor,
+        out: *mut C_tensor,
+    ) -> *mut c_char;
+    fn selfcls_group_free(group: *mut RawGroup);
+}
+
+/// Takes over a text that `c10d.cpp` made; none if it made none.
+fn taken(text: *mut c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: a non-null answer is a NUL-terminated string made for us, read before it is given back, and
+    // given back once.
+    Some(unsafe {
+        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+        selfcls_c10d_free(text);
+        owned
+    })
+}
+
+fn done(thrown: *mut c_char) -> Result<()> {
+    match taken(thrown) {
+        None => Ok(()),
+        Some(message) => Err(message),
+    }
+}
+
+/// Text for C++, which ends at the first NUL.
+fn c_text(text: &str) -> CString {
+    CString::new(text.replace('\0', " ")).unwrap_or_default()
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// libtorch counts ranks in 32 bits.
+fn small(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Whether this build can join GPUs.
+pub(super) fn has_nccl() -> bool {
+    // SAFETY: a function without arguments that returns a constant.
+    unsafe { selfcls_c10d_has_nccl() }
+}
+
+/// Keys and values that all ranks see.
+pub(super) struct Store(*mut RawStore);
+
+// SAFETY: the store is used by one thread at a time, for all functions take it by mutable reference, and
+// libtorch ties it to no thread.
+unsafe impl Send for Store {}
+
+impl Store {
+    /// Connects to the store at `host:port`, or serves it there. Every key begins with `prefix`.
+    pub(super) fn open(
+        host: &str,
+        port: u16,
+        server: bool,
+        timeout: Duration,
+        prefix: &str,
+    ) -> Result<Self> {
+        let (host, prefix) = (c_text(host), c_text(prefix));
+        let mut store = null_mut();
+        // SAFETY: the strings outlive the call; `store` is written where nothing is thrown.
+        done(unsafe {
+            selfcls_store_open(
+                host.as_ptr(),
+                port,
+                server,
+                milliseconds(timeout),
+                prefix.as_ptr(),
+                &raw mut store,
+            )
+        })?;
+        Ok(Self(store))
+    }
+
+    pub(super) fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        let (key, value) = (c_text(key), c_text(value));
+        // SAFETY: the store is live, and the strings outlive the call.
+        done(unsafe { selfcls_store_set(self.0, key.as_ptr(), value.as_ptr()) })
+    }
+
+    /// The value of a key, if it has been set.
+    pub(super) fn get(&mut self, key: &str) -> Result<Option<String>> {
+        let key = c_text(key);
+        let mut value = null_mut();
+        // SAFETY: the store is live, the key outlives the call; `value` is null or a text made for us.
+        done(unsafe { selfcls_store_get(self.0, key.as_ptr(), &raw mut value) })?;
+        Ok(taken(value))
+    }
+
+    /// How long the store may take to answer from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) -> Result<()> {
+        // SAFETY: the store is live.
+        done(unsafe { selfcls_store_timeout(self.0, milliseconds(timeout)) })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // SAFETY: made by `selfcls_store_open`, and freed once.
+        unsafe { selfcls_store_free(self.0) }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// Where a group's tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// Gloo, between CPUs.
+    Gloo,
+    /// NCCL, this rank's part being the GPU of this number.
+    Nccl(usize),
+}
+
+/// Ranks that compute together.
+pub(super) struct Group(*mut RawGroup);
+
+// SAFETY: as `Store`.
+unsafe impl Send for Group {}
+
+impl Group {
+    /// Joins the group `name` as `rank` of `size`. `interface` names a network interface for Gloo.
+    pub(super) fn new(
+        store: &mut Store,
+        name: &str,
+        (rank, size): (usize, usize),
+        timeout: Duration,
+        transport: Transport,
+        interface: Option<&str>,
+    ) -> Result<Self> {
+        let (name, interface) = (c_text(name), interface.map(c_text));
+        let device = match transport {
+            Transport::Gloo => -1,
+            Transport::Nccl(gpu) => small(gpu),
+        };
+        let mut group = null_mut();
+        // SAFETY: the store is live, the strings outlive the call; `group` is written where nothing is
+        // thrown.
+        done(unsafe {
+            selfcls_group_new(
+                store.0,
+                name.as_ptr(),
+                small(rank),
+                small(size),
+                milliseconds(timeout),
+                device,
+                interface
+                    .as_ref()
+                    .map_or(std::ptr::null(), |text| text.as_ptr()),
+                &raw mut group,
+            )
+        })?;
+        Ok(Self(group))
+    }
+
+    /// Sums, or takes the maximum of, the ranks' tensors in place; it must be contiguous.
+    pub(super) fn all_reduce(&mut self, tensor: &mut Tensor, maximum: bool) -> Result<()> {
+        // SAFETY: group and tensor are live and borrowed mutably.
+        done(unsafe { selfcls_group_all_reduce(self.0, tensor.as_mut_ptr(), maximum) })
+    }
+
+    /// Overwrites the tensor by that of rank `root`; it must be contiguous.
+    pub(super) fn broadcast(&mut self, tensor: &mut Tensor, root: usize) -> Result<()> {
+        // SAFETY: as in `all_reduce`.
+        done(unsafe { selfcls_group_broadcast(self.0, tensor.as_mut_ptr(), small(root)) })
+    }
+
+    /// Writes the ranks' tensors, of equal shape and contiguous, one after the other into `out`.
+    pub(super) fn all_gather(&mut self, tensor: &mut Tensor, out: &mut Tensor) -> Result<()> {
+        // SAFETY: as in `all_reduce`; libtorch checks that `out` has room.
+        done(unsafe { selfcls_group_all_gather(self.0, tensor.as_mut_ptr(), out.as_mut_ptr()) })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: made by `selfcls_group_new`, and freed once.
+        unsafe { selfcls_group_free(self.0) }
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Group")
+    }
+}

@@ -1,0 +1,195 @@
+//! Ranks as threads of one process: each has its own connection to the store and its own groups, as
+//! processes have.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Int, Tensor};
+use selfcls_core::collective::{Collective, Reduction};
+
+use crate::{Launcher, Rendezvous, Selection, TchDevice, join, open};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A port that was free a moment ago.
+fn port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn place(rank: usize, world_size: usize, master_port: u16) -> Rendezvous {
+    Rendezvous {
+        rank,
+        world_size,
+        local_rank: rank,
+        local_world_size: world_size,
+        master_addr: "127.0.0.1".into(),
+        master_port,
+        attempt: 0,
+        agent_store: false,
+        launcher: Launcher::Torchrun,
+    }
+}
+
+fn joined(place: &Rendezvous, timeout: Duration) -> Result<Arc<dyn Collective>, String> {
+    let device = open(&Selection::Tch(TchDevice::Cpu)).expect("libtorch's CPU");
+    join(place, &device, timeout).map_err(|error| error.to_string())
+}
+
+/// What `rank` returns on each of `size` ranks.
+pub(crate) fn on_ranks<T: Send>(
+    size: usize,
+    rank: impl Fn(Arc<dyn Collective>) -> T + Sync,
+) -> Vec<T> {
+    let port = port();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..size)
+            .map(|number| {
+                let rank = &rank;
+                scope.spawn(move || {
+                    let peers = joined(&place(number, size, port), TIMEOUT).expect("joins");
+                    assert_eq!((peers.rank(), peers.world_size()), (number, size));
+                    // One that ends while others still connect would fail them there.
+                    peers.barrier().expect("all are there");
+                    rank(peers)
+                })
+            })
+            .collect();
+        let results = threads.into_iter().map(|thread| thread.join());
+        results.map(|result| result.expect("a rank")).collect()
+    })
+}
+
+fn device() -> Device {
+    open(&Selection::Tch(TchDevice::Cpu))
+        .expect("libtorch's CPU")
+        .device
+}
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("floats")
+}
+
+#[test]
+fn reductions_reach_every_rank() {
+    let results = on_ranks(3, |peers| {
+        let own = peers.rank() as f32;
+        let values = Tensor::<1>::from_floats([own, -own, 1.0], &device());
+        let kept = values.clone();
+        let sum = peers
+            .all_reduce(values.clone(), Reduction::Sum)
+            .expect("a sum");
+        let largest = peers.all_reduce(values, Reduction::Max).expect("maxima");
+        peers.barrier().expect("all come");
+        (floats(sum), floats(largest), floats(kept), own)
+    });
+    for (sum, largest, kept, own) in results {
+        assert_eq!(sum, [3.0, -3.0, 3.0]);
+        assert_eq!(largest, [2.0, 0.0, 1.0]);
+        assert_eq!(kept, [own, -own, 1.0], "a tensor that is still needed");
+    }
+}
+
+#[test]
+fn rows_of_unequal_number_come_in_order() {
+    let rows = [2, 0, 1];
+    let results = on_ranks(3, |peers| {
+        let (rank, count) = (peers.rank(), rows[peers.rank()]);
+        let own: Vec<f32> = (0..2 * count).map(|i| (10 * rank + i) as f32).collect();
+        let own = Tensor::<1>::from_floats(own.as_slice(), &device()).reshape([count, 2]);
+        let labels = Tensor::<1, Int>::from_ints(&[7_i64, 8][..count], &device()) + rank as i64;
+        let gathered = peers.all_gather(own.clone(), &rows).expect("gathers");
+        let labels = peers.all_gather_int(labels, &rows).expect("gathers");
+        let labels: Vec<i64> = labels.into_data().try_into_vec().expect("integers");
+        let wrong = peers
+            .all_gather(own, &[5, 5, 5])
+            .expect_err("other numbers");
+        assert!(wrong.to_string().contains("[5, 5, 5]"), "{wrong}");
+        (floats(gathered), labels)
+    });
+    for (gathered, labels) in results {
+        assert_eq!(gathered, [0.0, 1.0, 2.0, 3.0, 20.0, 21.0]);
+        assert_eq!(labels, [7, 8, 9]);
+    }
+}
+
+#[test]
+fn bytes_come_from_one_rank() {
+    let results = on_ranks(2, |peers| {
+        let own = format!("rank {}", peers.rank()).into_bytes();
+        let second = peers.broadcast(own.clone(), 1).expect("sends");
+        let nothing = if peers.rank() == 0 { Vec::new() } else { own };
+        (second, peers.broadcast(nothing, 0).expect("sends"))
+    });
+    for (second, nothing) in results {
+        assert_eq!(second, b"rank 1");
+        assert!(nothing.is_empty());
+    }
+}
+
+#[test]
+fn groups_see_their_own_ranks_only() {
+    let results = on_ranks(4, |peers| {
+        let group = peers.in_groups_of(2).expect("pairs");
+        assert_eq!((group.rank(), group.world_size()), (peers.rank() % 2, 2));
+        assert!(peers.in_groups_of(3).is_err());
+        let own = Tensor::<1>::from_floats([peers.rank() as f32], &device());
+        let of_pair = group
+            .all_reduce(own.clone(), Reduction::Sum)
+            .expect("a sum");
+        let of_all = peers.all_reduce(own, Reduction::Sum).expect("a sum");
+        (floats(of_pair)[0], floats(of_all)[0])
+    });
+    assert_eq!(results, [(1.0, 6.0), (1.0, 6.0), (5.0, 6.0), (5.0, 6.0)]);
+}
+
+/// The others hear the reason, at once, and whatever they try later gives the same answer.
+#[test]
+fn a_rank_that_leaves_is_named_with_its_reason() {
+    let began = Instant::now();
+    let results = on_ranks(3, |peers| {
+        let group = peers.in_groups_of(3).expect("a group");
+        if peers.rank() == 2 {
+            peers.leave("cannot read 7.jpg");
+            return String::new();
+        }
+        let own = Tensor::<1>::from_floats([1.0], &device());
+        let first = group.all_reduce(own.clone(), Reduction::Sum);
+        let first = first.expect_err("a failure").to_string();
+        let again = peers
+            .all_reduce(own, Reduction::Sum)
+            .expect_err("still failed");
+        assert_eq!(again.to_string(), first);
+        assert_eq!(peers.check().expect_err("remembered").to_string(), first);
+        first
+    });
+    for message in &results[..2] {
+        assert!(
+            message.contains("rank 2 has ended: cannot read 7.jpg"),
+            "{message}"
+        );
+    }
+    assert!(
+        began.elapsed() < TIMEOUT,
+        "they did not wait for the timeout"
+    );
+}
+
+#[test]
+fn ranks_that_never_come_are_named() {
+    let port = port();
+    let short = Duration::from_secs(2);
+    let messages = std::thread::scope(|scope| {
+        let ranks = [0, 2].map(|rank| scope.spawn(move || joined(&place(rank, 4, port), short)));
+        ranks.map(|thread| thread.join().expect("a rank").expect_err("two are missing"))
+    });
+    for message in &messages {
+        assert!(
+            message.contains("ranks 1 and 3 of 4 did not come"),
+            "{message}"
+        );
+    }
+    let alone = joined(&place(1, 2, port), short).expect_err("nobody there");
+    assert!(alone.contains("did not reach rank 0"), "{alone}");
+}

@@ -1,0 +1,122 @@
+//! `launch`: several processes on this machine.
+
+mod group;
+mod outcome;
+mod output;
+
+use crate::args::{Cli, Command};
+use crate::error::{CliError, Result};
+use crate::progress::Progress;
+use clap::{Args, Parser};
+use group::{Group, Threads};
+use outcome::Outcome;
+use selfcls_backends::{Launcher, Rendezvous};
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Train with several processes on this machine, one per GPU or part of the processor
+///
+/// Starts the command behind `--` N times and tells each copy its rank, with the variables that torchrun sets. What rank 0
+/// says is shown; of the others the last lines, should they be the first to fail. SIGINT, SIGTERM, SIGHUP and SIGUSR1 are
+/// passed on to all ranks. When a rank dies the others get --grace seconds to end by themselves; then they are killed.
+///
+/// OMP_NUM_THREADS and RAYON_NUM_THREADS, where they are not set, become each rank's share of the cores.
+///
+/// Exit codes: 0 when all ranks succeed; 75 or 130 when they stopped after a checkpoint, as `train` does; 2 when the first
+/// rank to fail did so with 2; otherwise 1.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "selfcls-cli launch --nproc <N> [OPTIONS] -- train --data <SOURCE> --out <RUN> [OPTIONS]"
+)]
+pub(crate) struct LaunchArgs {
+    /// How many processes
+    #[arg(long, value_name = "N")]
+    nproc: NonZeroUsize,
+    /// Start all of them again, up to R times, when one has died; a training goes on at its last checkpoint
+    #[arg(long, value_name = "R", default_value_t = 0)]
+    max_restarts: u32,
+    /// TCP port at which they meet; by default one that is free
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1..))]
+    master_port: Option<u16>,
+    /// Seconds the others have to end by themselves when one has died
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace: u64,
+    /// Show what all ranks say, on standard error, each line behind its rank
+    #[arg(long)]
+    show_all: bool,
+    /// The command: train, or devices to see what each would be told
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
+    check_command(&args.command)?;
+    let threads = Threads::share(args.nproc);
+    progress.note(&format!(
+        "launching {} processes with {threads} each",
+        args.nproc
+    ));
+    let mut attempt = 0;
+    loop {
+        let outcome = start(args, attempt, threads)?.watch(Duration::from_secs(args.grace))?;
+        match outcome {
+            Outcome::Success => return Ok(()),
+            Outcome::Stopped(error) => return Err(error),
+            Outcome::Failed { error, retry } if retry && attempt < args.max_restarts => {
+                error.print();
+                attempt += 1;
+                progress.note(&format!(
+                    "starting all ranks again ({attempt} of {} restarts)",
+                    args.max_restarts
+                ));
+            }
+            Outcome::Failed { error, .. } => return Err(error),
+        }
+    }
+}
+
+/// Refuses, once instead of N times, what cannot be typed; and commands that N processes would do N times over.
+fn check_command(command: &[OsString]) -> Result<()> {
+    let program = OsString::from("selfcls-cli");
+    let typed = Cli::try_parse_from(std::iter::once(&program).chain(command));
+    match typed.unwrap_or_else(|error| error.exit()).command {
+        Command::Train(_) | Command::Devices => Ok(()),
+        _ => Err(CliError::usage(format!(
+            "launch runs `train` and `devices` only, not `{}`: it would be done once by each process",
+            command[0].display()
+        ))
+        .hint("run it without launch")),
+    }
+}
+
+/// Starts every rank for the first time, or once more.
+fn start(args: &LaunchArgs, attempt: u32, threads: Threads) -> Result<Group> {
+    let nproc = args.nproc.get();
+    let master_port = match args.master_port {
+        Some(port) => port,
+        None => free_port()?,
+    };
+    let places = (0..nproc).map(|rank| Rendezvous {
+        rank,
+        world_size: nproc,
+        local_rank: rank,
+        local_world_size: nproc,
+        master_addr: "127.0.0.1".to_owned(),
+        master_port,
+        attempt,
+        agent_store: false,
+        launcher: Launcher::Selfcls,
+    });
+    Group::start(places, &args.command, threads, args.show_all)
+}
+
+/// A port that nobody listens on. Another process may take it before rank 0 does, which then says so.
+fn free_port() -> Result<u16> {
+    let address = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    let address = address.map_err(|error| {
+        CliError::failure(format!("no TCP port is to be had on 127.0.0.1: {error}"))
+    })?;
+    Ok(address.port())
+}

@@ -1,0 +1,232 @@
+//! What the ends of the processes mean together.
+
+use crate::error::{CliError, INTERRUPTED, REQUEUE, USAGE};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// How all processes ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Every one did what it was to do.
+    Success,
+    /// They stopped after a checkpoint, because they were asked to.
+    Stopped(CliError),
+    /// One of them failed, and `error` says which, and of what.
+    Failed {
+        error: CliError,
+        /// Whether another attempt may succeed.
+        retry: bool,
+    },
+}
+
+/// How one process ended.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    code: Option<i32>,
+    signal: Option<i32>,
+    after: Duration,
+    killed: bool,
+}
+
+impl End {
+    /// The end of a process `after` the start of all; `killed` if it was us who ended it.
+    pub(super) fn new(status: ExitStatus, after: Duration, killed: bool) -> Self {
+        Self {
+            code: status.code(),
+            signal: signal(status),
+            after,
+            killed,
+        }
+    }
+
+    /// Neither a success nor a stop after a checkpoint.
+    pub(super) fn is_failure(&self) -> bool {
+        !self.has_code(0) && !self.is_stop()
+    }
+
+    fn is_stop(&self) -> bool {
+        self.has_code(REQUEUE) || self.has_code(INTERRUPTED)
+    }
+
+    fn has_code(&self, code: u8) -> bool {
+        self.code == Some(i32::from(code))
+    }
+
+    /// To follow `rank 3 `.
+    fn describe(&self) -> String {
+        match (self.signal, self.code) {
+            _ if self.killed => "did not end by itself and was killed".to_owned(),
+            (Some(signal), _) => format!("died of signal {}", signal_name(signal)),
+            (None, Some(code)) => format!("ended with exit code {code}"),
+            (None, None) => "ended without an exit code".to_owned(),
+        }
+    }
+}
+
+/// Judges the ends of ranks 0, 1, ...; `last_lines` are those of a rank's output that nobody has seen.
+pub(super) fn judge(ends: &[End], last_lines: impl Fn(usize) -> Vec<String>) -> Outcome {
+    let failures = || {
+        let numbered = ends.iter().enumerate();
+        numbered.filter(|(_, end)| end.is_failure())
+    };
+    // Those that end in the same moment: a signal is a cause, an exit code may be an effect.
+    let first = failures().min_by_key(|(_, end)| (end.killed, end.after, end.signal.is_none()));
+    let Some((rank, end)) = first else {
+        return match ends
+            .iter()
+            .filter(|end| end.is_stop())
+            .max_by_key(|end| end.code)
+        {
+            None => Outcome::Success,
+            Some(end) => Outcome::Stopped(stopped(end.has_code(INTERRUPTED))),
+        };
+    };
+    let others = failures().filter(|(other, _)| *other != rank);
+    let others: Vec<String> = others
+        .map(|(other, end)| format!("rank {other} {}", end.describe()))
+        .collect();
+    let mut message = format!(
+        "rank {rank} of {} {}, {:.1} s after the start",
+        ends.len(),
+        end.describe(),
+        end.after.as_secs_f64()
+    );
+    if !others.is_empty() {
+        message.push_str(&format!("; then {}", others.join(", ")));
+    }
+    let lines = last_lines(rank);
+    if !lines.is_empty() {
+        message.push_str(&format!("\nthe last lines of rank {rank}:"));
+        for line in lines {
+            message.push_str(&format!("\n  {line}"));
+        }
+    }
+    let usage = end.has_code(USAGE);
+    Outcome::Failed {
+        error: match usage {
+            true => CliError::usage(message),
+            false => CliError::failure(message),
+        },
+        retry: !usage && !ends.iter().any(End::is_stop),
+    }
+}
+
+fn stopped(by_user: bool) -> CliError {
+    let message = "all ranks stopped, as they were asked to";
+    let error = match by_user {
+        true => CliError::interrupted(message),
+        false => CliError::requeue(message),
+    };
+    error.hint("give the same command again to continue")
+}
+
+#[cfg(unix)]
+fn signal(status: ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+#[cfg(unix)]
+fn signal_name(signal: i32) -> String {
+    let name = nix::sys::signal::Signal::try_from(signal);
+    name.map_or_else(|_| signal.to_string(), |name| format!("{signal} ({name})"))
+}
+
+#[cfg(not(unix))]
+fn signal(_status: ExitStatus) -> Option<i32> {
+    None
+}
+
+#[cfg(not(unix))]
+fn signal_name(signal: i32) -> String {
+    signal.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(code: i32, after: u64) -> End {
+        End {
+            code: Some(code),
+            signal: None,
+            after: Duration::from_millis(after),
+            killed: false,
+        }
+    }
+
+    fn died(signal: i32, after: u64, killed: bool) -> End {
+        End {
+            code: None,
+            signal: Some(signal),
+            killed,
+            ..ended(0, after)
+        }
+    }
+
+    fn failure(ends: &[End]) -> (String, bool) {
+        match judge(ends, |rank| vec![format!("words of {rank}")]) {
+            Outcome::Failed { error, retry } => (format!("{error:?}"), retry),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_well_is_success_and_stops_are_the_largest_code() {
+        let none = |_| Vec::new();
+        assert!(matches!(
+            judge(&[ended(0, 1), ended(0, 9)], none),
+            Outcome::Success
+        ));
+        for (codes, expected) in [
+            ([75, 75], "Requeue"),
+            ([75, 130], "Interrupted"),
+            ([130, 0], "Interrupted"),
+        ] {
+            let ends = codes.map(|code| ended(code, 5));
+            match judge(&ends, none) {
+                Outcome::Stopped(error) => assert!(format!("{error:?}").contains(expected)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_failure_is_named_and_quoted() {
+        let ends = [
+            ended(1, 700),
+            ended(1, 650),
+            died(9, 40, false),
+            died(9, 900, true),
+        ];
+        let (message, retry) = failure(&ends);
+        let first = "rank 2 of 4 died of signal 9";
+        let parts = [
+            first,
+            "0.0 s after",
+            "rank 0 ended with exit code 1",
+            "rank 3 did not end by itself",
+            "words of 2",
+        ];
+        for part in parts {
+            assert!(message.contains(part), "{message}: lacks {part}");
+        }
+        assert!(retry);
+        // Seen in the same look.
+        let (message, _) = failure(&[ended(1, 40), died(11, 40, false)]);
+        assert!(
+            message.contains("rank 1 of 2 died of signal 11"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn usage_and_stops_are_not_tried_again() {
+        let (message, retry) = failure(&[ended(2, 5), ended(2, 6)]);
+        assert!(message.contains("Usage") && !retry, "{message}");
+        let (message, retry) = failure(&[ended(130, 5), ended(1, 6)]);
+        assert!(
+            message.contains("rank 1 of 2 ended with exit code 1") && !retry,
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! `predict`: images to classes, with an exported model.
+
+mod files;
+mod foreign;
+mod gallery;
+mod lines;
+mod sort;
+
+use crate::args::EngineArgs;
+use crate::error::{CliError, Result};
+use crate::progress::Progress;
+use clap::Args;
+use files::{Found, Shard};
+use foreign::PreprocessArgs;
+use gallery::Gallery;
+use lines::{Format, Lines, Outcome};
+use selfcls_core::data::images_in;
+use selfcls_core::metadata;
+use selfcls_export::{Classifier, Decoding, Options, Prediction, Provider, StreamOptions};
+use sort::{Sorter, Way};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Classify images with an exported model: print, sort into folders, or look at what is found
+///
+/// Images are read, classified and answered one after the other, in constant memory, whatever the folders hold.
+/// One that cannot be read is listed at the end, and makes the exit code 1 unless --skip-unreadable is given.
+#[derive(Debug, Args)]
+pub(crate) struct PredictArgs {
+    /// The model, as `export` writes it, or another program's (see --crop)
+    #[arg(value_name = "MODEL.onnx")]
+    pub(crate) model: PathBuf,
+    /// Images, or folders that are searched for images
+    #[arg(value_name = "IMAGE|FOLDER", required = true)]
+    pub(crate) images: Vec<PathBuf>,
+    /// Print one JSON object per image and line
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+    /// Print CSV with a header line
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// How many classes to give for each image, most probable first
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) top: NonZeroUsize,
+    /// Give no class to images whose best one is less probable than P, from 0 to 1
+    #[arg(long, value_name = "P", default_value = "0", value_parser = probability)]
+    pub(crate) min_confidence: f32,
+    /// The classifier that answers, by its position in model.heads; default: the one the file says
+    #[arg(long, value_name = "N")]
+    pub(crate) head: Option<usize>,
+    /// Write a page for a browser with the images of each class, those it is surest of first; it needs no other file
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) gallery: Option<PathBuf>,
+    /// Copy each image into a folder of its class in DIR; nothing is overwritten, and what is there already is kept
+    #[arg(long, value_name = "DIR", conflicts_with = "link_to")]
+    pub(crate) copy_to: Option<PathBuf>,
+    /// As --copy-to, with symbolic links instead of copies
+    #[arg(long, value_name = "DIR")]
+    pub(crate) link_to: Option<PathBuf>,
+    /// Classify a part only: every Nth image from the Ith on. The parts 1/N to N/N make up the whole
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Shard>,
+    /// Images that cannot be read are listed, but do not make the exit code 1
+    #[arg(long)]
+    pub(crate) skip_unreadable: bool,
+    /// Decode large JPEG files at a fraction of their size: several times as fast for a camera's photos, and
+    /// not the very same pixels as in training
+    #[arg(long)]
+    pub(crate) fast: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Where ONNX Runtime runs the network instead of the processor: `cuda[:N]`, `tensorrt[:N]`, coreml, `directml[:N]` or
+    /// openvino; several are tried in order. One that the library does not have is an error
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) provider: Vec<Provider>,
+    /// Threads that run the network; 0 for all cores
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) preprocess: PreprocessArgs,
+}
+
+/// How many images the last message names.
+const LISTED: usize = 20;
+
+pub(crate) fn run(args: &PredictArgs, progress: Progress) -> Result<()> {
+    let paths = images_in(&args.images)?;
+    let classifier = args.open()?;
+    let mut sorter = args.sorter(&classifier)?;
+    let mut gallery = match &args.gallery {
+        Some(path) => Some(Gallery::new(path, &args.model, &classifier)?),
+        None => None,
+    };
+    progress.note(&format!("engine: {}", classifier.runs_on()));
+    let mut lines = Lines::new(args.format(), args.top.get());
+    let started = Instant::now();
+    let mut count = 0_usize;
+    let mut unreadable = Unreadable::default();
+    let shard = args.shard.unwrap_or(Shard::WHOLE);
+    let files = shard.of(paths).map(Found::from);
+    let stream = StreamOptions::default().decoding(args.decoding());
+    for (found, answer) in stream.start(&classifier, files)? {
+        count += 1;
+        let prediction = match answer {
+            Ok(prediction) => prediction,
+            Err(selfcls_export::Error::Core(error)) => {
+                unreadable.add(&error);
+                lines.add(found.path(), &Outcome::Unreadable(&error.to_string()))?;
+                continue;
+            }
+            Err(error) => {
+                lines.flush()?;
+                return Err(error.into());
+            }
+        };
+        let class = args.class(&prediction);
+        lines.add(found.path(), &Outcome::Classified(&prediction, class))?;
+        let Some(path) = found.path() else { continue };
+        if let Some(sorter) = &mut sorter {
+            sorter.place(path, class)?;
+        }
+        if let Some(gallery) = &mut gallery {
+            gallery.add(path, class, prediction.confidence());
+        }
+    }
+    lines.flush()?;
+    let seconds = started.elapsed().as_secs_f64();
+    progress.note(&format!(
+        "{count} images in {seconds:.1} s, {:.1} per second",
+        count as f64 / seconds
+    ));
+    if let Some(sorter) = sorter {
+        progress.note(&sorter.summary());
+    }
+    if let Some(gallery) = gallery {
+        progress.note(&format!("gallery: {}", gallery.finish()?.display()));
+    }
+    unreadable.report(count, args.skip_unreadable, progress)
+}
+
+impl PredictArgs {
+    fn options(&self) -> Result<Options> {
+        Ok(Options {
+            head: self.head,
+            providers: self.provider.clone(),
+            threads: self.threads,
+            preprocess: self.preprocess.preprocess()?,
+            ..self.engine.options()
+        })
+    }
+
+    fn open(&self) -> Result<Classifier> {
+        Classifier::open(&self.model, &self.options()?).map_err(|error| {
+            let is_foreign = matches!(&error, selfcls_export::Error::Model { reason, .. }
+                if reason.contains(metadata::FORMAT));
+            let error = CliError::from(error);
+            if is_foreign && self.preprocess.is_absent() {
+                return error.hint("a file of another program needs --crop and --resize");
+            }
+            error
+        })
+    }
+
+    fn format(&self) -> Format {
+        match (self.json, self.csv) {
+            (true, _) => Format::Json,
+            (_, true) => Format::Csv,
+            _ => Format::Text,
+        }
+    }
+
+    fn decoding(&self) -> Decoding {
+        if self.fast {
+            Decoding::Reduced
+        } else {
+            Decoding::Exact
+        }
+    }
+
+    fn sorter(&self, classifier: &Classifier) -> Result<Option<Sorter>> {
+        let (folder, way) = match (&self.copy_to, &self.link_to) {
+            (Some(folder), _) => (folder, Way::Copy),
+            (None, Some(folder)) => (folder, Way::Link),
+            (None, None) => return Ok(None),
+        };
+        Sorter::new(folder, way, &self.images, classifier).map(Some)
+    }
+
+    /// The class that the image is given, if it is given one.
+    fn class(&self, prediction: &Prediction) -> Option<usize> {
+        (prediction.confidence() >= self.min_confidence).then(|| prediction.class())
+    }
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|p| (0.0..=1.0).contains(p));
+    number.ok_or_else(|| "write a number from 0 to 1".to_owned())
+}
+
+/// What could not be read.
+#[derive(Default)]
+struct Unreadable {
+    count: usize,
+    /// The first few, in words.
+    named: String,
+}
+
+impl Unreadable {
+    fn add(&mut self, error: &selfcls_core::Error) {
+        self.count += 1;
+        if self.count <= LISTED {
+            self.named.push_str(&format!("\n  - {error}"));
+        }
+    }
+
+    fn report(self, of: usize, skip: bool, progress: Progress) -> Result<()> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let more = match self.count.saturating_sub(LISTED) {
+            0 => String::new(),
+            more => format!("\n  - and {more} more"),
+        };
+        let message = format!(
+            "{} of {of} images could not be read; the others were classified:{}{more}",
+            self.count, self.named
+        );
+        if skip {
+            progress.note(&format!("warning: {message}"));
+            return Ok(());
+        }
+        Err(CliError::failure(message).hint("with --skip-unreadable this is no failure"))
+    }
+}

@@ -1,0 +1,127 @@
+//! What people and systems ask of a running training: to stop, or to make room and be started again.
+//!
+//! | signal | who sends it | meaning |
+//! |---|---|---|
+//! | SIGINT | Ctrl-C | stop after a checkpoint; at once if it was asked before |
+//! | SIGTERM, SIGHUP | `kill`, `scancel`, a closed terminal, a launcher | stop after a checkpoint |
+//! | SIGUSR1 | Slurm's `--signal=USR1@120` before time runs out | the same, and ask to be started again |
+//!
+//! Before the training itself has begun there is nothing to save, and all of them end the process at once.
+//!
+//! The first request counts: what follows it, such as the SIGTERM with which Slurm ends a step whose first task has
+//! gone, changes nothing any more.
+
+use crate::error::{INTERRUPTED, REQUEUE};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Once, OnceLock};
+
+/// Why a training is to end early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Somebody no longer wants it to run.
+    Stop,
+    /// The machine is needed for something else, and the training is to go on later.
+    Requeue,
+}
+
+static TRAINING: AtomicBool = AtomicBool::new(false);
+static ASKED: AtomicBool = AtomicBool::new(false);
+static FIRST: OnceLock<Request> = OnceLock::new();
+
+/// Gives the signals above their meaning: without it SIGUSR1 ends a process with no exit code of ours.
+pub(crate) fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(listen);
+}
+
+/// True once the process has been asked to end. From now on it ends after a checkpoint.
+pub(crate) fn stop_flag() -> &'static AtomicBool {
+    install();
+    TRAINING.store(true, Ordering::SeqCst);
+    &ASKED
+}
+
+/// What the first request was, if there was one.
+pub(crate) fn request() -> Option<Request> {
+    FIRST.get().copied()
+}
+
+/// Notes a request, and says what it is `because` of.
+fn ask(request: Request, because: &str) {
+    let _ = FIRST.set(request);
+    let asked_before = ASKED.swap(true, Ordering::SeqCst);
+    if !TRAINING.load(Ordering::SeqCst) {
+        say(&format!("{because} before the training began"));
+        std::process::exit(i32::from(match request {
+            Request::Stop => INTERRUPTED,
+            Request::Requeue => REQUEUE,
+        }));
+    }
+    if !asked_before {
+        say(&format!(
+            "{because}: finishing the step and writing a checkpoint (Ctrl-C stops at once)"
+        ));
+    }
+}
+
+/// Says it, if anybody still reads: a launcher that is gone has closed the pipe.
+fn say(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+#[cfg(unix)]
+fn listen() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    // It fails for signals that cannot be caught only, and these can.
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
+    {
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                match signal {
+                    SIGINT if ASKED.load(Ordering::SeqCst) => {
+                        std::process::exit(INTERRUPTED.into())
+                    }
+                    SIGINT => ask(Request::Stop, "interrupted"),
+                    SIGUSR1 => ask(Request::Requeue, "asked to make room (SIGUSR1)"),
+                    _ => ask(Request::Stop, "asked to stop"),
+                }
+            }
+        });
+    }
+    watch_launcher();
+}
+
+#[cfg(not(unix))]
+fn listen() {
+    let _ = ctrlc::set_handler(|| {
+        if ASKED.load(Ordering::SeqCst) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        ask(Request::Stop, "interrupted");
+    });
+}
+
+/// Ends the training when `selfcls-cli launch`, whose process id its variable holds, has gone without a word: nobody would
+/// end the ranks otherwise.
+#[cfg(unix)]
+fn watch_launcher() {
+    use selfcls_backends::Rendezvous;
+    use std::os::unix::process::parent_id;
+    use std::time::Duration;
+
+    let launcher = std::env::var(Rendezvous::LAUNCHED_BY);
+    let Some(launcher) = launcher.ok().and_then(|id| id.parse::<u32>().ok()) else {
+        return;
+    };
+    // Started by something in between, or the variable set by hand.
+    if parent_id() != launcher {
+        return;
+    }
+    std::thread::spawn(move || {
+        while parent_id() == launcher {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        ask(Request::Stop, "the launcher is gone");
+    });
+}

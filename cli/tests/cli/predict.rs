@@ -1,0 +1,326 @@
+//! `predict`: folders of photos, as files come in, as they go out.
+
+use super::images::train_for;
+use super::{Ran, run_in};
+use selfcls_core::data::{Shapes, Source};
+use selfcls_core::picture::write_png;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// A model of two heads, trained for seconds; made once for all tests here.
+fn model() -> PathBuf {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let trained = run_in(folder.path(), &train_for("1", "shapes:64", "run"));
+        assert_eq!(trained.code, Some(0), "{}", trained.stderr);
+        let arguments = [
+            "--quiet",
+            "export",
+            "run",
+            "--head",
+            "all",
+            "--out",
+            "model.onnx",
+        ];
+        run_in(folder.path(), &arguments).succeeded();
+        folder
+    });
+    folder.path().join("model.onnx")
+}
+
+/// A folder `photos` with `count` pictures, some in a folder below.
+fn photos(count: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let shapes = Shapes::new(count, 0, 24);
+    std::fs::create_dir_all(folder.path().join("photos/more")).unwrap();
+    for index in 0..count {
+        let below = if index % 3 == 0 {
+            "photos/more"
+        } else {
+            "photos"
+        };
+        let path = folder.path().join(below).join(format!("{index:03}.png"));
+        write_png(&path, &shapes.image(index).unwrap()).unwrap();
+    }
+    folder
+}
+
+fn predict(folder: &Path, arguments: &[&str]) -> Ran {
+    let model = model();
+    let model = model.to_str().unwrap();
+    run_in(
+        folder,
+        &[&["--quiet", "predict", model], arguments].concat(),
+    )
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn files(lines: &[Value]) -> Vec<&str> {
+    lines
+        .iter()
+        .map(|line| line["file"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn shards_make_up_the_whole_in_order() {
+    let folder = photos(50);
+    let whole = predict(folder.path(), &["photos", "--json"]).succeeded();
+    let whole = json_lines(&whole);
+    let names = files(&whole);
+    assert_eq!(names.len(), 50);
+    assert!(names.is_sorted(), "{names:?}");
+    let mut parts = Vec::new();
+    for part in ["1/3", "2/3", "3/3"] {
+        let lines = predict(folder.path(), &["photos", "--json", "--shard", part]).succeeded();
+        let lines = json_lines(&lines);
+        assert!((16..=17).contains(&lines.len()));
+        parts.extend(lines);
+    }
+    parts.sort_by_key(|line| line["file"].to_string());
+    assert_eq!(files(&parts), names);
+    for (part, line) in parts.iter().zip(&whole) {
+        assert_eq!(part["class"], line["class"]);
+        let probability = |line: &Value| line["probability"].as_f64().unwrap();
+        assert!((probability(part) - probability(line)).abs() < 1e-5);
+    }
+    for wrong in ["0/3", "4/3", "x"] {
+        predict(folder.path(), &["photos", "--shard", wrong]).failed(2, &["--shard", "I/N"]);
+    }
+}
+
+#[test]
+fn heads_and_confidence() {
+    let folder = photos(6);
+    let lines = |arguments: &[&str]| {
+        let all = [&["photos", "--json", "--top", "30"], arguments].concat();
+        json_lines(&predict(folder.path(), &all).succeeded())
+    };
+    for (head, classes) in [("0", 10), ("1", 20)] {
+        for line in lines(&["--head", head]) {
+            assert_eq!(line["top"].as_array().unwrap().len(), classes);
+        }
+    }
+    predict(folder.path(), &["photos", "--head", "2"]).failed(2, &["no head 2; it has 0, 1"]);
+    for line in lines(&["--min-confidence", "1"]) {
+        assert!(line["class"].is_null() && line["name"].is_null(), "{line}");
+        assert!(line["probability"].as_f64().unwrap() < 1.0);
+    }
+    let text = predict(folder.path(), &["photos", "--min-confidence", "1"]).succeeded();
+    assert!(
+        text.lines()
+            .all(|line| line.split('\t').nth(1) == Some("-")),
+        "{text}"
+    );
+    let csv = predict(folder.path(), &["photos", "--csv", "--min-confidence", "1"]).succeeded();
+    assert!(
+        csv.lines().skip(1).all(|line| line.contains(",1,,,0.")),
+        "{csv}"
+    );
+    predict(folder.path(), &["photos", "--min-confidence", "2"]).failed(2, &["from 0 to 1"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_listed_at_the_end() {
+    let folder = photos(5);
+    std::fs::write(folder.path().join("photos/a.jpg"), "no image").unwrap();
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let arguments = ["photos", "empty", "--json"];
+    let ran = predict(folder.path(), &arguments);
+    assert_eq!(ran.code, Some(1));
+    for part in [
+        "2 of 7 images",
+        "photos/a.jpg: not a readable image",
+        "empty holds no images",
+    ] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    let lines = json_lines(&ran.stdout);
+    assert_eq!(lines.len(), 7);
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|line| line["error"].is_string())
+            .count(),
+        2
+    );
+    let skipped = predict(
+        folder.path(),
+        &[&arguments[..], &["--skip-unreadable"]].concat(),
+    );
+    assert_eq!((skipped.code, &skipped.stdout), (Some(0), &ran.stdout));
+    // What is not there at all is noticed before anything is done.
+    predict(folder.path(), &["photos", "none"]).failed(1, &["cannot open none"]);
+}
+
+#[test]
+fn photos_are_sorted_into_folders_again_and_again() {
+    let folder = photos(20);
+    let path = |name: &str| folder.path().join(name);
+    // The same name twice, with other content.
+    std::fs::copy(path("photos/001.png"), path("photos/more/002.png")).unwrap();
+    let before: BTreeSet<PathBuf> = everything(&path("photos"));
+    let sort = |arguments: &[&str]| {
+        let model = model();
+        let model = model.to_str().unwrap();
+        let all = [&["predict", model, "photos"], arguments].concat();
+        let ran = run_in(folder.path(), &all);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        (ran.stdout, ran.stderr)
+    };
+    let (lines, notes) = sort(&["--copy-to", "sorted"]);
+    assert!(notes.contains("21 images copied into sorted\n"), "{notes}");
+    let sorted = everything(&path("sorted"));
+    assert_eq!(sorted.len(), 21);
+    for line in lines.lines() {
+        let mut parts = line.split('\t');
+        let (file, class) = (parts.next().unwrap(), parts.next().unwrap());
+        let class = format!("class-{class}");
+        let content = std::fs::read(path(file)).unwrap();
+        let has_it = |copy: &&PathBuf| std::fs::read(copy).unwrap() == content;
+        let copy = sorted.iter().find(has_it).unwrap();
+        assert!(
+            copy.starts_with(path("sorted").join(class)),
+            "{line}: {}",
+            copy.display()
+        );
+    }
+    let (_, notes) = sort(&["--copy-to", "sorted"]);
+    assert!(
+        notes.contains("0 images copied into sorted; 21 were there already"),
+        "{notes}"
+    );
+    assert_eq!(everything(&path("sorted")), sorted);
+    let (_, notes) = sort(&["--copy-to", "unsure", "--min-confidence", "1"]);
+    assert!(notes.contains("21 images copied"), "{notes}");
+    assert_eq!(std::fs::read_dir(path("unsure")).unwrap().count(), 1);
+    assert!(path("unsure/unsure/001.png").is_file());
+    #[cfg(unix)]
+    {
+        for expected in [
+            "21 images linked from linked\n",
+            "0 images linked from linked; 21 were",
+        ] {
+            let (_, notes) = sort(&["--link-to", "linked"]);
+            assert!(notes.contains(expected), "{notes}");
+        }
+        let links = everything(&path("linked"));
+        assert_eq!(links.len(), 21);
+        assert!(links.iter().all(|link| link.is_symlink() && link.is_file()));
+    }
+    // Nothing has happened to the photos.
+    assert_eq!(everything(&path("photos")), before);
+    for inside in ["photos", "photos/sorted", "photos/more/../new"] {
+        predict(folder.path(), &["photos", "--copy-to", inside])
+            .failed(2, &["whose images are to be sorted"]);
+    }
+    assert_eq!(everything(&path("photos")), before);
+    predict(
+        folder.path(),
+        &["photos", "--copy-to", "a", "--link-to", "b"],
+    )
+    .failed(2, &["--link-to"]);
+}
+
+/// All files below.
+fn everything(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(everything(&path));
+        } else {
+            found.insert(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_gallery_is_one_page() {
+    let folder = photos(30);
+    let odd = folder
+        .path()
+        .join("photos/<img src=x onerror=alert(1)>.png");
+    let has_odd = std::fs::copy(folder.path().join("photos/001.png"), odd).is_ok();
+    predict(folder.path(), &["photos", "--gallery", "found.html"]).succeeded();
+    let page = std::fs::read_to_string(folder.path().join("found.html")).unwrap();
+    let count = 30 + usize::from(has_odd);
+    assert!(
+        page.contains(&format!("<h1>{count} images in ")),
+        "{}",
+        &page[..900]
+    );
+    assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), count);
+    assert_eq!(page.matches("<img").count(), count);
+    assert!(!page.contains("http") && !page.contains("<script"));
+    predict(
+        folder.path(),
+        &["photos", "--gallery", "no/such/folder.html"],
+    )
+    .failed(1, &["no/such/folder.html"]);
+}
+
+#[test]
+fn a_file_of_another_program_needs_its_preprocessing() {
+    let folder = photos(4);
+    let mut bytes = std::fs::read(model()).unwrap();
+    let key = b"selfcls.format";
+    let at = bytes
+        .windows(key.len())
+        .position(|part| part == key)
+        .unwrap();
+    bytes[at..at + key.len()].copy_from_slice(b"another.format");
+    std::fs::write(folder.path().join("other.onnx"), bytes).unwrap();
+    let run = |arguments: &[&str]| {
+        let all = [&["--quiet", "predict", "other.onnx", "photos"], arguments].concat();
+        run_in(folder.path(), &all)
+    };
+    run(&[]).failed(1, &["other.onnx", "selfcls.format", "--crop"]);
+    let own = predict(folder.path(), &["photos", "--json"]).succeeded();
+    let other = run(&["--crop", "16", "--resize", "16", "--json"]).succeeded();
+    for (own, other) in json_lines(&own).iter().zip(json_lines(&other)) {
+        assert_eq!(own["class"], other["class"]);
+    }
+    run(&["--crop", "16"]).failed(2, &["--resize"]);
+    run(&["--crop", "32", "--resize", "32"]).failed(1, &["16 pixels", "crop to 16"]);
+    run(&["--crop", "16", "--resize", "8"]).failed(2, &["resize 8 and crop 16"]);
+    run(&["--crop", "16", "--resize", "16", "--std", "0,1,1"]).failed(2, &["positive"]);
+    run(&["--crop", "16", "--resize", "16", "--mean", "1,2"]).failed(2, &["three numbers"]);
+}
+
+#[test]
+fn what_the_machine_does_not_have_is_an_error() {
+    let folder = photos(1);
+    let ran = predict(folder.path(), &["photos", "--provider", "directml"]);
+    ran.failed(1, &["DirectML", "ORT_DYLIB_PATH"]);
+    predict(folder.path(), &["photos", "--provider", "gpu"]).failed(2, &["cuda"]);
+}
+
+#[test]
+fn large_photos_may_be_decoded_in_part() {
+    let folder = photos(0);
+    let path = folder.path().join("photos/large.jpg");
+    let shape = Shapes::new(1, 0, 800).image(0).unwrap();
+    let image = image::RgbImage::from_raw(800, 800, shape.data().to_vec()).unwrap();
+    image.save(&path).unwrap();
+    let probability = |arguments: &[&str]| {
+        let all = [&["photos", "--json"], arguments].concat();
+        let lines = json_lines(&predict(folder.path(), &all).succeeded());
+        (
+            lines[0]["class"].clone(),
+            lines[0]["probability"].as_f64().unwrap(),
+        )
+    };
+    let (exact, fast) = (probability(&[]), probability(&["--fast"]));
+    assert_eq!(exact.0, fast.0);
+    assert!((exact.1 - fast.1).abs() < 0.05, "{exact:?} {fast:?}");
+}

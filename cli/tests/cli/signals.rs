@@ -1,0 +1,111 @@
+//! A run that is asked to end writes a checkpoint at that very step, and goes on from it.
+
+use super::images::train_for;
+use super::killed::{lines, newest};
+use super::{command, run_in};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Six epochs of 16 steps; checkpoints at the ends of epochs only.
+fn train(out: &str) -> Vec<&str> {
+    train_for("6", "shapes:256", out)
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
+/// Trains in `path` until `steps` steps are noted, sends `signals`, and gives exit code and standard error.
+fn signalled(path: &Path, out: &str, steps: usize, signals: &[Signal]) -> (Option<i32>, String) {
+    let mut child = command(path, &train(out))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let journal = path.join(out).join("metrics.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while lines(&journal).len() < steps {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before {steps} steps"
+        );
+        assert!(Instant::now() < deadline, "no {steps} lines in two minutes");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Heard one by one: of signals that come together the system keeps no order.
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    for signal in signals {
+        send(&child, *signal);
+        while !said.contains("finishing the step") {
+            assert_ne!(
+                stderr.read_line(&mut said).unwrap(),
+                0,
+                "it said only {said}"
+            );
+        }
+    }
+    stderr.read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().code(), said)
+}
+
+/// The step of the newest checkpoint, by its name.
+fn checkpoint_step(run: &Path) -> usize {
+    let path = selfcls_core::checkpoint::find(run).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.trim_start_matches("step-").parse().unwrap()
+}
+
+#[test]
+fn a_run_that_made_room_goes_on_at_the_very_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    assert_eq!(run_in(path, &train("calm")).code, Some(0));
+
+    let cases: [(usize, &[Signal], i32); 4] = [
+        (5, &[Signal::SIGUSR1], 75),
+        // The first request counts.
+        (25, &[Signal::SIGUSR1, Signal::SIGTERM], 75),
+        (40, &[Signal::SIGTERM, Signal::SIGUSR1], 130),
+        (55, &[Signal::SIGINT], 130),
+    ];
+    for (steps, signals, expected) in cases {
+        let (code, stderr) = signalled(path, "asked", steps, signals);
+        assert_eq!(code, Some(expected), "{signals:?}: {stderr}");
+        assert!(stderr.contains("give the same command again"), "{stderr}");
+        let run = path.join("asked");
+        let step = checkpoint_step(&run);
+        assert!(
+            stderr.contains(&format!("stopped after step {step};")),
+            "{stderr}"
+        );
+        let noted = lines(&run.join("metrics.jsonl"));
+        let noted = noted
+            .iter()
+            .filter(|line| line.contains("\"kind\":\"step\""));
+        assert_eq!(
+            noted.count(),
+            step,
+            "the checkpoint is of the last step made"
+        );
+    }
+    assert_eq!(run_in(path, &train("asked")).code, Some(0));
+
+    let (calm, asked) = (newest(&path.join("calm")), newest(&path.join("asked")));
+    assert!(calm.keys().eq(asked.keys()));
+    for (name, bytes) in &calm {
+        assert!(bytes == &asked[name], "{name} differs");
+    }
+}
+
+/// Two SIGINTs do not wait for the step.
+#[test]
+fn the_impatient_are_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _) = signalled(folder.path(), "run", 3, &[Signal::SIGTERM, Signal::SIGINT]);
+    assert_eq!(code, Some(130));
+}

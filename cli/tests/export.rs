@@ -1,0 +1,356 @@
+//! `export` as a user meets it: what is written, what is proven, and what leaves no file.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(folder: &Path, args: &[&str]) -> Ran {
+    ran(command(folder).args(args))
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selfcls-cli"));
+    command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .env("NO_COLOR", "1");
+    command
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// This exit code, no output, and an error with all of `parts`.
+    #[track_caller]
+    fn refused(self, code: i32, parts: &[&str]) {
+        let said = (self.code, self.stdout.as_str());
+        assert_eq!(said, (Some(code), ""), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        let error = &self.stderr[self.stderr.find("error: ").unwrap()..];
+        for part in parts {
+            assert!(error.contains(part), "no {part:?} in:\n{error}");
+        }
+    }
+}
+
+/// A tiny run with two classifiers, `run`. Made once.
+fn runs() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER
+        .get_or_init(|| {
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let args = "--quiet train --data shapes:64 --out run --preset shapes-demo \
+                --model.width 4 --model.hidden_dim 16 --model.dim 8 --model.heads 3,5 \
+                --views.global_size 16 --queue.length 16 --batch-size 16 --epochs 2 --data.workers 1";
+            let args: Vec<&str> = args.split_whitespace().collect();
+            run(folder.path(), &args).ok();
+            folder
+        })
+        .path()
+}
+
+/// A folder for one test, and the run.
+fn fresh() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let run = runs().join("run").to_str().unwrap().to_owned();
+    (folder, run)
+}
+
+fn export(folder: &Path, model: &str, more: &[&str]) -> Ran {
+    let args = [&["export", model, "--out", "model.onnx"][..], more].concat();
+    run(folder, &args)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_file_is_proven_and_the_same_every_time() {
+    let (folder, model) = fresh();
+    let first = export(folder.path(), &model, &[]).ok();
+    assert_eq!(first.stdout, "model.onnx\n");
+    assert!(
+        first
+            .stderr
+            .contains("largest difference to the trained model on 15 images")
+            && first.stderr.contains("with tract (built in)"),
+        "{}",
+        first.stderr
+    );
+    let bytes = std::fs::read(folder.path().join("model.onnx")).unwrap();
+    export(folder.path(), &model, &[]).ok();
+    assert_eq!(
+        std::fs::read(folder.path().join("model.onnx")).unwrap(),
+        bytes
+    );
+    assert_eq!(names(folder.path()), ["model.onnx"]);
+}
+
+#[test]
+fn every_choice_can_be_made() {
+    let (folder, model) = fresh();
+    let json = |more: &[&str]| -> Value {
+        let more = [more, &["--json", "--quiet"]].concat();
+        let said = export(folder.path(), &model, &more).ok();
+        assert_eq!(said.stderr, "");
+        serde_json::from_str(&said.stdout).unwrap()
+    };
+    let plain = json(&[]);
+    assert_eq!(plain["file"], "model.onnx");
+    assert_eq!(
+        plain["outputs"],
+        serde_json::json!(["logits.0", "probabilities", "embedding"])
+    );
+    let engine = plain["proofs"][0]["engine"].as_str().unwrap();
+    assert_eq!(engine, "tract (built in)");
+    assert!(plain["proofs"][0]["difference"].as_f64().unwrap() <= 1e-5);
+    let size = std::fs::metadata(folder.path().join("model.onnx"))
+        .unwrap()
+        .len();
+    assert_eq!(plain["bytes"], size);
+
+    let all = json(&[
+        "--head",
+        "1,0",
+        "--outputs",
+        "features,logits.*",
+        "--opset",
+        "21",
+    ]);
+    assert_eq!(
+        all["outputs"],
+        serde_json::json!(["logits.0", "logits.1", "features"])
+    );
+    let halves = json(&["--weights", "f16", "--batch", "2", "--input", "uint8"]);
+    assert!(halves["bytes"].as_u64().unwrap() < size * 2 / 3);
+    assert!(halves["proofs"][0]["grey_levels"].as_f64().unwrap() < 1e-3);
+    json(&["--dynamic-size"]);
+
+    let beside = json(&["--external-data", "always"]);
+    assert_eq!(beside["data"], "model.onnx.data");
+    assert_eq!(names(folder.path()), ["model.onnx", "model.onnx.data"]);
+}
+
+#[test]
+fn a_file_that_resizes_says_which_engines_can() {
+    let (folder, model) = fresh();
+    let ran = export(folder.path(), &model, &["--input", "any", "--json"]);
+    if ran.code == Some(1) {
+        // Without ONNX Runtime there may be no engine that can.
+        ran.refused(
+            1,
+            &[
+                "model.onnx was not written",
+                "no engine of this machine",
+                "--input uint8",
+            ],
+        );
+        assert!(names(folder.path()).is_empty());
+        return;
+    }
+    let said: Value = serde_json::from_str(&ran.ok().stdout).unwrap();
+    let proofs = said["proofs"].as_array().unwrap();
+    let unproven = said["unproven"].as_array().unwrap();
+    assert!(
+        !proofs.is_empty() && proofs.len() + unproven.len() <= 2,
+        "{said}"
+    );
+    for proof in proofs {
+        assert!(proof["grey_levels"].as_f64().unwrap() <= 1.001, "{said}");
+    }
+}
+
+#[test]
+fn classes_get_names() {
+    let (folder, model) = fresh();
+    write(folder.path(), "three.txt", "one\ntwo\nthree\n");
+    write(folder.path(), "five.txt", "a\nb\nc\nd\ne\n");
+    let more = [
+        "--head",
+        "all",
+        "--names",
+        "three.txt",
+        "--names",
+        "1=five.txt",
+    ];
+    export(folder.path(), &model, &more).ok();
+    let bytes = std::fs::read(folder.path().join("model.onnx")).unwrap();
+    let has = |text: &str| {
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    assert!(has(r#""names":["one","two","three"]"#) && has(r#""names":["a","b","c","d","e"]"#));
+    assert!(has(r#""source":"shapes:64""#));
+
+    // Names that the matching with labels finds.
+    let found = [
+        "eval",
+        "clusters",
+        &model,
+        "--data",
+        "shapes:40:1",
+        "--save-names",
+        "found.txt",
+    ];
+    run(folder.path(), &found).ok();
+    let found = std::fs::read_to_string(folder.path().join("found.txt")).unwrap();
+    assert_eq!(found.lines().count(), 3, "{found}");
+    export(folder.path(), &model, &["--names", "found.txt"]).ok();
+
+    let all = [
+        "eval",
+        "clusters",
+        &model,
+        "--data",
+        "shapes:40:1",
+        "--head",
+        "all",
+        "--save-names",
+        "x",
+    ];
+    run(folder.path(), &all).refused(2, &["--save-names", "--head N"]);
+    for (more, code, parts) in [
+        (
+            &["--names", "five.txt"][..],
+            2,
+            &["five.txt has 5 names, but head 0 has 3"][..],
+        ),
+        (&["--names", "7=five.txt"], 2, &["no head 7"]),
+        (&["--names", "none.txt"], 1, &["none.txt"]),
+    ] {
+        export(folder.path(), &model, more).refused(code, parts);
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_fix() {
+    let (folder, model) = fresh();
+    for (more, parts) in [
+        (
+            &["--head", "2"][..],
+            &["no head 2; its heads are 0 to 1"][..],
+        ),
+        (&["--head", "0,0"], &["different ones"]),
+        (
+            &["--outputs", "logits,labels"],
+            &["labels", "probabilities"],
+        ),
+        (&["--input", "any", "--opset", "17"], &["use 18 or newer"]),
+        (
+            &["--input", "any", "--dynamic-size"],
+            &["every size already"],
+        ),
+        (&["--input", "bytes"], &["float, uint8, any"]),
+        (&["--opset", "9"], &["from 17 to 21"]),
+        (&["--batch", "0"], &["a fixed batch of 0"]),
+        (&["--weights", "int8"], &["f32, f16"]),
+    ] {
+        export(folder.path(), &model, more).refused(2, parts);
+    }
+    let missing = ["export", &model, "--out", "no/such/folder/model.onnx"];
+    run(folder.path(), &missing).refused(2, &["no folder no/such/folder", "make it"]);
+    let images = ["--verify-images", "no/images"];
+    export(folder.path(), &model, &images).refused(1, &["no/images"]);
+    assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn an_engine_that_fails_leaves_what_was_there() {
+    let (folder, model) = fresh();
+    write(folder.path(), "model.onnx", "old");
+    let engine = ["--onnxruntime", "no/libonnxruntime.so"];
+    export(folder.path(), &model, &engine)
+        .refused(1, &["model.onnx was not written", "no/libonnxruntime.so"]);
+    assert_eq!(names(folder.path()), ["model.onnx"]);
+    let kept = std::fs::read_to_string(folder.path().join("model.onnx")).unwrap();
+    assert_eq!(kept, "old");
+}
+
+/// The last layer's weights shrunk below what 16 bits can hold: in 32 bits there is an embedding, in 16 there is none.
+#[test]
+fn a_file_that_disagrees_is_not_written() {
+    let (folder, model) = fresh();
+    let convert = [
+        "convert",
+        &model,
+        "--to",
+        "safetensors",
+        "--out",
+        "weights.safetensors",
+    ];
+    run(folder.path(), &convert).ok();
+    let path = folder.path().join("weights.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    for (name, factor) in [
+        ("mlp_head.mlp.3.weight", 1e-7),
+        ("mlp_head.mlp.3.bias", 0.0),
+    ] {
+        let offsets: [usize; 2] =
+            serde_json::from_value(header[name]["data_offsets"].clone()).unwrap();
+        let values = &mut bytes[8 + length..][offsets[0]..offsets[1]];
+        for value in values.chunks_exact_mut(4) {
+            let shrunk = f32::from_le_bytes(value[..].try_into().unwrap()) * factor;
+            value.copy_from_slice(&shrunk.to_le_bytes());
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let args = |weights| ["--weights", weights];
+    export(folder.path(), "weights.safetensors", &args("f32")).ok();
+    std::fs::remove_file(folder.path().join("model.onnx")).unwrap();
+    export(folder.path(), "weights.safetensors", &args("f16")).refused(
+        1,
+        &["model.onnx was not written", "largest difference", "hint: "],
+    );
+    assert_eq!(names(folder.path()), ["weights.safetensors"]);
+}
+
+/// A file system that is full, as a limit on the size of files.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let (folder, model) = fresh();
+    let script = r#"trap '' XFSZ; ulimit -f 16; exec "$0" export "$1" --out model.onnx"#;
+    let ran = ran(Command::new("sh")
+        .current_dir(folder.path())
+        .args(["-c", script, env!("CARGO_BIN_EXE_selfcls-cli"), &model])
+        .env("NO_COLOR", "1"));
+    ran.refused(1, &["cannot write model.onnx"]);
+    assert!(names(folder.path()).is_empty());
+}

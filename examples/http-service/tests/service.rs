@@ -1,0 +1,207 @@
+//! The service as its clients meet it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The service in a process of its own.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn new(arguments: &[&str]) -> Self {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shapes.onnx");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_selfcls-http-service"))
+            .arg(model)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("listening on http://").map(str::to_owned))
+            .expect("says where it listens");
+        // Somebody has to read what it says.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("connects");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .expect("a timeout");
+        stream
+    }
+
+    /// Status and body of the answer to a request.
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+        let mut stream = self.connect();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .expect("sent");
+        // Who is refused need not be listened to to the end.
+        let _ = stream.write_all(body);
+        answer(stream)
+    }
+
+    fn terminate(&self) {
+        let id = self.child.id().to_string();
+        let done = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(done.expect("kill runs").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn answer(mut stream: TcpStream) -> (u16, String) {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let status = text
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (status.expect("a status"), text)
+}
+
+fn photo() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../disc.png");
+    std::fs::read(path).expect("an image")
+}
+
+#[test]
+fn images_are_classified_and_everything_else_is_an_error() {
+    let service = Running::new(&["--max-body", "1"]);
+    let (status, text) = service.ask("POST", "/classify", &photo());
+    assert_eq!(status, 200, "{text}");
+    let json = text.split("\r\n\r\n").nth(1).expect("a body");
+    assert!(json.starts_with("{\"class\":"), "{json}");
+    assert!(json.matches("\"probability\":").count() == 6, "{json}");
+
+    let (status, text) = service.ask("GET", "/healthz", b"");
+    assert!(status == 200 && text.contains("\"queue\":64"), "{text}");
+    for (method, path, body, expected, said) in [
+        (
+            "POST",
+            "/classify",
+            &b"no image"[..],
+            422,
+            "not a readable image",
+        ),
+        ("POST", "/classify", &[], 422, "not a readable image"),
+        (
+            "POST",
+            "/classify",
+            &[0; (1 << 20) + 1],
+            413,
+            "larger than 1048576",
+        ),
+        ("GET", "/classify", &[], 405, ""),
+        ("GET", "/etc/passwd", &[], 404, ""),
+    ] {
+        let (status, text) = service.ask(method, path, body);
+        assert_eq!(status, expected, "{method} {path}: {text}");
+        assert!(text.contains(said), "{text}");
+    }
+    assert_eq!(service.ask("POST", "/classify", &photo()).0, 200);
+}
+
+#[test]
+fn a_full_service_says_so_at_once() {
+    let service = Running::new(&["--queue", "2", "--patience", "3"]);
+    let photo = photo();
+    // Two clients that begin and do not go on.
+    let half: Vec<TcpStream> = (0..2)
+        .map(|_| {
+            let mut stream = service.connect();
+            let head = "POST /classify HTTP/1.1\r\nHost: test\r\nConnection: close";
+            write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n", photo.len()).expect("sent");
+            stream.write_all(&photo[..10]).expect("sent");
+            stream
+        })
+        .collect();
+    while !service
+        .ask("GET", "/healthz", b"")
+        .1
+        .contains("\"requests\":2")
+    {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let started = Instant::now();
+    let (status, text) = service.ask("POST", "/classify", &photo);
+    assert_eq!(status, 503, "{text}");
+    assert!(text.to_lowercase().contains("retry-after: 1"), "{text}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+    // One goes on after all; of the other the service loses patience.
+    let mut half = half.into_iter();
+    let mut late = half.next().expect("the first");
+    late.write_all(&photo[10..]).expect("sent");
+    assert_eq!(answer(late).0, 200);
+    assert_eq!(answer(half.next().expect("the second")).0, 408);
+    assert_eq!(service.ask("POST", "/classify", &photo).0, 200);
+}
+
+#[cfg(unix)]
+#[test]
+fn told_to_stop_it_answers_what_is_under_way() {
+    let mut service = Running::new(&[]);
+    let photo = photo();
+    let mut stream = service.connect();
+    let head = "POST /classify HTTP/1.1\r\nHost: test\r\nConnection: close";
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n", photo.len()).expect("sent");
+    stream.write_all(&photo[..10]).expect("sent");
+    while !service
+        .ask("GET", "/healthz", b"")
+        .1
+        .contains("\"requests\":1")
+    {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    service.terminate();
+    // It takes no more.
+    while TcpStream::connect(&service.address).is_ok() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    stream.write_all(&photo[10..]).expect("sent");
+    assert_eq!(answer(stream).0, 200);
+    assert!(service.child.wait().expect("ends").success());
+}
+
+/// Many clients at a time: everybody gets an answer, and memory stays where it was.
+#[test]
+fn a_crowd_is_served_or_told_to_come_back() {
+    let service = Running::new(&["--queue", "4"]);
+    let photo = photo();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..32)
+            .map(|_| {
+                let (service, photo) = (&service, &photo);
+                scope.spawn(move || service.ask("POST", "/classify", photo).0)
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("a client"))
+            .collect()
+    });
+    assert!(
+        statuses.iter().all(|status| [200, 503].contains(status)),
+        "{statuses:?}"
+    );
+    assert!(statuses.contains(&200));
+}

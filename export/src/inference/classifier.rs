@@ -1,0 +1,511 @@
+//! A file, opened.
+
+use super::answer::Answer;
+use super::borders::{Borders, Output};
+use super::engine::{self, Engine};
+use super::network::{Network, Origin, Refusal};
+use super::outputs::{Outputs, row};
+use super::pixels::{Input, Part, Stack};
+use super::sessions::{Sessions, Source};
+use super::{Options, Picture, Prediction, Stream, StreamOptions, external, foreign, shapes};
+use crate::{Error, Result};
+use rayon::prelude::*;
+use selfcls_core::metadata::{InputKind, Metadata};
+use selfcls_core::pixels::Rgb8;
+use selfcls_core::preprocess::Preprocess;
+use std::borrow::Borrow;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Pixels that [`Classifier::classify_batch`] has prepared at a time: 64 images of 224, 37 MiB.
+const PREPARED_PIXELS: usize = 64 * 224 * 224;
+
+/// A trained classifier, ready for images. It can be shared between threads, and a clone is the same
+/// network: with ONNX Runtime concurrent calls take turns (it spreads each over its own threads), with tract
+/// up to [`Options::threads`] calls run at a time; [`Options::runs`] says otherwise.
+#[derive(Clone)]
+pub struct Classifier {
+    opened: Arc<Opened>,
+}
+
+struct Opened {
+    metadata: Metadata,
+    borders: Borders,
+    input: Input,
+    /// None where the file gives no classes.
+    answer: Option<Answer>,
+    sessions: Sessions,
+}
+
+impl Classifier {
+    /// Opens a file that `selfcls-cli export` or [`crate::OnnxWriter`] wrote, or, with
+    /// [`Options::preprocessing`], that of another program. Weights that the file keeps in another one are
+    /// read from there, if that lies beside it.
+    ///
+    /// # Errors
+    /// - [`Error::Io`] if the file cannot be read;
+    /// - [`Error::Model`] if it is too large, incomplete, not ONNX, contradicts itself, keeps weights
+    ///   in places where they do not belong, has operations that our classifiers do not have, or has no or
+    ///   newer metadata;
+    /// - [`Error::Request`] if it has no [`Options::head`], or [`Options::preprocess`] contradicts it;
+    /// - [`Error::Engine`] if the requested engine or execution provider cannot be had, saying what was
+    ///   looked for and the fix;
+    /// - [`Error::Run`] if the engine refuses the network.
+    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
+        let path = path.as_ref();
+        let limit = options.max_file_bytes;
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
+            .map_err(Error::io("read", path))?;
+        Self::from_named(&path.display().to_string(), bytes, Some(path), options)
+    }
+
+    /// [`Self::open`] for a file that is already in memory.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(bytes: Vec<u8>, options: &Options) -> Result<Self> {
+        Self::from_named("the model", bytes, None, options)
+    }
+
+    fn from_named(
+        name: &str,
+        bytes: Vec<u8>,
+        path: Option<&Path>,
+        options: &Options,
+    ) -> Result<Self> {
+        let refuse = |reason: String| Error::Model {
+            model: name.to_owned(),
+            reason,
+        };
+        if bytes.len() as u64 > options.max_file_bytes {
+            return Err(refuse(format!(
+                "larger than {} bytes; raise `max_file_bytes` if that is meant",
+                options.max_file_bytes
+            )));
+        }
+        let folder = path.map(|path| match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        });
+        let checked = check(&bytes, folder, options.preprocess.as_ref())
+            .map_err(|Refusal(reason)| refuse(reason))?;
+        let Checked {
+            metadata,
+            borders,
+            origin,
+            on_disk,
+        } = checked;
+        if let Some(given) = &options.preprocess
+            && *given != metadata.preprocess
+        {
+            return Err(Error::Request(format!(
+                "{name} says itself how images are prepared for it; leave the preprocessing out"
+            )));
+        }
+        let answer = Answer::new(&metadata, &borders, options.head)?;
+        let input = Input {
+            kind: metadata.input,
+            preprocess: metadata.preprocess.clone(),
+        };
+        let selected = engine::select(&options.engine)?;
+        if input.kind == InputKind::Any && selected.engine == Engine::Tract {
+            return Err(refuse(format!(
+                "it resizes images itself, which {} cannot; export the model with float or uint8 input, or {}",
+                selected.engine,
+                super::library::remedy()
+            )));
+        }
+        if origin == Origin::Foreign && selected.engine == Engine::Tract {
+            let example = Rgb8::new(1, 1, vec![127; 3])?;
+            let example = input.stack(&example);
+            let example = example.part().padded(borders.batch.unwrap_or(1));
+            foreign::rehearse(&bytes, folder, &example.part())
+                .map_err(|reason| refuse(format!("{} cannot run it: {reason}", selected.engine)))?;
+        }
+        let source = match path {
+            Some(path) if on_disk => Source::Disk(path.to_path_buf()),
+            _ => Source::Memory(bytes),
+        };
+        let sessions = Sessions::load(selected, source, borders.image.clone(), options)?;
+        Ok(Self {
+            opened: Arc::new(Opened {
+                metadata,
+                borders,
+                input,
+                answer,
+                sessions,
+            }),
+        })
+    }
+
+    /// What the file says about itself; of another program's file, what can be seen of it.
+    pub fn metadata(&self) -> &Metadata {
+        &self.opened.metadata
+    }
+
+    /// The engine that runs the network.
+    pub fn engine(&self) -> &Engine {
+        self.opened.sessions.engine()
+    }
+
+    /// The engine and the execution providers in words, e.g. `ONNX Runtime 1.31.1 (/usr/lib/libonnxruntime.so)
+    /// with CUDA device 0`.
+    pub fn runs_on(&self) -> String {
+        let sessions = &self.opened.sessions;
+        sessions
+            .providers()
+            .fold(sessions.engine().to_string(), |text, provider| {
+                format!("{text} with {provider}")
+            })
+    }
+
+    /// Index of the head that answers; none if the file gives no classes.
+    pub fn head(&self) -> Option<usize> {
+        self.opened.answer.as_ref().map(|answer| answer.head)
+    }
+
+    /// Whether the file gives the backbone's features.
+    pub fn gives_features(&self) -> bool {
+        self.opened.borders.features.is_some()
+    }
+
+    /// Side of the network's input in pixels, after the crop.
+    pub fn input_side(&self) -> usize {
+        self.opened.input.preprocess.crop
+    }
+
+    /// Classifies an image of any size.
+    ///
+    /// # Errors
+    /// [`Error::Run`] if the engine fails or its answer is not finite, [`Error::Request`] if the file gives
+    /// no classes.
+    pub fn classify(&self, image: &Rgb8) -> Result<Prediction> {
+        let outputs = self.run_stack(&self.opened.input.stack(image))?;
+        self.prediction(&outputs, 0)
+    }
+
+    /// Classifies images of any sizes, in order. Memory beyond the answers stays bounded, however many
+    /// images there are.
+    ///
+    /// # Errors
+    /// As [`Self::classify`].
+    pub fn classify_batch<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Vec<Prediction>> {
+        let mut predictions = Vec::with_capacity(images.len());
+        for part in images.chunks(PREPARED_PIXELS.div_ceil(self.input_side().pow(2))) {
+            predictions.extend(self.predictions(&self.outputs(part)?)?);
+        }
+        Ok(predictions)
+    }
+
+    /// Everything that the network says of images of any sizes: logits, embeddings, features.
+    ///
+    /// # Errors
+    /// [`Error::Run`] if the engine fails.
+    pub fn outputs<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Outputs> {
+        let mut outputs = Outputs::empty(&self.opened.borders);
+        for stack in self.opened.input.stacks(images) {
+            outputs.extend(self.run_stack(&stack)?);
+        }
+        Ok(outputs)
+    }
+
+    /// Classifies images one after the other as they come, paths or pixels, decoding ahead on other threads:
+    /// [`StreamOptions`] with their defaults. For any number of them in constant memory.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), selfcls_export::Error> {
+    /// use selfcls_export::{Classifier, Options};
+    /// use std::path::PathBuf;
+    ///
+    /// let classifier = Classifier::open("model.onnx", &Options::default())?;
+    /// let paths = (0..1_000_000).map(|n| PathBuf::from(format!("photos/{n}.jpg")));
+    /// for (path, prediction) in classifier.stream(paths)? {
+    ///     println!("{}: {}", path.display(), prediction?.class());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the file gives no classes, [`Error::Engine`] if the system has no thread left.
+    pub fn stream<I>(&self, pictures: I) -> Result<Stream<I::Item>>
+    where
+        I: IntoIterator<Item: Picture>,
+        I::IntoIter: Send + 'static,
+    {
+        StreamOptions::default().start(self, pictures)
+    }
+
+    /// Images of any sizes, prepared as the metadata say: `[batch, 3, side, side]`, normalised.
+    pub fn prepare<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Vec<f32> {
+        let preprocess = &self.opened.input.preprocess;
+        let mut input = vec![0.0; images.len() * preprocess.input_len()];
+        input
+            .par_chunks_exact_mut(preprocess.input_len())
+            .zip(images)
+            .for_each(|(out, image)| preprocess.apply(image.borrow(), out));
+        input
+    }
+
+    /// Runs the network on `images`, `[batch, 3, side, side]`, normalised as the metadata say (as
+    /// [`Self::prepare`] does). Any batch, also an empty one: a large one is run in parts. Where the file takes
+    /// bytes, the normalisation is undone first.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the length is not that of whole images, a value is not finite, or the file takes
+    /// images before they are cropped; [`Error::Run`] if the engine fails.
+    pub fn run(&self, images: &[f32]) -> Result<Outputs> {
+        let side = self.input_side();
+        let input = &self.opened.input;
+        let per_image = input.preprocess.input_len();
+        if !images.len().is_multiple_of(per_image) {
+            return Err(Error::Request(format!(
+                "{} numbers are not whole images: each has 3 x {side} x {side} = {per_image}",
+                images.len()
+            )));
+        }
+        // tract's comparisons would turn these into ordinary values, and a label.
+        if let Some(position) = images.iter().position(|x| !x.is_finite()) {
+            return Err(Error::Request(format!(
+                "image {} has a value that is not finite",
+                position / per_image
+            )));
+        }
+        if input.kind == InputKind::Float {
+            return self.run_part(&input.part(images));
+        }
+        match input.normalised(images) {
+            Some(stack) => self.run_stack(&stack),
+            None => Err(Error::Request(
+                "this file resizes and crops images itself, and these are cropped already; export the model with float or uint8 input for that".to_owned(),
+            )),
+        }
+    }
+
+    /// The answers for all images of `outputs`, of the head that answers.
+    ///
+    /// # Errors
+    /// [`Error::Run`] if an answer is not finite, [`Error::Request`] if the file gives no classes.
+    pub fn predictions(&self, outputs: &Outputs) -> Result<Vec<Prediction>> {
+        (0..outputs.batch)
+            .map(|index| self.prediction(outputs, index))
+            .collect()
+    }
+
+    /// The answer for image `index` of `outputs`.
+    pub(super) fn prediction(&self, outputs: &Outputs, index: usize) -> Result<Prediction> {
+        let Some(answer) = &self.opened.answer else {
+            return Err(self.no_classes());
+        };
+        let prediction = Prediction {
+            head: answer.head,
+            probabilities: answer.probabilities(outputs, index),
+            embedding: row(&outputs.embedding, index, outputs.batch).to_vec(),
+            features: row(&outputs.features, index, outputs.batch).to_vec(),
+            names: answer.names.clone(),
+        };
+        let Prediction {
+            probabilities,
+            embedding,
+            features,
+            ..
+        } = &prediction;
+        let mut values = probabilities.iter().chain(embedding).chain(features);
+        if values.all(|x| x.is_finite()) {
+            return Ok(prediction);
+        }
+        let reason =
+            "the answer is not a finite number; the weights or the image's values are damaged";
+        Err(self.opened.sessions.failed("classify", reason))
+    }
+
+    pub(super) fn no_classes(&self) -> Error {
+        Error::Request(
+            "the file gives no classes, only embeddings or features; export it with logits or probabilities".to_owned(),
+        )
+    }
+
+    /// Images that a run of the engine takes at best, over all runs at a time.
+    pub(super) fn best_batch(&self) -> usize {
+        let sessions = &self.opened.sessions;
+        self.batch() * sessions.parallel()
+    }
+
+    /// One image as the network takes it.
+    pub(super) fn stack(&self, image: &Rgb8) -> Stack {
+        self.opened.input.stack(image)
+    }
+
+    /// Runs the network on prepared images.
+    pub(super) fn run_stack(&self, stack: &Stack) -> Result<Outputs> {
+        self.run_part(&stack.part())
+    }
+
+    pub(super) fn borders(&self) -> &Borders {
+        &self.opened.borders
+    }
+
+    /// How the file wants its images.
+    pub(super) fn preprocess(&self) -> &Preprocess {
+        &self.opened.input.preprocess
+    }
+
+    /// Images per run of the engine.
+    fn batch(&self) -> usize {
+        let best = self.opened.sessions.batch(self.input_side());
+        self.opened.borders.batch.unwrap_or(best)
+    }
+
+    fn run_part(&self, images: &Part<'_>) -> Result<Outputs> {
+        let parallel = self.opened.sessions.parallel();
+        let share = images.count.div_ceil(parallel).max(1);
+        let mut shares = images.chunks(share);
+        let first = shares.next();
+        let rest: Vec<Part<'_>> = shares.collect();
+        match first {
+            None => Ok(Outputs::empty(&self.opened.borders)),
+            Some(all) if rest.is_empty() => self.run_share(all),
+            Some(first) => {
+                let mut outputs = Outputs::empty(&self.opened.borders);
+                for part in self.run_side_by_side(first, &rest)? {
+                    outputs.extend(part);
+                }
+                Ok(outputs)
+            }
+        }
+    }
+
+    /// Runs `first` on this thread and the others on one each.
+    fn run_side_by_side(&self, first: Part<'_>, rest: &[Part<'_>]) -> Result<Vec<Outputs>> {
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = rest
+                .iter()
+                .map(|&share| scope.spawn(move || self.run_share(share)))
+                .collect();
+            let first = self.run_share(first);
+            let others = workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|_| Err(self.nothing_came())));
+            std::iter::once(first)
+                .chain(others.collect::<Vec<_>>())
+                .collect()
+        })
+    }
+
+    /// Runs images one batch after the other.
+    fn run_share(&self, images: Part<'_>) -> Result<Outputs> {
+        let borders = &self.opened.borders;
+        let mut outputs = Outputs::empty(borders);
+        for part in images.chunks(self.batch()) {
+            match borders.batch {
+                Some(fixed) if part.count < fixed => {
+                    let padded = part.padded(fixed);
+                    self.run_batch(&padded.part(), part.count, &mut outputs)?;
+                }
+                _ => self.run_batch(&part, part.count, &mut outputs)?,
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Runs one batch, of which the first `wanted` images count.
+    fn run_batch(&self, images: &Part<'_>, wanted: usize, outputs: &mut Outputs) -> Result<()> {
+        let sessions = &self.opened.sessions;
+        let failed = |reason: String| sessions.failed("give the outputs", reason);
+        sessions.run(images, |found| {
+            outputs.append(wanted, &self.opened.borders, |output: &Output| {
+                let Output { name, width } = output;
+                let value = found
+                    .get(name)
+                    .ok_or_else(|| failed(format!("`{name}` is missing")))?;
+                let (shape, values) = value
+                    .try_extract_tensor::<f32>()
+                    .map_err(|error| failed(error.to_string()))?;
+                let expected = [images.count, *width];
+                if **shape != expected.map(|n| n as i64) {
+                    return Err(failed(format!(
+                        "`{name}` has shape {shape}, expected {expected:?}"
+                    )));
+                }
+                Ok(&values[..wanted * width])
+            })
+        })
+    }
+
+    fn nothing_came(&self) -> Error {
+        self.opened
+            .sessions
+            .failed("run the network", "it stopped without an answer")
+    }
+}
+
+impl std::fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Classifier")
+            .field("engine", self.engine())
+            .field("metadata", self.metadata())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a file before an engine sees it.
+struct Checked {
+    metadata: Metadata,
+    borders: Borders,
+    origin: Origin,
+    /// Whether a part of it lies beside it.
+    on_disk: bool,
+}
+
+/// Everything that must hold of a file before an engine may see it. With `preprocess`, it may be another
+/// program's.
+fn check(
+    file: &[u8],
+    folder: Option<&Path>,
+    preprocess: Option<&Preprocess>,
+) -> Result<Checked, Refusal> {
+    let origin = match preprocess {
+        Some(_) if !is_own(file) => Origin::Foreign,
+        _ => Origin::Own,
+    };
+    let network = Network::parse(file, origin)?;
+    external::check(&network, folder)?;
+    let (metadata, borders) = match (origin, preprocess) {
+        (Origin::Foreign, Some(preprocess)) => {
+            preprocess
+                .validate()
+                .map_err(|error| Refusal(error.to_string()))?;
+            let (borders, metadata) = Borders::foreign(&network, preprocess.clone())?;
+            (metadata, borders)
+        }
+        _ => {
+            let entries = network.metadata.iter().map(|(&key, &value)| (key, value));
+            let metadata =
+                Metadata::from_properties(entries).map_err(|e| Refusal(e.to_string()))?;
+            let borders = Borders::own(&network, &metadata)?;
+            let crop = metadata.preprocess.crop;
+            shapes::check(&network, metadata.input, crop, borders.batch)?;
+            (metadata, borders)
+        }
+    };
+    Ok(Checked {
+        metadata,
+        borders,
+        origin,
+        on_disk: !network.outside.is_empty(),
+    })
+}
+
+/// Whether the metadata say that this project wrote the file.
+fn is_own(file: &[u8]) -> bool {
+    let network = Network::parse(file, Origin::Foreign);
+    network.is_ok_and(|network| {
+        network
+            .metadata
+            .contains_key(selfcls_core::metadata::FORMAT)
+    })
+}

@@ -1,0 +1,113 @@
+//! How to open a file.
+
+use super::{EngineChoice, Provider};
+use selfcls_core::preprocess::Preprocess;
+
+/// How to open a file; [`Options::default`] suits most.
+///
+/// ```
+/// use selfcls_export::{EngineChoice, Options};
+///
+/// let options = Options::default().engine(EngineChoice::Tract).threads(1);
+/// assert_eq!(options.threads, 1);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The engine. Default [`EngineChoice::Auto`].
+    pub engine: EngineChoice,
+    /// Threads that run the network; 0 uses all cores. Default 0. tract keeps one copy of the weights per
+    /// thread that is really used at a time.
+    pub threads: usize,
+    /// Runs of the network at a time, which share the threads out; each keeps a copy of the weights. 0 is 1
+    /// with ONNX Runtime, which spreads a run over its threads, and [`Options::threads`] with tract, which
+    /// does not. Default 0.
+    pub runs: usize,
+    /// Whether ONNX Runtime's threads wait busily for their next part of an image, as it does by itself. Default
+    /// false: with two threads, a ResNet-18 takes 37 ms of processor time per image instead of 64, which decoding
+    /// and everything else on the machine can use; alone on its machine, it may answer a little sooner with true.
+    pub spin: bool,
+    /// Execution providers to try in order before the processor, none by default. One that cannot be had is
+    /// an error: whoever asks for a GPU does not want to wait for the processor.
+    pub providers: Vec<Provider>,
+    /// The head that answers, by its index in the trained model. Default: the one the file says.
+    pub head: Option<usize>,
+    /// How images become the network's input, for files that do not say. Default: only files that do say
+    /// are opened.
+    pub preprocess: Option<Preprocess>,
+    /// Largest file to read, in bytes. Default 2 GiB, where protobuf ends.
+    pub max_file_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            engine: EngineChoice::Auto,
+            threads: 0,
+            runs: 0,
+            spin: false,
+            providers: Vec::new(),
+            head: None,
+            preprocess: None,
+            max_file_bytes: 1 << 31,
+        }
+    }
+}
+
+impl Options {
+    /// With this [`engine`](Options::engine).
+    #[must_use]
+    pub fn engine(mut self, engine: EngineChoice) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// With so many [`threads`](Options::threads).
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// With so many [`runs`](Options::runs) at a time.
+    #[must_use]
+    pub fn runs(mut self, runs: usize) -> Self {
+        self.runs = runs;
+        self
+    }
+
+    /// With threads that [`spin`](Options::spin) or not.
+    #[must_use]
+    pub fn spin(mut self, spin: bool) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// With one more of [`providers`](Options::providers).
+    #[must_use]
+    pub fn provider(mut self, provider: Provider) -> Self {
+        self.providers.push(provider);
+        self
+    }
+
+    /// With answers of this [`head`](Options::head).
+    #[must_use]
+    pub fn head(mut self, index: usize) -> Self {
+        self.head = Some(index);
+        self
+    }
+
+    /// For a file of another program, of which [`preprocess`](Options::preprocess) says what its input is.
+    /// The caller vouches for such a file: of its operations only the engine judges.
+    #[must_use]
+    pub fn preprocessing(mut self, preprocess: Preprocess) -> Self {
+        self.preprocess = Some(preprocess);
+        self
+    }
+
+    /// With files of at most so many bytes.
+    #[must_use]
+    pub fn max_file_bytes(mut self, bytes: u64) -> Self {
+        self.max_file_bytes = bytes;
+        self
+    }
+}

@@ -1,0 +1,148 @@
+//! ONNX Runtime's execution providers: where it runs a network when not on the processor.
+
+use crate::{Error, Result};
+use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
+use std::fmt;
+use std::str::FromStr;
+
+/// An execution provider. Each needs the cargo feature of its name, and a build of ONNX Runtime that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// NVIDIA GPUs: the device's number (feature `cuda`).
+    Cuda(i32),
+    /// NVIDIA GPUs through TensorRT: the device's number (feature `tensorrt`).
+    TensorRt(i32),
+    /// Apple's GPUs and neural engines (feature `coreml`).
+    CoreMl,
+    /// Any GPU on Windows: the device's number (feature `directml`).
+    DirectMl(i32),
+    /// Intel's processors and GPUs (feature `openvino`).
+    OpenVino,
+}
+
+impl Provider {
+    /// What ONNX Runtime gets to see.
+    pub(super) fn dispatch(self) -> Result<ExecutionProviderDispatch> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(device) => self.available(ort::ep::CUDA::default().with_device_id(device)),
+            #[cfg(feature = "tensorrt")]
+            Self::TensorRt(device) => {
+                self.available(ort::ep::TensorRT::default().with_device_id(device))
+            }
+            #[cfg(feature = "coreml")]
+            Self::CoreMl => self.available(ort::ep::CoreML::default()),
+            #[cfg(feature = "directml")]
+            Self::DirectMl(device) => {
+                self.available(ort::ep::DirectML::default().with_device_id(device))
+            }
+            #[cfg(feature = "openvino")]
+            Self::OpenVino => self.available(ort::ep::OpenVINO::default()),
+            #[allow(unreachable_patterns, reason = "depends on the features")]
+            _ => Err(Error::Engine(format!(
+                "{self} is not part of this program: build it with the feature `{}` of selfcls-export",
+                self.feature()
+            ))),
+        }
+    }
+
+    #[allow(dead_code, reason = "depends on the features")]
+    fn available<E>(self, provider: E) -> Result<ExecutionProviderDispatch>
+    where
+        E: ExecutionProvider + Into<ExecutionProviderDispatch>,
+    {
+        match E::is_available() {
+            // A driver or library that it lacks shows when a network is loaded, and is an error too.
+            Ok(true) => {
+                let dispatch: ExecutionProviderDispatch = provider.into();
+                Ok(dispatch.error_on_failure())
+            }
+            Ok(false) => Err(Error::Engine(format!(
+                "this ONNX Runtime was built without {self}: give a library that has it (for CUDA and TensorRT the one in the Python package onnxruntime-gpu, for OpenVINO onnxruntime-openvino, for DirectML onnxruntime-directml) in {}, or leave the provider out",
+                super::LIBRARY_VARIABLE
+            ))),
+            Err(error) => Err(Error::Engine(format!("cannot ask for {self}: {error}"))),
+        }
+    }
+
+    fn feature(self) -> &'static str {
+        match self {
+            Self::Cuda(_) => "cuda",
+            Self::TensorRt(_) => "tensorrt",
+            Self::CoreMl => "coreml",
+            Self::DirectMl(_) => "directml",
+            Self::OpenVino => "openvino",
+        }
+    }
+
+    fn device(self) -> Option<i32> {
+        match self {
+            Self::Cuda(device) | Self::TensorRt(device) | Self::DirectMl(device) => Some(device),
+            Self::CoreMl | Self::OpenVino => None,
+        }
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cuda(_) => "CUDA",
+            Self::TensorRt(_) => "TensorRT",
+            Self::CoreMl => "CoreML",
+            Self::DirectMl(_) => "DirectML",
+            Self::OpenVino => "OpenVINO",
+        })?;
+        match self.device() {
+            Some(device) => write!(f, " device {device}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `cuda`, `cuda:1`, `tensorrt`, `coreml`, `directml`, `openvino`.
+impl FromStr for Provider {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, device) = match text.split_once(':') {
+            Some((name, device)) => (name, device.parse::<u16>().ok()),
+            None => (text, Some(0)),
+        };
+        let device = device.map(i32::from);
+        let provider = match (name, device) {
+            ("cuda", Some(device)) => Some(Self::Cuda(device)),
+            ("tensorrt", Some(device)) => Some(Self::TensorRt(device)),
+            ("directml", Some(device)) => Some(Self::DirectMl(device)),
+            ("coreml", _) if name == text => Some(Self::CoreMl),
+            ("openvino", _) if name == text => Some(Self::OpenVino),
+            _ => None,
+        };
+        provider.ok_or_else(|| {
+            "write cuda, tensorrt or directml, each with :DEVICE where there are several, coreml or openvino"
+                .to_owned()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn providers_are_read_and_told() {
+        for (text, provider, told) in [
+            ("cuda", Provider::Cuda(0), "CUDA device 0"),
+            ("cuda:1", Provider::Cuda(1), "CUDA device 1"),
+            ("tensorrt:2", Provider::TensorRt(2), "TensorRT device 2"),
+            ("directml", Provider::DirectMl(0), "DirectML device 0"),
+            ("coreml", Provider::CoreMl, "CoreML"),
+            ("openvino", Provider::OpenVino, "OpenVINO"),
+        ] {
+            assert_eq!(text.parse(), Ok(provider));
+            assert_eq!(provider.to_string(), told);
+        }
+        for wrong in ["", "CUDA", "cuda:", "cuda:-1", "coreml:0", "gpu"] {
+            assert!(wrong.parse::<Provider>().is_err(), "{wrong:?}");
+        }
+    }
+}

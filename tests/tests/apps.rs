@@ -1,0 +1,204 @@
+//! Other people's applications, in `examples`: each must say of an image what `predict` says.
+//!
+//! They run where their tools are: a Python with onnxruntime, numpy and Pillow (`SELFCLS_PYTHON`, or `python3`); node,
+//! Chromium, and the npm packages playwright-core and onnxruntime-web (`SELFCLS_CHROMIUM`, `SELFCLS_PLAYWRIGHT`,
+//! `SELFCLS_ONNXRUNTIME_WEB`, which `cargo xtask test` sets).
+
+#![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+#![cfg(feature = "flex")]
+
+use selfcls_backends::{Selection, open};
+use selfcls_core::Config;
+use selfcls_core::config::{Arch, Stem};
+use selfcls_core::data::{Shapes, Source};
+use selfcls_core::metadata::{InputKind, Metadata, TrainingSummary};
+use selfcls_core::model::state_dict;
+use selfcls_core::picture::write_png;
+use selfcls_export::{FileOptions, OnnxWriter};
+use selfcls_tests::{binary, not_run};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+
+/// An untrained network with named classes: what it says does not matter, as long as all say the same.
+fn model(folder: &Path, input: InputKind) -> PathBuf {
+    let mut config = Config::default();
+    config.views.global_size = 32;
+    config.eval.resize = 36;
+    config.model.backbone = Arch::ResNet10;
+    config.model.stem = Stem::CifarStride2;
+    config.model.width = 8;
+    config.model.hidden_dim = 32;
+    config.model.dim = 16;
+    config.model.heads = vec![7];
+    let selection: Selection = "flex".parse().expect("a backend");
+    let device = open(&selection).expect("flex runs everywhere").device;
+    let weights = state_dict(&config.model.init(&device, 3));
+    let mut metadata = Metadata::new(&config, TrainingSummary::default());
+    let names = (0..7).map(|class| format!("Klasse „{class}“"));
+    metadata.heads[0].names = Some(names.collect());
+    let path = folder.join(format!("{input}.onnx"));
+    let options = FileOptions {
+        input,
+        ..FileOptions::default()
+    };
+    OnnxWriter::new(&config.model, &weights, metadata)
+        .options(options)
+        .write(&path)
+        .expect("exports");
+    path
+}
+
+/// Images wide, high, square, smaller and larger than what the network takes.
+fn images(folder: &Path) -> Vec<PathBuf> {
+    [(60, 40), (41, 90), (32, 32), (20, 25), (200, 300)]
+        .into_iter()
+        .enumerate()
+        .map(|(index, (width, height))| {
+            let large = Shapes::new(9, 5, 300).image(index).expect("draws");
+            let rows = large.data().chunks_exact(3 * 300).take(height);
+            let part = rows.flat_map(|row| &row[..3 * width]).copied().collect();
+            let image = selfcls_core::pixels::Rgb8::new(width, height, part).expect("a part");
+            let path = folder.join(format!("{index}.png"));
+            write_png(&path, &image).expect("writes");
+            path
+        })
+        .collect()
+}
+
+fn output(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("starts");
+    let complaint = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{command:?}: {complaint}");
+    String::from_utf8(stdout).expect("text")
+}
+
+/// What `predict` says of `images`.
+fn predicted(program: &Path, model: &Path, images: &[PathBuf]) -> Vec<Value> {
+    let mut command = Command::new(program);
+    command.args(["--quiet", "predict"]).arg(model).args(images);
+    lines(&output(command.args(["--json", "--top", "5"])))
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+fn close(a: &Value, b: &Value, tolerance: f64) {
+    let (p, q) = (a["probability"].as_f64(), b["probability"].as_f64());
+    let (p, q) = (p.expect("a number"), q.expect("a number"));
+    assert!((p - q).abs() <= tolerance, "{a} {b}");
+    // Of classes that are nearly as probable either may be the first.
+    let next = a["top"][1]["probability"].as_f64().expect("a second class");
+    if p - next > 2.0 * tolerance {
+        assert_eq!((&a["class"], &a["name"]), (&b["class"], &b["name"]));
+    }
+}
+
+#[test]
+fn python_says_what_predict_says() {
+    let name = "apps::python_says_what_predict_says";
+    let Some(program) = binary() else {
+        return not_run(name, "selfcls-cli has not been built");
+    };
+    let python = std::env::var_os("SELFCLS_PYTHON").unwrap_or_else(|| "python3".into());
+    let import = Command::new(&python)
+        .args(["-c", "import onnxruntime, numpy, PIL"])
+        .output();
+    if !import.is_ok_and(|import| import.status.success()) {
+        return not_run(
+            name,
+            "no Python with onnxruntime, numpy and Pillow: pip install them, or set SELFCLS_PYTHON",
+        );
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = images(folder.path());
+    let float = predicted(&program, &model(folder.path(), InputKind::Float), &images);
+    for input in INPUTS {
+        let model = model(folder.path(), input);
+        let mut command = Command::new(&python);
+        command
+            .arg(format!("{EXAMPLES}/python/classify.py"))
+            .arg(&model)
+            .args(&images);
+        let theirs = lines(&output(&mut command));
+        assert_eq!(float.len(), theirs.len());
+        for (ours, theirs) in float.iter().zip(&theirs) {
+            assert_eq!(ours["file"], theirs["file"]);
+            close(ours, theirs, tolerance(input));
+        }
+    }
+}
+
+const INPUTS: [InputKind; 3] = [InputKind::Float, InputKind::Uint8, InputKind::Any];
+
+/// How far from the answer of a file that takes floats: engines resize within a grey level.
+fn tolerance(input: InputKind) -> f64 {
+    match input {
+        InputKind::Float | InputKind::Uint8 => 1e-4,
+        InputKind::Any => 0.03,
+    }
+}
+
+/// A tool that the environment names.
+fn tool(variable: &str) -> Result<OsString, String> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| format!("{variable} is not set; `cargo xtask test` sets it where it can"))
+}
+
+#[test]
+fn a_browser_says_what_predict_says() {
+    let name = "apps::a_browser_says_what_predict_says";
+    let tools = || {
+        let node = Command::new("node").arg("--version").output();
+        if !node.is_ok_and(|node| node.status.success()) {
+            return Err("node is not installed".to_owned());
+        }
+        let program = binary().ok_or("selfcls-cli has not been built")?;
+        let [playwright, chromium, runtime] = [
+            tool("SELFCLS_PLAYWRIGHT")?,
+            tool("SELFCLS_CHROMIUM")?,
+            tool("SELFCLS_ONNXRUNTIME_WEB")?,
+        ];
+        Ok((program, [playwright, chromium, runtime]))
+    };
+    let (program, tools) = match tools() {
+        Ok(tools) => tools,
+        Err(reason) => return not_run(name, reason),
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = images(folder.path());
+    let screenshot = folder.path().join("page.png");
+    let ours = predicted(&program, &model(folder.path(), InputKind::Float), &images);
+    // Each form of the input, and each form of image.
+    for ((image, ours), input) in images.iter().zip(&ours).zip(INPUTS.iter().cycle()) {
+        let model = model(folder.path(), *input);
+        let mut command = Command::new("node");
+        command.arg(format!("{EXAMPLES}/web/test.mjs")).args(&tools);
+        command.arg(&model).arg(image).arg(&screenshot);
+        let said: Value = serde_json::from_str(&output(&mut command)).expect("JSON");
+        assert_eq!(said["problems"], Value::Array(Vec::new()), "{said}");
+        let refused = said["refused"].as_str().expect("a message");
+        assert!(
+            refused.contains("notes.txt cannot be classified"),
+            "{refused}"
+        );
+        for way in ["clicked", "dropped"] {
+            let top = said[way].as_array().expect("a list");
+            assert_eq!(top.len(), 5);
+            close(ours, &top[0], tolerance(*input));
+        }
+        let picture = image::open(&screenshot).expect("a picture");
+        assert_eq!((picture.width(), picture.height()), (640, 820));
+    }
+}

@@ -1,0 +1,198 @@
+//! Launchers start, watch and end ranks; what they train is what ranks started by hand train.
+
+use crate::binary_for;
+use crate::cluster::Cluster;
+use crate::equality::newest;
+use crate::faults::endless;
+use crate::or_not_run;
+use crate::program::{Ran, command, torchrun, train_in};
+use crate::start::{Place, config};
+use std::path::Path;
+use std::time::Duration;
+
+/// A training by two ranks started by hand, to compare with.
+fn by_hand(place: &Place) {
+    place.train("hand", &config(), 2);
+}
+
+fn assert_trained_alike(place: &Place, ran: Ran) {
+    ran.succeeded();
+    assert_same_to_the_bit(&place.path("run"), &place.path("hand"));
+}
+
+/// Of runs by two ranks, which add the same two numbers.
+pub(crate) fn assert_same_to_the_bit(ours: &Path, theirs: &Path) {
+    let (ours, theirs) = (newest(ours), newest(theirs));
+    assert_eq!(ours.manifest.position.step, theirs.manifest.position.step);
+    for (name, array) in &theirs.model {
+        assert!(array == &ours.model[name], "{name} differs");
+    }
+    assert!(ours.optimizer == theirs.optimizer && ours.queue == theirs.queue);
+}
+
+#[test]
+fn launch_trains_as_ranks_by_hand() {
+    let Some(binary) = binary_for("launch_trains_as_ranks_by_hand") else {
+        return;
+    };
+    let place = Place::new(binary.clone());
+    by_hand(&place);
+    let mut launch = command(binary);
+    launch
+        .args(["launch", "--nproc", "2", "--"])
+        .args(train_in(&place, &config()));
+    let ran = Ran::of(&mut launch);
+    // Standard output has the checkpoint, once.
+    let checkpoint = selfcls_core::checkpoint::find(&place.path("run")).expect("a checkpoint");
+    assert_eq!(
+        ran.stdout,
+        format!("{}\n", checkpoint.display()),
+        "{ran:#?}"
+    );
+    assert!(ran.stderr.contains("processes: rank 0 of 2"), "{ran:#?}");
+    assert_trained_alike(&place, ran);
+}
+
+#[test]
+fn torchrun_trains_as_ranks_by_hand() {
+    let Some(binary) = binary_for("torchrun_trains_as_ranks_by_hand") else {
+        return;
+    };
+    let mut torchrun = or_not_run!("torchrun_trains_as_ranks_by_hand", torchrun());
+    let place = Place::new(binary.clone());
+    by_hand(&place);
+    torchrun
+        .arg("--nproc-per-node=2")
+        .arg(binary)
+        .args(train_in(&place, &config()));
+    assert_trained_alike(&place, Ran::of(&mut torchrun));
+}
+
+/// Two nodes, started by `srun`; a rank that dies there ends the step.
+#[test]
+fn slurm_trains_as_ranks_by_hand() {
+    let Some(binary) = binary_for("slurm_trains_as_ranks_by_hand") else {
+        return;
+    };
+    let cluster = or_not_run!("slurm_trains_as_ranks_by_hand", Cluster::start());
+    let place = Place::new(binary.clone());
+    by_hand(&place);
+    let mut srun = cluster.command("srun");
+    srun.args(["--nodes=2", "--ntasks=2"])
+        .arg(&binary)
+        .args(train_in(&place, &config()));
+    assert_trained_alike(&place, Ran::of(&mut srun));
+
+    let place = Place::new(binary.clone());
+    let mut srun = cluster.command("srun");
+    srun.args(["--nodes=2", "--ntasks=2", "--kill-on-bad-exit=1"])
+        .arg(binary)
+        .args(train_in(&place, &endless()));
+    let ran = Ran::while_running(&mut srun, || {
+        place.reached("run", 3);
+        kill_rank(&place.path("run"), "SLURM_PROCID=1");
+    });
+    assert_ne!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains("task 1: Killed"), "{ran:#?}");
+    assert!(ran.after < Duration::from_secs(60), "{ran:#?}");
+}
+
+/// The launcher names the rank that was killed and ends the one that hangs; a restart goes on at the last checkpoint.
+#[test]
+fn launch_names_the_dead_and_starts_again() {
+    let Some(binary) = binary_for("launch_names_the_dead_and_starts_again") else {
+        return;
+    };
+    let place = Place::new(binary.clone());
+    let mut long = config();
+    long.train.epochs = 40;
+    long.train.timeout_seconds = 30;
+    long.checkpoint.every_steps = 1;
+    let mut launch = command(&binary);
+    launch
+        .args([
+            "launch",
+            "--nproc",
+            "3",
+            "--max-restarts",
+            "1",
+            "--grace",
+            "3",
+            "--",
+        ])
+        .args(train_in(&place, &long));
+    let run = place.path("run");
+    let ran = Ran::while_running(&mut launch, || {
+        place.reached("run", 3);
+        // Rank 2 cannot even notice.
+        signal_rank(&run, "RANK=2", "STOP");
+        kill_rank(&run, "RANK=1");
+    });
+    for part in [
+        "rank 1 of 3 died of signal 9 (SIGKILL)",
+        "rank 2 did not end by itself and was killed",
+        "starting all ranks again (1 of 1 restarts)",
+        "continuing after step",
+        "restarted once",
+    ] {
+        assert!(ran.stderr.contains(part), "no {part:?}: {ran:#?}");
+    }
+    let ran = ran.succeeded();
+    assert_eq!(newest(&run).manifest.position.step, 40 * 4, "{ran:#?}");
+}
+
+/// Nobody would end the ranks of a launcher that was killed: they notice, and keep what they have.
+#[test]
+fn ranks_outlive_no_launcher() {
+    let Some(binary) = binary_for("ranks_outlive_no_launcher") else {
+        return;
+    };
+    let place = Place::new(binary.clone());
+    let mut launch = command(binary);
+    launch
+        .args(["launch", "--nproc", "2", "--"])
+        .args(train_in(&place, &endless()));
+    // It returns when rank 0, too, has closed the standard error that it shares with the launcher.
+    let ran = Ran::while_running_with(&mut launch, |launcher| {
+        place.reached("run", 3);
+        let id = launcher.to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-KILL", &id])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    });
+    assert!(ran.stderr.contains("the launcher is gone"), "{ran:#?}");
+    let step = newest(&place.path("run")).manifest.position.step;
+    assert!(
+        ran.stderr.contains(&format!("stopped after step {step};")),
+        "{ran:#?}"
+    );
+}
+
+fn kill_rank(run: &Path, variable: &str) {
+    signal_rank(run, variable, "KILL");
+}
+
+/// Sends a signal to the process that trains in `run` and has `variable` in its environment.
+fn signal_rank(run: &Path, variable: &str, signal: &str) {
+    let processes = std::fs::read_dir("/proc").expect("a Linux");
+    let is_it = |path: &Path| {
+        let read = |name| std::fs::read(path.join(name)).unwrap_or_default();
+        let (arguments, environment) = (read("cmdline"), read("environ"));
+        let run = run.as_os_str().as_encoded_bytes();
+        let has = |list: &[u8], word: &[u8]| list.split(|byte| *byte == 0).any(|one| one == word);
+        // Slurm's own processes have the same arguments, and not the variable.
+        has(&arguments, run) && has(&environment, variable.as_bytes())
+    };
+    let found = processes
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| is_it(path));
+    let found = found.expect("the rank runs");
+    let id = found.file_name().expect("a number").to_owned();
+    let sent = std::process::Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(id)
+        .status();
+    assert!(sent.expect("kill runs").success());
+}

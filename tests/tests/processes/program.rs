@@ -1,0 +1,115 @@
+//! The binary, and the launchers of others.
+
+use crate::start::{Place, SAMPLES};
+use selfcls_core::Config;
+use selfcls_tests::binary;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Variables of launchers, none of which a test may inherit.
+const LAUNCHERS: [&str; 9] = [
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "SLURM_STEP_ID",
+    "SLURM_PROCID",
+    "SELFCLS_LAUNCH",
+];
+
+/// `selfcls-cli`, or why there is none.
+pub(crate) fn selfcls() -> Result<PathBuf, String> {
+    binary().ok_or_else(|| "selfcls-cli is not built: cargo build --workspace".to_owned())
+}
+
+/// A program in a clean environment, with one thread per process.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for name in LAUNCHERS {
+        command.env_remove(name);
+    }
+    command.envs([("OMP_NUM_THREADS", "1"), ("RAYON_NUM_THREADS", "1")]);
+    command
+}
+
+/// `torchrun` of a Python that has PyTorch: that of `SELFCLS_PYTHON`, or `python3`.
+pub(crate) fn torchrun() -> Result<Command, String> {
+    let python = std::env::var_os("SELFCLS_PYTHON").unwrap_or_else(|| "python3".into());
+    let import = Command::new(&python)
+        .args(["-c", "import torch.distributed.run"])
+        .output();
+    if !import.is_ok_and(|output| output.status.success()) {
+        return Err("no Python with torch: pip install it, or set SELFCLS_PYTHON".to_owned());
+    }
+    let mut command = command(python);
+    command.args(["-m", "torch.distributed.run", "--no-python", "--standalone"]);
+    // For its own libraries, not ours.
+    command.env_remove("LD_LIBRARY_PATH");
+    Ok(command)
+}
+
+/// What a program said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) after: Duration,
+}
+
+impl Ran {
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self::while_running(command, || ())
+    }
+
+    /// Does `something` once it runs.
+    pub(crate) fn while_running(command: &mut Command, something: impl FnOnce()) -> Self {
+        Self::while_running_with(command, |_| something())
+    }
+
+    /// Does `something` with its process id once it runs.
+    pub(crate) fn while_running_with(command: &mut Command, something: impl FnOnce(u32)) -> Self {
+        let start = Instant::now();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn().expect("starts");
+        something(child.id());
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output().expect("ends");
+        Self {
+            code: status.code(),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            after: start.elapsed(),
+        }
+    }
+
+    /// Exit code 0.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+}
+
+/// Arguments that train in the folder `run` of `place`.
+pub(crate) fn train_in(place: &Place, config: &Config) -> Vec<OsString> {
+    let settings = place.path("run.toml");
+    std::fs::write(&settings, config.to_toml()).expect("writes");
+    let mut arguments: Vec<OsString> = ["train", "--backend", "tch:cpu", "--data"]
+        .map(Into::into)
+        .into();
+    arguments.push(format!("shapes:{SAMPLES}").into());
+    arguments.extend(["--config".into(), settings.into()]);
+    arguments.extend(["--out".into(), place.path("run").into()]);
+    arguments
+}

@@ -1,0 +1,242 @@
+//! Starting ranks and waiting for them.
+
+use selfcls_core::Config;
+use selfcls_core::config::{Arch, OptimKind, Stem};
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// No test may last longer, however busy the machine.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// A small network of every kind of layer; two epochs of four steps of ten images.
+pub(crate) fn config() -> Config {
+    let mut config = Config::default();
+    config.views.global_size = 16;
+    config.views.local_size = 8;
+    config.views.local_count = 1;
+    config.model.backbone = Arch::ResNet10;
+    config.model.stem = Stem::CifarStride2;
+    config.model.width = 4;
+    config.model.hidden_dim = 16;
+    config.model.dim = 8;
+    config.model.heads = vec![5, 7];
+    config.queue.length = 20;
+    config.optim.kind = OptimKind::Sgd;
+    // Steps so small that the rounding of one is hardly seen in the next: with 0.1 a process of two threads is
+    // a hundred times farther from one of a single thread than these tests allow.
+    config.optim.lr = 0.0002;
+    config.optim.start_lr = 0.0002;
+    config.optim.final_lr = 0.0002;
+    config.optim.warmup_epochs = 0;
+    config.train.epochs = 2;
+    config.train.batch_size = 10;
+    config.train.log_every = 1;
+    config.train.timeout_seconds = 60;
+    config
+}
+
+/// Images in the data.
+pub(crate) const SAMPLES: usize = 40;
+
+/// A folder for one test: run directories and what the processes said.
+pub(crate) struct Place {
+    binary: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+/// Processes that were started. They do not outlive the test.
+pub(crate) struct Ranks {
+    children: Vec<Child>,
+    talk: Vec<PathBuf>,
+    results: Vec<PathBuf>,
+    began: Instant,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// Since all were started.
+    pub(crate) after: Duration,
+}
+
+impl Place {
+    pub(crate) fn new(binary: PathBuf) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { binary, folder }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts `world` ranks (1: a process of its own) that train in `run`; `more` are further arguments of
+    /// the rank with a number. Ranks for which it gives none are not started.
+    pub(crate) fn start(
+        &self,
+        run: &str,
+        config: &Config,
+        world: usize,
+        more: impl Fn(usize) -> Option<Vec<String>>,
+    ) -> Ranks {
+        let settings = self.path(&format!("{run}.toml"));
+        std::fs::write(&settings, config.to_toml()).expect("writes");
+        let port = {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            listener.local_addr().expect("an address").port()
+        };
+        let mut ranks = Ranks {
+            children: Vec::new(),
+            talk: Vec::new(),
+            results: Vec::new(),
+            began: Instant::now(),
+        };
+        for rank in 0..world {
+            let Some(more) = more(rank) else {
+                continue;
+            };
+            let talk = self.path(&format!("{run}.{world}.{rank}.stderr"));
+            let results = self.path(&format!("{run}.{world}.{rank}.stdout"));
+            let mut command = Command::new(&self.binary);
+            command
+                .args(["train", "--backend", "tch:cpu", "--data"])
+                .arg(format!("shapes:{SAMPLES}"))
+                .arg("--config")
+                .arg(&settings)
+                .arg("--out")
+                .arg(self.path(run))
+                .args(more)
+                .env("OMP_NUM_THREADS", "1")
+                .env("RAYON_NUM_THREADS", "1")
+                .stdout(File::create(&results).expect("creates"))
+                .stderr(File::create(&talk).expect("creates"));
+            if world > 1 {
+                let number = rank.to_string();
+                let count = world.to_string();
+                command
+                    .env("RANK", &number)
+                    .env("LOCAL_RANK", &number)
+                    .env("WORLD_SIZE", &count)
+                    .env("LOCAL_WORLD_SIZE", &count)
+                    .env("MASTER_ADDR", "127.0.0.1")
+                    .env("MASTER_PORT", port.to_string());
+            }
+            ranks.children.push(command.spawn().expect("starts"));
+            ranks.talk.push(talk);
+            ranks.results.push(results);
+        }
+        ranks
+    }
+
+    /// Waits until the journal of the run in the folder `run` has so many lines.
+    pub(crate) fn reached(&self, run: &str, lines: usize) {
+        let journal = self.path(run).join("metrics.jsonl");
+        let began = Instant::now();
+        while std::fs::read_to_string(&journal)
+            .unwrap_or_default()
+            .lines()
+            .count()
+            < lines
+        {
+            assert!(began.elapsed() < LIMIT, "no {lines} lines in {LIMIT:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Trains to the end.
+    pub(crate) fn train(&self, run: &str, config: &Config, world: usize) -> Vec<Ended> {
+        let ended = self.start(run, config, world, |_| Some(Vec::new())).wait();
+        for (rank, ended) in ended.iter().enumerate() {
+            assert!(
+                ended.status.success(),
+                "rank {rank} of {world}: {}",
+                ended.stderr
+            );
+        }
+        ended
+    }
+}
+
+impl Ranks {
+    /// Sends a signal by its name (`KILL`, `STOP`, `TERM`) to a rank.
+    pub(crate) fn signal(&self, rank: usize, name: &str) {
+        let number = self.children[rank].id().to_string();
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(number)
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits until the run in `run` has made `steps` steps.
+    pub(crate) fn reached(&mut self, run: &Path, steps: usize) {
+        let journal = run.join("metrics.jsonl");
+        loop {
+            let text = std::fs::read_to_string(&journal).unwrap_or_default();
+            if text.lines().count() >= steps {
+                return;
+            }
+            for (child, talk) in self.children.iter_mut().zip(&self.talk) {
+                if let Some(status) = child.try_wait().expect("waits") {
+                    let text = std::fs::read_to_string(talk).unwrap_or_default();
+                    panic!("ended too early ({status}): {text}");
+                }
+            }
+            assert!(self.began.elapsed() < LIMIT, "no step in {LIMIT:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for all that have not been stopped.
+    pub(crate) fn wait(mut self) -> Vec<Ended> {
+        let all: Vec<usize> = (0..self.children.len()).collect();
+        self.wait_for(&all)
+    }
+
+    /// Waits for these.
+    pub(crate) fn wait_for(&mut self, ranks: &[usize]) -> Vec<Ended> {
+        let mut ended: Vec<Option<(ExitStatus, Duration)>> = vec![None; self.children.len()];
+        while ranks.iter().any(|&rank| ended[rank].is_none()) {
+            for &rank in ranks {
+                if ended[rank].is_none()
+                    && let Some(status) = self.children[rank].try_wait().expect("waits")
+                {
+                    ended[rank] = Some((status, self.began.elapsed()));
+                }
+            }
+            assert!(
+                self.began.elapsed() < LIMIT,
+                "not all ended in {LIMIT:?}: {ended:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let text = |path: &Path| std::fs::read_to_string(path).expect("reads");
+        ranks
+            .iter()
+            .map(|&rank| {
+                let (status, after) = ended[rank].expect("waited for");
+                Ended {
+                    status,
+                    stdout: text(&self.results[rank]),
+                    stderr: text(&self.talk[rank]),
+                    after,
+                }
+            })
+            .collect()
+    }
+}
+
+impl Drop for Ranks {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            // Those that have ended already need it no more.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
