@@ -24,9 +24,11 @@ mod cpp {
     const KERNELS: &str = "src/aten/ops.cpp";
     const GROUPS: &str = "src/distributed/c10d.cpp";
     const GLOO: &str = "src/distributed/gloo_stub";
+    /// What both include.
+    const GUARDED: &str = "src/guarded.h";
 
     pub(super) fn compile() {
-        for path in [KERNELS, GROUPS, GLOO, "nccl.rs"] {
+        for path in [KERNELS, GROUPS, GLOO, GUARDED, "nccl.rs"] {
             println!("cargo::rerun-if-changed={path}");
         }
         for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {

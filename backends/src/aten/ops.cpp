@@ -4,6 +4,8 @@
 // No exception leaves this file: every function returns null, or the message of what was thrown, which
 // the caller gives back to `selfcls_free_message`. Results are new tensors that the caller owns.
 
+#include "../guarded.h"
+
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_batch_norm_impl_index.h>
 #include <ATen/ops/_batch_norm_impl_index_backward.h>
@@ -23,31 +25,10 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <map>
 #include <vector>
 
 namespace {
-
-char *message(const char *text) {
-  char *copy = strdup(text);
-  if (copy == nullptr) std::abort(); // Not even memory for saying so.
-  return copy;
-}
-
-template <typename Body> char *guarded(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error &error) {
-    return message(error.what_without_backtrace());
-  } catch (const std::exception &error) {
-    return message(error.what());
-  } catch (...) {
-    return message("an exception of unknown type");
-  }
-}
 
 at::Tensor *owned(const at::Tensor &tensor) { return new at::Tensor(tensor); }
 

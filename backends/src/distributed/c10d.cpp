@@ -3,6 +3,8 @@
 // As in aten/ops.cpp, no exception leaves this file: every function returns null, or the message of what
 // was thrown, which the caller gives back to `selfcls_c10d_free`. Objects made here are destroyed here.
 
+#include "../guarded.h"
+
 #include <ATen/core/Tensor.h>
 #include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -17,7 +19,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <iostream>
 #include <mutex>
 #include <string>
@@ -29,25 +30,6 @@
 #endif
 
 namespace {
-
-char *message(const char *text) {
-  char *copy = strdup(text);
-  if (copy == nullptr) std::abort(); // Not even memory for saying so.
-  return copy;
-}
-
-template <typename Body> char *guarded(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error &error) {
-    return message(error.what_without_backtrace());
-  } catch (const std::exception &error) {
-    return message(error.what());
-  } catch (...) {
-    return message("an exception of unknown type");
-  }
-}
 
 std::chrono::milliseconds milliseconds(uint64_t count) {
   return std::chrono::milliseconds(static_cast<int64_t>(count));
