@@ -11,9 +11,9 @@ use crate::workspace::Workspace;
 /// The checks that build nothing of ours.
 pub(crate) fn cheap(workspace: &Workspace, summary: &mut Summary) {
     summary.part("formatting", |_| {
-        let example = "--manifest-path=examples/http-service/Cargo.toml";
+        let importer = "--manifest-path=tests/importer/Cargo.toml";
         shown(workspace.cargo().args(["fmt", "--all", "--check"]))
-            && shown(workspace.cargo().args(["fmt", "--check", example]))
+            && shown(workspace.cargo().args(["fmt", "--check", importer]))
     });
     summary.part("boundaries", |_| {
         BOUNDARIES

@@ -12,21 +12,7 @@ use crate::workspace::Workspace;
 pub(crate) fn everything(workspace: &Workspace, filters: &[&str], summary: &mut Summary) -> Ready {
     let ready = setup::for_tests(workspace, summary);
     build_and_test(workspace, &ready, filters, summary);
-    if filters.is_empty() {
-        summary.part("example: http-service", |summary| {
-            example(workspace, &ready, summary)
-        });
-    }
     ready
-}
-
-/// Tests the application that is a package of its own, as those of others are.
-fn example(workspace: &Workspace, ready: &Ready, summary: &mut Summary) -> bool {
-    let mut command = workspace.cargo();
-    command.args(["test", colour(), "--locked", "--manifest-path"]);
-    command.arg("examples/http-service/Cargo.toml");
-    ready.set_environment(workspace, &mut command);
-    watched(&mut command, |line| summary.read_test_output(line))
 }
 
 /// Builds and tests flex and tract only; fetches nothing.
@@ -37,7 +23,6 @@ pub(crate) fn fast(workspace: &Workspace, filters: &[&str], summary: &mut Summar
         "wgpu",
         "tch",
         "ONNX Runtime",
-        "examples/http-service",
         "the page in examples/web",
         "ONNX Runtime for the web",
         "ONNX's own checks and Python programs",
