@@ -1,7 +1,8 @@
 //! Errors of the binary: what is printed, and the exit code.
 
-use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
+use std::{env, fmt, io};
 
 /// What was typed cannot work.
 pub(crate) const USAGE: u8 = 2;
@@ -69,6 +70,16 @@ impl CliError {
         self
     }
 
+    /// Where a path that leads nowhere was looked for.
+    fn hint_of_missing(self, path: &Path, source: &io::Error) -> Self {
+        match env::current_dir() {
+            Ok(folder) if source.kind() == io::ErrorKind::NotFound && path.is_relative() => {
+                self.hint(format!("looked for in {}", folder.display()))
+            }
+            _ => self,
+        }
+    }
+
     /// 2 for usage, 1 for failure, 75 to be started again, 130 when interrupted.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
@@ -96,6 +107,9 @@ impl From<selfcls_core::Error> for CliError {
             selfcls_core::Error::Config(_) => {
                 Self::usage(&error).hint("`selfcls-cli train --help` says what each key means")
             }
+            selfcls_core::Error::Io { path, source, .. } => {
+                Self::failure(&error).hint_of_missing(path, source)
+            }
             _ => Self::failure(&error),
         }
     }
@@ -107,6 +121,11 @@ impl From<selfcls_export::Error> for CliError {
             selfcls_export::Error::Core(error) => Self::from(error),
             // A head or an image that was asked for and cannot be.
             selfcls_export::Error::Request(_) => Self::usage(error),
+            selfcls_export::Error::Io {
+                ref path,
+                ref source,
+                ..
+            } => Self::failure(&error).hint_of_missing(path, source),
             error => Self::failure(error),
         }
     }
@@ -122,6 +141,8 @@ mod tests {
         assert_eq!(CliError::from(config).kind, Kind::Usage);
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
         let missing = selfcls_core::Error::io("read", "a.txt")(missing);
-        assert_eq!(CliError::from(missing).kind, Kind::Failure);
+        let missing = CliError::from(missing);
+        assert_eq!(missing.kind, Kind::Failure);
+        assert!(missing.hints[0].starts_with("looked for in "));
     }
 }

@@ -314,6 +314,9 @@ fn nearest_neighbours_with_references_and_few_labels() {
         run(models(), &eval("knn", "run0", more)).refused(code, parts);
     };
     refused(&["--k", "80"], 1, &["--k 80", "only 79 images"]);
+    // The same for every head; and there are two.
+    assert_eq!(json(&eval("knn", "run0", &["--head", "1", "--json"])), all);
+    refused(&["--head", "2"], 2, &["no such head", "0, 1"]);
     refused(&["--temperature", "0"], 2, &["--temperature 0"]);
     refused(&["--label-percent", "10"], 2, &["--references"]);
     refused(
@@ -844,4 +847,35 @@ fn weights_without_preprocessing_say_which_is_taken() {
     let direct = with("clusters", "run0", &["--crop", "24", "--json"]).ok();
     let sizes = |text: &str| serde_json::from_str::<Value>(text).unwrap()["sizes"].clone();
     assert_eq!(sizes(&exported), sizes(&direct));
+}
+
+#[test]
+fn neighbours_k_means_and_comparisons_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let with = |args: &[&str]| {
+        run(models(), &[args, &["--out", out, "--json"]].concat()).ok();
+    };
+    with(&eval("knn", "run0", &["--references", "shapes:160"]));
+    with(&eval("kmeans", "run0", &["--k", "3,8"]));
+    with(&["eval", "compare", "run0", "run1", "--data", "shapes:80:1"]);
+    for picture in [
+        "knn.png",
+        "neighbours.png",
+        "k3-confusion.png",
+        "k3-sizes.png",
+        "k3-accurate.png",
+        "k8-confusion.png",
+        "compare.png",
+    ] {
+        assert!(is_png(&folder.path().join(picture)), "{picture}");
+    }
+    // A clustering by k-means has no classifier that could be sure.
+    assert!(!folder.path().join("k3-confident.png").exists());
+    let svg = std::fs::read_to_string(folder.path().join("compare.svg")).unwrap();
+    for part in ["run0 head 0", "group 0 head 0, 2 runs", "20-nn accuracy"] {
+        assert!(svg.contains(part), "{part}");
+    }
+    let svg = std::fs::read_to_string(folder.path().join("knn.svg")).unwrap();
+    assert!(svg.contains("top-1") && svg.contains("neighbours"));
 }

@@ -19,10 +19,11 @@ pub enum Pick {
     },
 }
 
-/// The clusters that a head made of a data set, with their members.
+/// The clusters of a data set, with their members.
 pub struct Gallery<'a> {
     source: &'a dyn Source,
-    confidences: &'a [f32],
+    /// How sure the classifier is of each image; k-means does not say.
+    confidences: Option<&'a [f32]>,
     labels: Option<&'a [usize]>,
     /// Members of each cluster up to the last that occurs, in the order of the source.
     members: Vec<Vec<usize>>,
@@ -50,12 +51,33 @@ impl<'a> Gallery<'a> {
                 extracted.assignments.len()
             )));
         };
+        let mut gallery = Self::of_clusters(source, assignments, extracted.labels.as_deref())?;
+        gallery.confidences = Some(confidences);
+        Ok(gallery)
+    }
+
+    /// Any clusters of the images of `source`, such as those of k-means: the cluster of each image and, where there are
+    /// labels, its class.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is not one assignment, and one label, per image.
+    pub fn of_clusters(
+        source: &'a dyn Source,
+        assignments: &[usize],
+        labels: Option<&'a [usize]>,
+    ) -> Result<Self> {
+        if assignments.len() != source.len() {
+            return Err(Error::Invalid(format!(
+                "{} images and the clusters of {}",
+                source.len(),
+                assignments.len()
+            )));
+        }
         let clusters = assignments.iter().max().map_or(0, |&largest| largest + 1);
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); clusters];
         for (index, &cluster) in assignments.iter().enumerate() {
             members[cluster].push(index);
         }
-        let labels = extracted.labels.as_deref();
         let agreement = match labels {
             Some(labels) => {
                 let table = Contingency::new(labels, assignments)?;
@@ -66,7 +88,7 @@ impl<'a> Gallery<'a> {
         };
         Ok(Self {
             source,
-            confidences,
+            confidences: None,
             labels,
             members,
             agreement,
@@ -95,13 +117,17 @@ impl<'a> Gallery<'a> {
     }
 
     /// The `count` clusters of at least `fewest` images that the classifier is most sure of on average, best first; of
-    /// equals the larger first.
+    /// equals the larger first. None without a classifier.
     pub fn most_confident(&self, count: usize, fewest: usize) -> Vec<usize> {
-        self.best(count, fewest, |cluster| self.confidence(cluster))
+        let Some(confidences) = self.confidences else {
+            return Vec::new();
+        };
+        self.best(count, fewest, |cluster| self.mean(confidences, cluster))
     }
 
     /// A row of a [picture](crate::picture::cluster_grid) for each of `clusters` that has images: up to `columns` of
-    /// them; with `details`, also how sure the classifier is, and the class of each image where there are labels.
+    /// them; with `details`, also how sure the classifier is, and the class of each image where there are labels. Without a
+    /// classifier [`Pick::Surest`] takes the first.
     ///
     /// # Errors
     /// If an image cannot be read.
@@ -124,7 +150,10 @@ impl<'a> Gallery<'a> {
                 cluster: cluster as u64,
                 size: size as u64,
                 majority: self.majority(cluster),
-                note: details.then(|| format!("{:.0} % sure", 100.0 * self.confidence(cluster))),
+                note: self
+                    .confidences
+                    .filter(|_| details)
+                    .map(|all| format!("{:.0} % sure", 100.0 * self.mean(all, cluster))),
                 captions: if details {
                     shown.iter().filter_map(name).collect()
                 } else {
@@ -159,11 +188,11 @@ impl<'a> Gallery<'a> {
     }
 
     /// Mean probability of the cluster over its members.
-    fn confidence(&self, cluster: usize) -> f64 {
+    fn mean(&self, confidences: &[f32], cluster: usize) -> f64 {
         let members = &self.members[cluster];
         let sum: f64 = members
             .iter()
-            .map(|&index| f64::from(self.confidences[index]))
+            .map(|&index| f64::from(confidences[index]))
             .sum();
         sum / members.len() as f64
     }
@@ -172,8 +201,9 @@ impl<'a> Gallery<'a> {
         let mut members = self.members[cluster].clone();
         match pick {
             Pick::Surest => {
-                let sure = |index: usize| self.confidences[index];
-                members.sort_by(|&a, &b| sure(b).total_cmp(&sure(a)).then(a.cmp(&b)));
+                if let Some(sure) = self.confidences {
+                    members.sort_by(|&a, &b| sure[b].total_cmp(&sure[a]).then(a.cmp(&b)));
+                }
             }
             Pick::Random { seed } => {
                 stream(seed, Purpose::Evaluation, [cluster as u64, 0, 0]).shuffle(&mut members);
@@ -275,5 +305,20 @@ mod tests {
             .expect("rows");
         assert!(rows[0].majority.is_none() && rows[0].captions.is_empty());
         assert!(Gallery::new(&shapes, &extracted, 1).is_err());
+        assert!(Gallery::of_clusters(&shapes, &[0; 15], None).is_err());
+    }
+
+    #[test]
+    fn clusters_without_a_classifier_have_no_confidence() {
+        let shapes = Shapes::new(16, 0, 8);
+        let labels: Vec<usize> = (0..16).map(|i| i % 8).collect();
+        let gallery = Gallery::of_clusters(&shapes, &[[0; 8], [2; 8]].concat(), Some(&labels));
+        let gallery = gallery.expect("a gallery");
+        assert_eq!(gallery.clusters(), [0, 2]);
+        assert_eq!(gallery.most_confident(9, 1), [0usize; 0]);
+        assert_eq!(gallery.most_accurate(9, 1), [0, 2]);
+        let rows = gallery.rows(&[2], 3, Pick::Surest, true).expect("rows");
+        assert_eq!(rows[0].note, None);
+        assert_eq!(rows[0].images[0], *shapes.image(8).expect("an image"));
     }
 }

@@ -14,6 +14,7 @@ pub mod kmeans;
 pub mod linear;
 #[cfg(feature = "maps")]
 mod map;
+mod neighbour_rows;
 mod neighbours;
 #[cfg(feature = "train")]
 mod network;
@@ -25,6 +26,7 @@ pub use extract::{Extracted, Extractor, Forward, Keep, Network, Trace};
 pub use gallery::{Gallery, Pick};
 #[cfg(feature = "maps")]
 pub use map::{FeatureMap, MapConfig};
+pub use neighbour_rows::{Labelled, neighbour_rows};
 pub use neighbours::nearest;
 #[cfg(feature = "train")]
 pub use network::{Features, ModelNetwork};

@@ -1,10 +1,21 @@
-//! A grid of sample images: one row per cluster, its label at the left.
+//! A grid of sample images: one row per cluster, or whatever else a row is of, its label at the left.
 
 use super::MAX_PIXELS;
 use super::canvas::Canvas;
 use super::font;
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
+
+/// One row of a picture.
+#[derive(Debug, Clone, Default)]
+pub struct GridRow {
+    /// Lines at the left.
+    pub label: Vec<String>,
+    /// Images to show; those beyond [`GridStyle::columns`] are left out.
+    pub images: Vec<Rgb8>,
+    /// A word below each image, e.g. its class; cut to the width of a tile. May be empty.
+    pub captions: Vec<String>,
+}
 
 /// One discovered class.
 #[derive(Debug, Clone, Default)]
@@ -68,24 +79,40 @@ impl Default for GridStyle {
 /// Longest class name shown, in characters.
 const MAX_NAME: usize = 16;
 
-/// Draws the grid: for each cluster its label ("cluster 3", "1024 images", "ship 62 %") and its images.
+/// Draws a grid of clusters: for each its label ("cluster 3", "1024 images", "ship 62 %") and its images.
+///
+/// # Errors
+/// As [`image_grid`].
+pub fn cluster_grid(rows: &[ClusterRow], style: &GridStyle) -> Result<Rgb8> {
+    let rows: Vec<GridRow> = rows
+        .iter()
+        .map(|row| GridRow {
+            label: label(row),
+            images: row.images.clone(),
+            captions: row.captions.clone(),
+        })
+        .collect();
+    image_grid(&rows, style)
+}
+
+/// Draws the grid.
 ///
 /// # Errors
 /// [`Error::Invalid`] if there are no rows, a size is zero, or the picture would have more than 2^28 pixels.
-pub fn cluster_grid(rows: &[ClusterRow], style: &GridStyle) -> Result<Rgb8> {
+pub fn image_grid(rows: &[GridRow], style: &GridStyle) -> Result<Rgb8> {
     if rows.is_empty() {
-        return Err(Error::Invalid("there are no clusters to draw".into()));
+        return Err(Error::Invalid("there is nothing to draw".into()));
     }
     if style.tile == 0 || style.columns == 0 || style.letters == 0 {
         return Err(Error::Invalid(
             "tiles, columns and letters of a picture must be at least 1".into(),
         ));
     }
-    let labels: Vec<Vec<String>> = rows.iter().map(label).collect();
     let captions = rows.iter().any(|row| !row.captions.is_empty());
-    let layout = Layout::new(&labels, rows.len(), captions, style)?;
+    let layout = Layout::new(rows, captions, style)?;
     let mut canvas = Canvas::new(layout.width, layout.height, style.background)?;
-    for (index, (row, lines)) in rows.iter().zip(&labels).enumerate() {
+    for (index, row) in rows.iter().enumerate() {
+        let lines = &row.label;
         let top = layout.row_top(index);
         let text_top = top + (layout.row_height - layout.text_height(lines.len())) / 2;
         for (number, line) in lines.iter().enumerate() {
@@ -141,14 +168,15 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(labels: &[Vec<String>], rows: usize, captions: bool, style: &GridStyle) -> Result<Self> {
-        let longest = labels
+    fn new(rows: &[GridRow], captions: bool, style: &GridStyle) -> Result<Self> {
+        let longest = rows
             .iter()
-            .flatten()
+            .flat_map(|row| &row.label)
             .map(|line| line.chars().count())
             .max()
             .unwrap_or(0);
-        let lines = labels.iter().map(Vec::len).max().unwrap_or(0);
+        let lines = rows.iter().map(|row| row.label.len()).max().unwrap_or(0);
+        let rows = rows.len();
         let letter_height = font::HEIGHT * style.letters;
         let line_height = (font::HEIGHT + 1) * style.letters;
         let text_height = lines.saturating_sub(1) * line_height + letter_height;

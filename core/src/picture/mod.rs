@@ -1,6 +1,7 @@
 //! Pictures of what was found: grids of the discovered classes ([`cluster_grid`]), charts ([`Figure`]), and
 //! pages of thumbnails ([`GalleryPage`]).
 
+mod bars;
 mod canvas;
 mod charts;
 mod figure;
@@ -11,10 +12,11 @@ mod lines;
 mod palette;
 mod scatter;
 
+pub use bars::{BarChart, BarGroup};
 pub use charts::{confusion_matrix, size_chart};
 pub use figure::{Anchor, Figure};
 pub use gallery::{GalleryPage, Shown};
-pub use grid::{ClusterRow, GridStyle, Majority, cluster_grid};
+pub use grid::{ClusterRow, GridRow, GridStyle, Majority, cluster_grid, image_grid};
 pub use lines::{Curve, LineChart};
 pub use palette::colour;
 pub use scatter::scatter;

@@ -21,17 +21,17 @@ const TOP: usize = 5;
 
 /// What the service lets itself in for.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Requests at a time.
-    pub queue: usize,
+    pub(crate) queue: usize,
     /// Bytes of a body.
-    pub body: usize,
+    pub(crate) body: usize,
     /// How long a body may take.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 /// A classifier with its limits.
-pub struct Service {
+pub(crate) struct Service {
     classifier: Classifier,
     limits: Limits,
     places: Arc<Semaphore>,
@@ -39,7 +39,7 @@ pub struct Service {
 
 impl Service {
     /// Serves `classifier`.
-    pub fn new(classifier: Classifier, limits: Limits) -> Self {
+    pub(crate) fn new(classifier: Classifier, limits: Limits) -> Self {
         Self {
             classifier,
             limits,
@@ -48,7 +48,7 @@ impl Service {
     }
 
     /// What to do at which address.
-    pub fn router(self: Arc<Self>) -> Router {
+    pub(crate) fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route("/classify", post(classify))
             .route("/healthz", get(health))

@@ -1,6 +1,7 @@
 //! `eval clusters`: the discovered classes against labels.
 
 use super::draw_classes;
+use super::pictures::ClusterPictures;
 use super::table::{Table, fraction};
 use super::target::{EvalTarget, FEATURES, Head, Needs, heads};
 use crate::commands::export::HeadChoice;
@@ -11,9 +12,8 @@ use clap::Args;
 use selfcls_core::atomic;
 use selfcls_core::data::Source;
 use selfcls_core::eval::hierarchy::{Granularity, Hierarchy, Restricted, Superclasses};
-use selfcls_core::eval::{Extracted, Gallery, Pick};
+use selfcls_core::eval::{Extracted, Gallery};
 use selfcls_core::metrics::{ClusterReport, Contingency, SuperclassMap, Usage};
-use selfcls_core::picture::{GridStyle, cluster_grid, confusion_matrix, size_chart, write_png};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -52,10 +52,6 @@ pub(crate) struct ClustersArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) save_names: Option<PathBuf>,
 }
-
-/// Clusters in a grid of the best ones, and the fewest images that a cluster there may have.
-const BEST: usize = 15;
-const FEWEST: usize = 9;
 
 /// What is printed of a head. The first seven keys are those of `metrics`.
 #[derive(Debug, Serialize)]
@@ -271,25 +267,14 @@ impl Evaluation<'_> {
 
     /// Confusion matrix, sizes, and the clusters that are most often right and most sure.
     fn draw(&self, folder: &Path) -> Result<()> {
-        let file = |what: &str| folder.join(format!("head{}-{what}", self.head.index));
-        let table = Contingency::new(self.labels(), self.assignments())?;
-        let figure = confusion_matrix(&table, &table.assign(), self.source.classes())?;
-        figure.write(&file("confusion.svg"))?;
-        let usage = Usage::new(self.assignments(), self.head.classes)?;
-        size_chart(&usage)?.write(&file("sizes.svg"))?;
+        let pictures = ClusterPictures {
+            source: self.source,
+            labels: self.labels(),
+            assignments: self.assignments(),
+            clusters: self.head.classes,
+        };
         let gallery = Gallery::new(self.source, self.extracted, self.head.place)?;
-        let style = GridStyle::default();
-        for (what, clusters) in [
-            ("accurate.png", gallery.most_accurate(BEST, FEWEST)),
-            ("confident.png", gallery.most_confident(BEST, FEWEST)),
-        ] {
-            let rows = gallery.rows(&clusters, style.columns, Pick::Random { seed: 0 }, true)?;
-            // There may be no cluster of that size.
-            if !rows.is_empty() {
-                write_png(&file(what), &cluster_grid(&rows, &style)?)?;
-            }
-        }
-        Ok(())
+        pictures.write(folder, &format!("head{}", self.head.index), &gallery)
     }
 }
 

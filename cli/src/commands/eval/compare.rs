@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use clap::Args;
 use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
 use selfcls_core::metrics::{ClusterReport, Spread, Usage};
+use selfcls_core::picture::{BarChart, BarGroup};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -23,7 +24,7 @@ pub(crate) struct CompareArgs {
     /// Run directories (their newest checkpoints), checkpoints, or exported ONNX files
     #[arg(value_name = "RUN|CHECKPOINT|MODEL.onnx", required = true, num_args = 1..)]
     pub(crate) models: Vec<PathBuf>,
-    /// Labelled images: a folder with one sub-folder per class; or `shapes[:COUNT[:SPLIT]]`
+    /// Labelled images: a folder with one sub-folder per class, or what `train --help` names for --data
     #[arg(long, value_name = "SOURCE")]
     pub(crate) data: PathBuf,
     #[command(flatten)]
@@ -108,6 +109,11 @@ pub(super) fn run(args: &CompareArgs, progress: Progress) -> Result<()> {
     }
     let groups = groups(&rows);
     let text = text(&rows, &groups, args.k.get());
+    if let Some(folder) = args.results.folder()? {
+        chart(&rows, &groups, args.k.get())
+            .figure()?
+            .write(&folder.join("compare.svg"))?;
+    }
     let comparison = Comparison {
         samples,
         k: args.k.get(),
@@ -211,6 +217,30 @@ fn groups(rows: &[Row]) -> Vec<Group> {
             })
         })
         .collect()
+}
+
+/// A group of bars for each row, and for each group over seeds.
+fn chart(rows: &[Row], groups: &[Group], k: usize) -> BarChart {
+    let single = rows.iter().map(|row| BarGroup {
+        name: format!("{} head {}", row.model, row.head),
+        bars: [row.nmi, row.acc, row.knn]
+            .map(|value| (value, None))
+            .into(),
+    });
+    let means = groups.iter().map(|group| BarGroup {
+        name: format!(
+            "group {} head {}, {} runs",
+            group.group, group.head, group.runs
+        ),
+        bars: [&group.nmi, &group.acc, &group.knn]
+            .map(|mean| (mean.mean, mean.deviation))
+            .into(),
+    });
+    BarChart {
+        title: "agreement with labels".into(),
+        measures: vec!["NMI".into(), "accuracy".into(), format!("{k}-nn accuracy")],
+        groups: single.chain(means).collect(),
+    }
 }
 
 fn text(rows: &[Row], groups: &[Group], k: usize) -> String {

@@ -1,11 +1,13 @@
 //! `eval kmeans`: clusters made by k-means from any features, the baseline.
 
+use super::pictures::ClusterPictures;
 use super::table::{Table, fraction};
 use super::target::{EvalTarget, FEATURES, FeatureChoice, Needs, labelled};
 use crate::commands::metrics::ClusterSummary;
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use clap::Args;
+use selfcls_core::eval::Gallery;
 use selfcls_core::eval::kmeans::{Geometry, KMeansConfig};
 use selfcls_core::metrics::{ClusterReport, Usage};
 use serde::Serialize;
@@ -119,6 +121,16 @@ pub(super) fn run(args: &KMeansArgs, progress: Progress) -> Result<()> {
                 .save(&folder.join(format!("centroids-{k}.safetensors")))?;
         }
         let nearest = fit.model.assign(&rows, width)?;
+        if let Some(folder) = target.results.folder()? {
+            let pictures = ClusterPictures {
+                source: &*source,
+                labels: &labels,
+                assignments: &nearest,
+                clusters: k,
+            };
+            let gallery = Gallery::of_clusters(&*source, &nearest, Some(&labels))?;
+            pictures.write(folder, &format!("k{k}"), &gallery)?;
+        }
         summaries.push(KMeansSummary {
             k,
             measures: ClusterSummary::from(&ClusterReport::new(&labels, &nearest)?),

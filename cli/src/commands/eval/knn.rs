@@ -1,15 +1,17 @@
 //! `eval knn`: how well features separate classes.
 
 use super::table::{Table, fraction};
-use super::target::{EvalTarget, FEATURES, FeatureChoice, Needs, labelled};
+use super::target::{EvalTarget, FEATURES, FeatureChoice, Needs, heads, labelled};
+use crate::commands::export::HeadChoice;
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use crate::subject::Subject;
 use clap::Args;
 use selfcls_core::data::Source;
 use selfcls_core::eval::features::FeatureTable;
-use selfcls_core::eval::{Selection, nearest, read_names};
+use selfcls_core::eval::{Labelled, Selection, nearest, neighbour_rows, read_names};
 use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
+use selfcls_core::picture::{Curve, GridStyle, LineChart, colour, image_grid, write_png};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -34,6 +36,10 @@ pub(crate) struct KnnArgs {
     /// A neighbour votes with weight exp(similarity / T)
     #[arg(long, value_name = "T", default_value_t = 0.1)]
     pub(crate) temperature: f64,
+    /// Which classifier. The features that are compared come before the classifiers and are the same for all, so this
+    /// changes nothing; one that the model lacks is refused
+    #[arg(long, value_name = "N")]
+    pub(crate) head: Option<usize>,
     /// Which features are compared
     #[arg(long, value_enum, default_value = "backbone")]
     pub(crate) features: FeatureChoice,
@@ -52,6 +58,9 @@ pub(crate) struct KnnArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
 }
+
+/// Queries that are shown with their neighbours.
+const SHOWN: usize = 12;
 
 /// The authors' choice.
 const DEFAULT_K: [usize; 4] = [10, 20, 100, 200];
@@ -76,6 +85,9 @@ pub(super) fn run(args: &KnnArgs, progress: Progress) -> Result<()> {
     }
     let target = &args.target;
     let mut subject = target.open(args.features, progress)?;
+    if let Some(index) = args.head {
+        heads(&subject, HeadChoice::One(index))?;
+    }
     let source = target.labelled()?;
     let references = references(args, &*source)?;
     let available = references
@@ -89,9 +101,9 @@ pub(super) fn run(args: &KnnArgs, progress: Progress) -> Result<()> {
     let targets = found.labels.unwrap_or_default();
     let width = found.features.width();
     let queries = UnitEmbeddings::new(found.features.into_values()?, width)?;
-    let (neighbours, labels) = match references {
+    let (neighbours, labels) = match &references {
         None => (Neighbours::search_others(&queries, most)?, targets.clone()),
-        Some(references) => vote(target, &mut subject, &queries, &references, most, progress)?,
+        Some(references) => vote(target, &mut subject, &queries, references, most, progress)?,
     };
     let mut summaries = Vec::new();
     for k in ks {
@@ -106,6 +118,21 @@ pub(super) fn run(args: &KnnArgs, progress: Progress) -> Result<()> {
             features: subject.features,
         });
     }
+    if let Some(folder) = target.results.folder()? {
+        chart(&summaries).figure()?.write(&folder.join("knn.svg"))?;
+        let queries = Labelled {
+            source: &*source,
+            labels: &targets,
+        };
+        let references = Labelled {
+            source: references.as_deref().unwrap_or(&*source),
+            labels: &labels,
+        };
+        let style = GridStyle::default();
+        let shown = (SHOWN, style.columns);
+        let rows = neighbour_rows(queries, references, &neighbours, shown, args.seed)?;
+        write_png(&folder.join("neighbours.png"), &image_grid(&rows, &style)?)?;
+    }
     let mut table = Table::new(&["k", "top1", "top5"]);
     for row in &summaries {
         table.row(vec![
@@ -115,6 +142,31 @@ pub(super) fn run(args: &KnnArgs, progress: Progress) -> Result<()> {
         ]);
     }
     target.results.print("knn", &summaries, &table.text())
+}
+
+/// The accuracy over the number of neighbours.
+fn chart(summaries: &[KnnSummary]) -> LineChart {
+    let curve = |name: &str, place, value: fn(&KnnSummary) -> f64| {
+        let mut points: Vec<(f64, f64)> = summaries
+            .iter()
+            .map(|row| (row.k as f64, value(row)))
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Curve {
+            name: name.into(),
+            colour: colour(place, 2),
+            points,
+        }
+    };
+    LineChart {
+        title: "accuracy by nearest neighbours".into(),
+        x: "neighbours".into(),
+        curves: vec![
+            curve("top-1", 0, |row| row.top1),
+            curve("top-5", 1, |row| row.top5),
+        ],
+        level: None,
+    }
 }
 
 /// The images that vote, if others than those of `--data`.

@@ -6,6 +6,7 @@ mod embed;
 mod kmeans;
 mod knn;
 mod linear;
+mod pictures;
 mod table;
 mod target;
 mod usage;

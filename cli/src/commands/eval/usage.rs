@@ -167,10 +167,11 @@ fn pages(
         let name = format!("head{head}-clusters-{:03}.png", number + 1);
         write_png(&folder.join(name), &cluster_grid(&rows, &style)?)?;
     }
+    let pages = clusters.len().div_ceil(PAGE);
     progress.note(&format!(
-        "head {head}: {} clusters on {} pages in {}",
+        "head {head}: {} clusters on {pages} {} in {}",
         clusters.len(),
-        clusters.len().div_ceil(PAGE),
+        if pages == 1 { "page" } else { "pages" },
         folder.display()
     ));
     Ok(())

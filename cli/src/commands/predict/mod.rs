@@ -158,6 +158,14 @@ impl PredictArgs {
             if is_foreign && self.preprocess.is_absent() {
                 return error.hint("a file of another program needs --crop and --resize");
             }
+            if self.model.is_dir() {
+                return error
+                    .hint("the model comes first: selfcls-cli predict MODEL.onnx IMAGE|FOLDER...")
+                    .hint(format!(
+                        "if {0} is a run: selfcls-cli export {0} --out MODEL.onnx",
+                        self.model.display()
+                    ));
+            }
             error
         })
     }

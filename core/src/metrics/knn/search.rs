@@ -64,6 +64,11 @@ impl Neighbours {
         search.finish()
     }
 
+    /// How many references were searched.
+    pub fn references(&self) -> usize {
+        self.references
+    }
+
     /// The neighbours of each query, nearest first, k of each.
     pub fn rows(&self) -> impl Iterator<Item = &[Neighbour]> {
         self.data.chunks_exact(self.k)
