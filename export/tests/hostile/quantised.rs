@@ -6,26 +6,28 @@ use crate::support;
 use crate::support::protobuf::{Message, Value};
 use selfcls_export::{Classifier, EngineChoice, Options};
 
-/// Opens the quantised residual network with one of its weights changed.
-fn with_weight(name: &str, change: impl FnOnce(&mut Message)) -> Result<Classifier, String> {
+/// Opens the quantised residual network with a part of its graph changed: of `field`, what is called `name`.
+fn with(
+    (field, named): (u64, u64),
+    name: &str,
+    change: impl FnOnce(&mut Message),
+) -> Result<Classifier, String> {
     let mut model = Message::parse(&support::quantised::bytes("resnet.onnx"));
+    let is_it = |part: &Message| part.has_text(named, name);
     model.edit(
         MODEL_GRAPH,
         |_| true,
-        |graph| graph.edit(GRAPH_WEIGHT, |w| w.has_text(WEIGHT_NAME, name), change),
+        |graph| graph.edit(field, is_it, change),
     );
     open(model.encode())
 }
 
-/// The same with one of its operations.
+fn with_weight(name: &str, change: impl FnOnce(&mut Message)) -> Result<Classifier, String> {
+    with((GRAPH_WEIGHT, WEIGHT_NAME), name, change)
+}
+
 fn with_node(name: &str, change: impl FnOnce(&mut Message)) -> Result<Classifier, String> {
-    let mut model = Message::parse(&support::quantised::bytes("resnet.onnx"));
-    model.edit(
-        MODEL_GRAPH,
-        |_| true,
-        |graph| graph.edit(GRAPH_NODE, |n| n.has_text(NODE_NAME, name), change),
-    );
-    open(model.encode())
+    with((GRAPH_NODE, NODE_NAME), name, change)
 }
 
 const KERNEL: &str = "backbone.conv1.weight_quantized";
