@@ -51,8 +51,14 @@ def quantise(model, images, out):
     paths = sorted(path for path in Path(images).rglob("*") if path.suffix.lower() in ENDINGS)
     if not paths:
         sys.exit(f"{images}: no images")
-    # Embedding and logits stay in floats: unit lengths and cosines bear no coarse steps, and cost nothing.
-    head = [node.name for node in source.graph.node if not node.name.startswith(("backbone.", "features"))]
+    # Embedding and logits stay in floats: unit lengths and cosines bear no coarse steps, and cost nothing. So do a
+    # transformer's weights of attention, a softmax that tract would compute wrongly in 8 bits.
+    attention = (".attn.scores", ".attn.weights", ".attn.mixed")
+    floats = [
+        node.name
+        for node in source.graph.node
+        if not node.name.startswith(("backbone.", "features")) or node.name.endswith(attention)
+    ]
     simplified = Path(out).with_suffix(".simplified.onnx")
     quant_pre_process(model, simplified, skip_symbolic_shape=True)
     quantize_static(
@@ -66,7 +72,7 @@ def quantise(model, images, out):
         # Without it, products of 8 bits overflow on processors that lack VNNI.
         reduce_range=True,
         calibrate_method=CalibrationMethod.MinMax,
-        nodes_to_exclude=head,
+        nodes_to_exclude=floats,
     )
     simplified.unlink()
     # The tools keep the graph, not what the file says about itself.

@@ -251,7 +251,9 @@ fn measure(args: &Args, model: &Path, engine: &str) -> Outcome<Value> {
     let options = Options::default()
         .engine(choice)
         .threads(args.threads)
-        .runs(args.runs);
+        .runs(args.runs)
+        // One image at a time is to be answered soonest; of batches there are many.
+        .many(args.batch.first().is_some_and(|&batch| batch > 1));
     let classifier = Classifier::open(model, &options)?;
     let open = started.elapsed();
 

@@ -315,6 +315,11 @@ impl Subject {
         )
     }
 
+    /// Images per run of the network.
+    pub(crate) fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
     /// From an image to the network's input.
     pub(crate) fn preprocess(&self) -> &Preprocess {
         &self.preprocess
@@ -358,15 +363,16 @@ impl Subject {
             temperature: self.temperature,
             keep,
         };
-        if let Some(extracted) = extractor.cached()? {
-            progress.note(&format!("{name}: {} images from the cache", source.len()));
+        let images = extractor.images_of(source.len())?;
+        if let Some(extracted) = extractor.cached(source.len())? {
+            progress.note(&format!("{name}: {images} images from the cache"));
             return Ok(extracted);
         }
-        let mut stage = progress.stage(name, source.len() as u64);
+        let mut stage = progress.stage(name, images as u64);
         let extracted = extractor.run(source, &mut *self.network, &mut |done| {
             stage.set(done as u64, "");
         })?;
-        stage.finish(&format!("{} images with {}", source.len(), self.engine));
+        stage.finish(&format!("{images} images with {}", self.engine));
         Ok(extracted)
     }
 }

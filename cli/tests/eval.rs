@@ -266,6 +266,43 @@ fn a_cache_serves_all_evaluations_and_is_refused_when_stale() {
     run(models(), &eval("clusters", "run0", &["--recompute"])).refused(2, &["--cache"]);
 }
 
+/// Two batches of 64 for two processes.
+#[test]
+fn shares_of_the_cache_make_up_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let [alone, shared] = ["alone", "shared"].map(|name| folder.path().join(name));
+    let with = |measure: &str, cache: &Path, more: &[&str]| {
+        let cache = ["--cache", cache.to_str().unwrap()];
+        run(
+            models(),
+            &eval(measure, "model.onnx", &[&cache, more].concat()),
+        )
+    };
+    let expected = with("clusters", &alone, &[]).ok();
+    assert_eq!(with("clusters", &shared, &["--shard", "2/2"]).ok(), "");
+    with("clusters", &shared, &[]).refused(1, &["of the 2 shares", "missing: 1"]);
+    let first = with("clusters", &shared, &["--shard", "1/2"]);
+    assert!(first.stderr.contains("share 1/2 is in"), "{}", first.stderr);
+    first.ok();
+    let joined = with("clusters", &shared, &[]);
+    assert!(
+        joined.stderr.contains("80 images from the cache"),
+        "{}",
+        joined.stderr
+    );
+    assert_eq!(joined.ok(), expected);
+    let bytes = |cache: &Path| std::fs::read(cache.join("features.safetensors")).unwrap();
+    assert!(bytes(&shared) == bytes(&alone), "other bytes");
+    with("knn", &shared, &[]).ok();
+
+    with("clusters", &shared, &["--shard", "3/3"]).refused(1, &["at most 2 shares"]);
+    with("clusters", &shared, &["--shard", "0/2"]).refused(2, &["--shard", "I/N"]);
+    let shard = ["--shard", "1/2"];
+    run(models(), &eval("clusters", "model.onnx", &shard)).refused(2, &["--cache"]);
+    let train = ["--train", "shapes:40:1"];
+    with("linear", &shared, &[&train[..], &shard].concat()).refused(2, &["one process"]);
+}
+
 #[test]
 fn nearest_neighbours_with_references_and_few_labels() {
     let all = json(&eval("knn", "run0", &["--json"]));

@@ -145,3 +145,11 @@ fn reads_external_weights() {
         support::inputs::reads_external_weights,
     );
 }
+
+#[test]
+fn opens_quantised_files() {
+    with_library(
+        "opens_quantised_files",
+        support::quantised::opens_quantised_files,
+    );
+}

@@ -107,3 +107,8 @@ fn gives_what_there_is() {
 fn reads_external_weights() {
     support::inputs::reads_external_weights(&TRACT);
 }
+
+#[test]
+fn opens_quantised_files() {
+    support::quantised::opens_quantised_files(&TRACT);
+}

@@ -2,7 +2,8 @@
 //!
 //! They run where their tools are: a Python with onnxruntime, numpy and Pillow (`SELFCLS_PYTHON`, or `python3`); node,
 //! Chromium, and the npm packages playwright-core and onnxruntime-web (`SELFCLS_CHROMIUM`, `SELFCLS_PLAYWRIGHT`,
-//! `SELFCLS_ONNXRUNTIME_WEB`, which `cargo xtask test` sets).
+//! `SELFCLS_ONNXRUNTIME_WEB`, which `cargo xtask test` sets); a C compiler, ONNX Runtime's headers and its library
+//! (`SELFCLS_ONNXRUNTIME_HEADERS`, `ORT_DYLIB_PATH`).
 
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 #![cfg(feature = "flex")]
@@ -154,6 +155,61 @@ fn tool(variable: &str) -> Result<OsString, String> {
     std::env::var_os(variable)
         .filter(|value| !value.is_empty())
         .ok_or_else(|| format!("{variable} is not set; `cargo xtask test` sets it where it can"))
+}
+
+#[test]
+fn c_says_what_predict_says() {
+    let name = "apps::c_says_what_predict_says";
+    let tools = || {
+        let compiler = Command::new("cc").arg("--version").output();
+        if !cfg!(unix) || !compiler.is_ok_and(|compiler| compiler.status.success()) {
+            return Err("no C compiler for a Unix system".to_owned());
+        }
+        let program = binary().ok_or("selfcls-cli has not been built")?;
+        // Which library there is the program learns from the environment, as `predict` does.
+        tool("ORT_DYLIB_PATH")?;
+        Ok((program, tool("SELFCLS_ONNXRUNTIME_HEADERS")?))
+    };
+    let (program, headers) = match tools() {
+        Ok(tools) => tools,
+        Err(reason) => return not_run(name, reason),
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let classify = folder.path().join("classify");
+    let mut command = Command::new("cc");
+    command.args(["-std=c11", "-Wall", "-Werror", "-o"]);
+    command
+        .arg(&classify)
+        .arg(format!("{EXAMPLES}/c/classify.c"));
+    output(command.arg("-I").arg(headers).arg("-ldl"));
+    let images = images(folder.path());
+    let [float, any] = [InputKind::Float, InputKind::Any].map(|input| model(folder.path(), input));
+    for (ours, path) in predicted(&program, &any, &images).iter().zip(&images) {
+        let image = image::open(path).expect("a picture").to_rgb8();
+        let plain = path.with_extension("ppm");
+        let header = format!("P6\n{} {}\n255\n", image.width(), image.height());
+        std::fs::write(&plain, [header.as_bytes(), image.as_raw()].concat()).expect("writes");
+        let said = output(Command::new(&classify).arg(&any).arg(&plain));
+        let said: Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(said["class"], ours["class"], "{said} {ours}");
+        let [a, b] = [&said, ours].map(|x| x["probability"].as_f64().expect("a number"));
+        assert!((a - b).abs() < 1e-5, "{said} {ours}");
+    }
+    // What is wrong is said.
+    for (model, picture, wrong) in [
+        (&float, "0.ppm", "export it with --input any"),
+        (&any, "0.png", "is not a binary PPM"),
+        (&any, "none.ppm", "cannot be opened"),
+    ] {
+        let mut command = Command::new(&classify);
+        let ended = command.arg(model).arg(folder.path().join(picture)).output();
+        let ended = ended.expect("starts");
+        let complaint = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            !ended.status.success() && complaint.contains(wrong),
+            "{complaint}"
+        );
+    }
 }
 
 #[test]

@@ -5,13 +5,9 @@
 
 mod deploy;
 
-use selfcls_core::data::decode;
-use selfcls_core::pixels::Rgb8;
 use selfcls_export::inference::{LIBRARY_VARIABLE, Library};
 use selfcls_export::{EngineChoice, Options};
 use selfcls_tests::not_run;
-use std::path::Path;
-use std::sync::Arc;
 
 /// Whether there is a library; notes the test as not run if there is none.
 fn has_library(test: &str) -> bool {
@@ -39,35 +35,13 @@ fn exports_agree_with_burn() {
 #[test]
 fn every_form_agrees_with_burn() {
     if has_library("every_form_agrees_with_burn") {
-        deploy::forms_agree_with_burn(&EngineChoice::OnnxRuntime, &photos());
+        deploy::forms_agree_with_burn(&EngineChoice::OnnxRuntime, &deploy::photos());
     }
 }
 
 #[test]
 fn resizing_in_the_file_agrees_with_our_own() {
     if has_library("resizing_in_the_file_agrees_with_our_own") {
-        deploy::resizing_agrees(&EngineChoice::OnnxRuntime, &photos());
+        deploy::resizing_agrees(&EngineChoice::OnnxRuntime, &deploy::photos());
     }
-}
-
-/// Parts of odd sizes of a picture that is made of photographs.
-fn photos() -> Vec<Arc<Rgb8>> {
-    let bytes = include_bytes!("../../docs/images/cifar10-classes.png");
-    let picture = decode(bytes, Path::new("classes.png")).expect("a picture");
-    let row = picture.width() * 3;
-    [
-        (0, 0, 333, 222),
-        (7, 3, 101, 57),
-        (100, 20, 41, 200),
-        (33, 44, 64, 65),
-        (50, 1, 225, 231),
-        (2, 2, 31, 32),
-    ]
-    .into_iter()
-    .map(|(left, top, width, height)| {
-        let rows = picture.data().chunks_exact(row).skip(top).take(height);
-        let bytes = rows.flat_map(|row| row[left * 3..(left + width) * 3].to_vec());
-        Arc::new(Rgb8::new(width, height, bytes.collect()).expect("a part"))
-    })
-    .collect()
 }

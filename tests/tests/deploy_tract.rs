@@ -20,3 +20,9 @@ fn exports_agree_with_burn() {
 fn every_form_agrees_with_burn() {
     deploy::forms_agree_with_burn(&EngineChoice::Tract, &[]);
 }
+
+/// As a program runs such a file that gives tract images of one size.
+#[test]
+fn resizing_in_the_file_agrees_with_our_own() {
+    deploy::resizing_agrees(&EngineChoice::Tract, &deploy::photos());
+}

@@ -1,6 +1,9 @@
 //! One pass over a data set.
 
-use super::features::{FeatureTable, FileWriter, Key, MemoryWriter, Precision, read_cache};
+use super::Selection;
+use super::features::{
+    FeatureTable, FileWriter, Key, MemoryWriter, Precision, Share, join_shares, read_cache,
+};
 use crate::data::{EvalLoader, Source};
 use crate::preprocess::Preprocess;
 use crate::{Error, Result};
@@ -63,7 +66,7 @@ pub enum Keep {
     /// They stay in memory.
     Memory(Precision),
     /// They go to a file, whatever its size, and are read from there; an earlier pass's file is used if it was made
-    /// from the same model, images and preprocessing.
+    /// from the same model, images and preprocessing. If the key names a share, only its images are looked at.
     Cache {
         /// The file.
         path: PathBuf,
@@ -94,22 +97,57 @@ pub struct Extractor {
 }
 
 impl Extractor {
-    /// What an earlier pass has left in the cache; none if this one has to be made.
+    /// What an earlier pass over as many `images` has left in the cache, at once or in shares that are put together
+    /// now; none if this one has to be made.
     ///
     /// # Errors
-    /// If the cache cannot be read, or was made from something else and is not to be made anew.
-    pub fn cached(&self) -> Result<Option<Extracted>> {
+    /// If the cache cannot be read, was made from something else and is not to be made anew, or only some shares
+    /// are there.
+    pub fn cached(&self, images: usize) -> Result<Option<Extracted>> {
+        let Keep::Cache {
+            path,
+            key,
+            recompute: false,
+            any_features,
+            ..
+        } = &self.keep
+        else {
+            return Ok(None);
+        };
+        let there =
+            path.exists() || key.share.is_none() && join_shares(path, key, *any_features, images)?;
+        if !there {
+            return Ok(None);
+        }
+        let cached = read_cache(path)?;
+        cached.checked(path, key, *any_features).map(Some)
+    }
+
+    /// How many of `total` images this pass looks at: all, or a share.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such share.
+    pub fn images_of(&self, total: usize) -> Result<usize> {
+        self.share()
+            .map_or(Ok(total), |share| Ok(share.images(total)?.len()))
+    }
+
+    fn share(&self) -> Option<Share> {
         match &self.keep {
-            Keep::Cache {
-                path,
-                key,
-                recompute: false,
-                any_features,
-                ..
-            } if path.exists() => read_cache(path)?
-                .checked(path, key, *any_features)
-                .map(Some),
-            _ => Ok(None),
+            Keep::Cache { key, .. } => key.share,
+            _ => None,
+        }
+    }
+
+    /// The images that this pass looks at.
+    fn images(&self, source: &Arc<dyn Source>) -> Result<Arc<dyn Source>> {
+        let source = Arc::clone(source);
+        match self.share() {
+            Some(share) => {
+                let images = share.images(source.len())?;
+                Ok(Arc::new(Selection::of_images(source, images)?))
+            }
+            None => Ok(source),
         }
     }
 
@@ -125,6 +163,7 @@ impl Extractor {
         network: &mut dyn Network,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Extracted> {
+        let source = &self.images(source)?;
         let mut all = Extracted {
             labels: (0..source.len()).map(|index| source.label(index)).collect(),
             ..Extracted::default()
@@ -342,17 +381,143 @@ mod tests {
             })
         };
         let first = cache("a", false);
-        assert!(first.cached().expect("nothing yet").is_none());
+        assert!(first.cached(10).expect("nothing yet").is_none());
         let made = run(&first, None).expect("runs");
-        let found = first.cached().expect("fresh").expect("a cache");
+        let found = first.cached(10).expect("fresh").expect("a cache");
         assert_eq!(found.assignments, made.assignments);
         assert_eq!(found.confidences, made.confidences);
         assert_eq!(found.labels, made.labels);
         let all = |extracted: Extracted| extracted.features.into_values().expect("reads");
         assert_eq!(all(found), all(made));
-        let error = cache("b", false).cached().expect_err("stale").to_string();
+        let error = cache("b", false).cached(10).expect_err("stale").to_string();
         assert!(error.contains("another model"), "{error}");
-        assert!(cache("b", true).cached().expect("not looked at").is_none());
+        assert!(
+            cache("b", true)
+                .cached(10)
+                .expect("not looked at")
+                .is_none()
+        );
+    }
+
+    /// The class is the image's number among all, modulo 3, whoever runs it.
+    struct Named;
+
+    impl Network for Named {
+        fn forward(&mut self, images: Vec<f32>, count: usize) -> Result<Forward> {
+            let rows = images.chunks_exact(images.len() / count);
+            let sums: Vec<f32> = rows.map(|row| row.iter().sum()).collect();
+            Ok(Forward {
+                logits: vec![sums.iter().flat_map(|&sum| [sum, 0.0]).collect()],
+                // Depends on the batch, as kernels' roundings do.
+                features: sums.iter().map(|sum| sum + sums[0] / 8.0).collect(),
+            })
+        }
+    }
+
+    #[test]
+    fn shares_make_up_the_whole_bit_for_bit() {
+        let source: Arc<dyn Source> = Arc::new(Shapes::new(23, 0, 8));
+        let pass = |folder: &Path, precision, share: Option<(usize, usize)>| {
+            let mut key = {
+                let plain = extractor(Keep::Nothing);
+                Key::new("a", &*source, &plain.preprocess, plain.temperature, "head")
+            };
+            let mut path = folder.join("features.safetensors");
+            if let Some((index, count)) = share {
+                let share = Share {
+                    index,
+                    count,
+                    batch: 4,
+                };
+                path = share.path(&path);
+                key.share = Some(share);
+            }
+            extractor(Keep::Cache {
+                path,
+                key,
+                precision,
+                recompute: false,
+                any_features: false,
+            })
+        };
+        let make = |extractor: &Extractor| {
+            extractor
+                .run(&source, &mut Named, &mut |_| ())
+                .expect("runs");
+        };
+        for precision in [Precision::Single, Precision::Half] {
+            let alone = tempfile::tempdir().expect("a folder");
+            make(&pass(alone.path(), precision, None));
+            let shared = tempfile::tempdir().expect("a folder");
+            let whole = pass(shared.path(), precision, None);
+            for index in 0..4 {
+                let share = pass(shared.path(), precision, Some((index, 4)));
+                assert!(share.cached(23).expect("nothing yet").is_none());
+                if index > 0 {
+                    let message = whole.cached(23).expect_err("incomplete").to_string();
+                    assert!(message.contains("missing: "), "{message}");
+                }
+                make(&share);
+            }
+            let joined = whole.cached(23).expect("joined").expect("all are there");
+            assert_eq!(joined.features.len(), 23);
+            let bytes = |folder: &Path| std::fs::read(folder.join("features.safetensors"));
+            assert_eq!(
+                bytes(shared.path()).expect("written"),
+                bytes(alone.path()).expect("written")
+            );
+        }
+    }
+
+    #[test]
+    fn shares_that_do_not_fit_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source: Arc<dyn Source> = Arc::new(Shapes::new(10, 0, 8));
+        let whole = folder.path().join("features.safetensors");
+        let pass = |model: &str, share: Option<Share>| {
+            let plain = extractor(Keep::Nothing);
+            let mut key = Key::new(model, &*source, &plain.preprocess, 0.1, "head");
+            key.share = share;
+            extractor(Keep::Cache {
+                path: share.map_or(whole.clone(), |share| share.path(&whole)),
+                key,
+                precision: Precision::Single,
+                recompute: false,
+                any_features: false,
+            })
+        };
+        let share = |index, count| {
+            Some(Share {
+                index,
+                count,
+                batch: 4,
+            })
+        };
+        let make = |model: &str, share| {
+            let pass = pass(model, share);
+            pass.run(&source, &mut Named, &mut |_| ()).expect("runs")
+        };
+        let message = |model: &str| {
+            let found = pass(model, None).cached(10);
+            found.expect_err("refused").to_string()
+        };
+        make("a", share(0, 2));
+        make("b", share(1, 2));
+        assert!(message("a").contains("another model"), "{}", message("a"));
+        make("a", share(1, 2));
+        make("a", share(1, 3));
+        let divisions = "into 2 and into 3";
+        assert!(message("a").contains(divisions), "{}", message("a"));
+        std::fs::remove_file(share(1, 3).expect("one").path(&whole)).expect("removed");
+        // One that has another's name.
+        let paths = [0, 1].map(|index| share(index, 2).expect("one").path(&whole));
+        std::fs::copy(&paths[0], &paths[1]).expect("copied");
+        assert!(message("a").contains("another share"), "{}", message("a"));
+        std::fs::rename(&paths[0], &whole).expect("renamed");
+        assert!(message("a").contains("another share"), "{}", message("a"));
+        let empty = pass("a", share(3, 4)).run(&source, &mut Named, &mut |_| ());
+        let empty = empty.expect_err("empty").to_string();
+        assert!(empty.contains("at most 3 shares"), "{empty}");
     }
 
     #[test]

@@ -50,6 +50,20 @@ impl Selection {
         }))
     }
 
+    /// The images of those numbers, rising.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the source has fewer.
+    pub fn of_images(source: Arc<dyn Source>, indices: Vec<usize>) -> Result<Self> {
+        match indices.iter().find(|&&index| index >= source.len()) {
+            Some(index) => Err(Error::Invalid(format!(
+                "there is no image {index} among {}",
+                source.len()
+            ))),
+            None => Ok(Self { source, indices }),
+        }
+    }
+
     /// The images of those file names (without their folders), such as SimCLR's lists of 1 and 10 % of ImageNet.
     ///
     /// # Errors

@@ -1,13 +1,11 @@
 //! A file, opened.
 
-use super::answer::Answer;
-use super::borders::{Borders, Output};
-use super::engine::{self, Engine};
-use super::network::{Network, Origin, Refusal};
+use super::borders::Borders;
+use super::engine::Engine;
+use super::opened::{Opened, Unopened};
 use super::outputs::{Outputs, row};
-use super::pixels::{Input, Part, Stack};
-use super::sessions::{Sessions, Source};
-use super::{Options, Picture, Prediction, Stream, StreamOptions, external, foreign, shapes};
+use super::pixels::Stack;
+use super::{Options, Picture, Prediction, Stream, StreamOptions};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use selfcls_core::metadata::{InputKind, Metadata};
@@ -24,19 +22,10 @@ const PREPARED_PIXELS: usize = 64 * 224 * 224;
 
 /// A trained classifier, ready for images. It can be shared between threads, and a clone is the same
 /// network: with ONNX Runtime concurrent calls take turns (it spreads each over its own threads), with tract
-/// up to [`Options::threads`] calls run at a time; [`Options::runs`] says otherwise.
+/// up to [`Options::threads`] calls run at a time; [`Options::many`] and [`Options::runs`] say otherwise.
 #[derive(Clone)]
 pub struct Classifier {
-    opened: Arc<Opened>,
-}
-
-struct Opened {
-    metadata: Metadata,
-    borders: Borders,
-    input: Input,
-    /// None where the file gives no classes.
-    answer: Option<Answer>,
-    sessions: Sessions,
+    pub(super) opened: Arc<Opened>,
 }
 
 impl Classifier {
@@ -60,7 +49,15 @@ impl Classifier {
         File::open(path)
             .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
             .map_err(Error::io("read", path))?;
-        Self::from_named(&path.display().to_string(), bytes, Some(path), options)
+        let name = path.display().to_string();
+        Self::opened(
+            Unopened {
+                name: &name,
+                bytes,
+                path: Some(path),
+            },
+            options,
+        )
     }
 
     /// [`Self::open`] for a file that is already in memory.
@@ -68,77 +65,19 @@ impl Classifier {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_bytes(bytes: Vec<u8>, options: &Options) -> Result<Self> {
-        Self::from_named("the model", bytes, None, options)
+        Self::opened(
+            Unopened {
+                name: "the model",
+                bytes,
+                path: None,
+            },
+            options,
+        )
     }
 
-    fn from_named(
-        name: &str,
-        bytes: Vec<u8>,
-        path: Option<&Path>,
-        options: &Options,
-    ) -> Result<Self> {
-        let refuse = |reason: String| Error::Model {
-            model: name.to_owned(),
-            reason,
-        };
-        if bytes.len() as u64 > options.max_file_bytes {
-            return Err(refuse(format!(
-                "larger than {} bytes; raise `max_file_bytes` if that is meant",
-                options.max_file_bytes
-            )));
-        }
-        let folder = path.map(|path| match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        });
-        let checked = check(&bytes, folder, options.preprocess.as_ref())
-            .map_err(|Refusal(reason)| refuse(reason))?;
-        let Checked {
-            metadata,
-            borders,
-            origin,
-            on_disk,
-        } = checked;
-        if let Some(given) = &options.preprocess
-            && *given != metadata.preprocess
-        {
-            return Err(Error::Request(format!(
-                "{name} says itself how images are prepared for it; leave the preprocessing out"
-            )));
-        }
-        let answer = Answer::new(&metadata, &borders, options.head)?;
-        let input = Input {
-            kind: metadata.input,
-            preprocess: metadata.preprocess.clone(),
-        };
-        let selected = engine::select(&options.engine)?;
-        if input.kind == InputKind::Any && selected.engine == Engine::Tract {
-            return Err(refuse(format!(
-                "it resizes images itself, which {} cannot; export the model with float or uint8 input, or {}",
-                selected.engine,
-                super::library::remedy()
-            )));
-        }
-        if origin == Origin::Foreign && selected.engine == Engine::Tract {
-            let example = Rgb8::new(1, 1, vec![127; 3])?;
-            let example = input.stack(&example);
-            let example = example.part().padded(borders.batch.unwrap_or(1));
-            foreign::rehearse(&bytes, folder, &example.part())
-                .map_err(|reason| refuse(format!("{} cannot run it: {reason}", selected.engine)))?;
-        }
-        let source = match path {
-            Some(path) if on_disk => Source::Disk(path.to_path_buf()),
-            _ => Source::Memory(bytes),
-        };
-        let sessions = Sessions::load(selected, source, borders.image.clone(), options)?;
+    fn opened(file: Unopened<'_>, options: &Options) -> Result<Self> {
         Ok(Self {
-            opened: Arc::new(Opened {
-                metadata,
-                borders,
-                input,
-                answer,
-                sessions,
-            }),
+            opened: Arc::new(file.open(options)?),
         })
     }
 
@@ -353,94 +292,6 @@ impl Classifier {
     pub(super) fn preprocess(&self) -> &Preprocess {
         &self.opened.input.preprocess
     }
-
-    /// Images per run of the engine.
-    fn batch(&self) -> usize {
-        let best = self.opened.sessions.batch(self.input_side());
-        self.opened.borders.batch.unwrap_or(best)
-    }
-
-    fn run_part(&self, images: &Part<'_>) -> Result<Outputs> {
-        let parallel = self.opened.sessions.parallel();
-        let share = images.count.div_ceil(parallel).max(1);
-        let mut shares = images.chunks(share);
-        let first = shares.next();
-        let rest: Vec<Part<'_>> = shares.collect();
-        match first {
-            None => Ok(Outputs::empty(&self.opened.borders)),
-            Some(all) if rest.is_empty() => self.run_share(all),
-            Some(first) => {
-                let mut outputs = Outputs::empty(&self.opened.borders);
-                for part in self.run_side_by_side(first, &rest)? {
-                    outputs.extend(part);
-                }
-                Ok(outputs)
-            }
-        }
-    }
-
-    /// Runs `first` on this thread and the others on one each.
-    fn run_side_by_side(&self, first: Part<'_>, rest: &[Part<'_>]) -> Result<Vec<Outputs>> {
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = rest
-                .iter()
-                .map(|&share| scope.spawn(move || self.run_share(share)))
-                .collect();
-            let first = self.run_share(first);
-            let others = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|_| Err(self.nothing_came())));
-            std::iter::once(first)
-                .chain(others.collect::<Vec<_>>())
-                .collect()
-        })
-    }
-
-    /// Runs images one batch after the other.
-    fn run_share(&self, images: Part<'_>) -> Result<Outputs> {
-        let borders = &self.opened.borders;
-        let mut outputs = Outputs::empty(borders);
-        for part in images.chunks(self.batch()) {
-            match borders.batch {
-                Some(fixed) if part.count < fixed => {
-                    let padded = part.padded(fixed);
-                    self.run_batch(&padded.part(), part.count, &mut outputs)?;
-                }
-                _ => self.run_batch(&part, part.count, &mut outputs)?,
-            }
-        }
-        Ok(outputs)
-    }
-
-    /// Runs one batch, of which the first `wanted` images count.
-    fn run_batch(&self, images: &Part<'_>, wanted: usize, outputs: &mut Outputs) -> Result<()> {
-        let sessions = &self.opened.sessions;
-        let failed = |reason: String| sessions.failed("give the outputs", reason);
-        sessions.run(images, |found| {
-            outputs.append(wanted, &self.opened.borders, |output: &Output| {
-                let Output { name, width } = output;
-                let value = found
-                    .get(name)
-                    .ok_or_else(|| failed(format!("`{name}` is missing")))?;
-                let (shape, values) = value
-                    .try_extract_tensor::<f32>()
-                    .map_err(|error| failed(error.to_string()))?;
-                let expected = [images.count, *width];
-                if **shape != expected.map(|n| n as i64) {
-                    return Err(failed(format!(
-                        "`{name}` has shape {shape}, expected {expected:?}"
-                    )));
-                }
-                Ok(&values[..wanted * width])
-            })
-        })
-    }
-
-    fn nothing_came(&self) -> Error {
-        self.opened
-            .sessions
-            .failed("run the network", "it stopped without an answer")
-    }
 }
 
 impl std::fmt::Debug for Classifier {
@@ -450,62 +301,4 @@ impl std::fmt::Debug for Classifier {
             .field("metadata", self.metadata())
             .finish_non_exhaustive()
     }
-}
-
-/// What is known of a file before an engine sees it.
-struct Checked {
-    metadata: Metadata,
-    borders: Borders,
-    origin: Origin,
-    /// Whether a part of it lies beside it.
-    on_disk: bool,
-}
-
-/// Everything that must hold of a file before an engine may see it. With `preprocess`, it may be another
-/// program's.
-fn check(
-    file: &[u8],
-    folder: Option<&Path>,
-    preprocess: Option<&Preprocess>,
-) -> Result<Checked, Refusal> {
-    let origin = match preprocess {
-        Some(_) if !is_own(file) => Origin::Foreign,
-        _ => Origin::Own,
-    };
-    let network = Network::parse(file, origin)?;
-    external::check(&network, folder)?;
-    let (metadata, borders) = match (origin, preprocess) {
-        (Origin::Foreign, Some(preprocess)) => {
-            preprocess
-                .validate()
-                .map_err(|error| Refusal(error.to_string()))?;
-            let (borders, metadata) = Borders::foreign(&network, preprocess.clone())?;
-            (metadata, borders)
-        }
-        _ => {
-            let entries = network.metadata.iter().map(|(&key, &value)| (key, value));
-            let metadata =
-                Metadata::from_properties(entries).map_err(|e| Refusal(e.to_string()))?;
-            let borders = Borders::own(&network, &metadata)?;
-            let crop = metadata.preprocess.crop;
-            shapes::check(&network, metadata.input, crop, borders.batch)?;
-            (metadata, borders)
-        }
-    };
-    Ok(Checked {
-        metadata,
-        borders,
-        origin,
-        on_disk: !network.outside.is_empty(),
-    })
-}
-
-/// Whether the metadata say that this project wrote the file.
-fn is_own(file: &[u8]) -> bool {
-    let network = Network::parse(file, Origin::Foreign);
-    network.is_ok_and(|network| {
-        network
-            .metadata
-            .contains_key(selfcls_core::metadata::FORMAT)
-    })
 }

@@ -11,10 +11,11 @@ use std::collections::BTreeSet;
 pub(super) const END: &str = "input";
 
 /// The operations that they may be.
-const VOCABULARY: [&str; 20] = [
+const VOCABULARY: [&str; 21] = [
     "Add",
     "Cast",
     "Ceil",
+    "Clip",
     "Concat",
     "Div",
     "Floor",

@@ -2,6 +2,7 @@
 //! inputs and outputs are. Files from elsewhere belong into a [`Classifier`](super::Classifier).
 
 use super::engine::{self, Engine, EngineChoice};
+use super::fixed::Fixed;
 use crate::{Error, Result, names};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -31,7 +32,13 @@ pub struct RawOutput {
 /// A loaded file.
 pub struct RawNetwork {
     engine: Engine,
-    session: Session,
+    loaded: Loaded,
+}
+
+enum Loaded {
+    Session(Session),
+    /// In tract, where what is computed depends on the size of the image.
+    Fixed(Fixed),
 }
 
 impl RawNetwork {
@@ -41,6 +48,14 @@ impl RawNetwork {
     /// [`Error::Engine`] if there is no such engine, [`Error::Run`] if it refuses the file.
     pub fn load(path: &Path, choice: &EngineChoice) -> Result<Self> {
         let selected = engine::select(choice)?;
+        if selected.engine == Engine::Tract
+            && let Some(fixed) = Fixed::of(path)?
+        {
+            return Ok(Self {
+                engine: selected.engine,
+                loaded: Loaded::Fixed(fixed),
+            });
+        }
         let load = || -> ort::Result<Session> {
             Session::builder(&selected.environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
@@ -49,7 +64,7 @@ impl RawNetwork {
         let session = load().map_err(|error| failed(&selected.engine, "load the file", error))?;
         Ok(Self {
             engine: selected.engine,
-            session,
+            loaded: Loaded::Session(session),
         })
     }
 
@@ -64,15 +79,22 @@ impl RawNetwork {
     /// [`Error::Run`] if the engine fails or an output is not `f32`.
     pub fn run(&mut self, shape: &[usize], image: &Pixels) -> Result<Vec<RawOutput>> {
         let engine = self.engine.clone();
+        let session = match &mut self.loaded {
+            Loaded::Session(session) => session,
+            Loaded::Fixed(fixed) => {
+                let outputs = fixed.run(shape, image);
+                return outputs.map_err(|reason| failed(&engine, "run the file", reason));
+            }
+        };
         let failed = |error: ort::Error| failed(&engine, "run the file", error);
         let outputs = match image {
             Pixels::Float(values) => {
                 let input = TensorRef::from_array_view((shape, &values[..])).map_err(failed)?;
-                self.session.run(ort::inputs![names::IMAGE => input])
+                session.run(ort::inputs![names::IMAGE => input])
             }
             Pixels::Bytes(values) => {
                 let input = TensorRef::from_array_view((shape, &values[..])).map_err(failed)?;
-                self.session.run(ort::inputs![names::IMAGE => input])
+                session.run(ort::inputs![names::IMAGE => input])
             }
         }
         .map_err(failed)?;
@@ -98,7 +120,7 @@ impl std::fmt::Debug for RawNetwork {
     }
 }
 
-fn failed(engine: &Engine, action: &'static str, error: ort::Error) -> Error {
+fn failed(engine: &Engine, action: &'static str, error: impl std::fmt::Display) -> Error {
     Error::Run {
         engine: engine.to_string(),
         action,

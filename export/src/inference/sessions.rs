@@ -1,7 +1,7 @@
 //! The network loaded into the engine, as often as the engine needs to use all threads.
 //!
-//! ONNX Runtime spreads one image over its own threads: one session, unless more runs at a time are asked
-//! for. tract runs an image on one thread: up to `threads` sessions, loaded when a batch or concurrent
+//! ONNX Runtime spreads one image over its own threads: one session, unless there are many images, or more runs at
+//! a time are asked for. tract runs an image on one thread: up to `threads` sessions, loaded when a batch or concurrent
 //! callers first have use for them.
 
 use super::engine::{Engine, Selected};
@@ -14,6 +14,9 @@ use ort::session::{Session, SessionOutputs};
 use ort::value::TensorRef;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+
+/// Runs at a time that nobody asked for by number: each keeps a copy of the weights.
+const MOST_RUNS: usize = 4;
 
 /// Where an engine takes the network from.
 pub(super) enum Source {
@@ -54,6 +57,10 @@ impl Sessions {
         };
         let copies = match (options.runs, &selected.engine) {
             (0, Engine::Tract) => threads,
+            // A device has its own way to run many at once, and no room for copies.
+            (0, Engine::OnnxRuntime(_)) if options.many && options.providers.is_empty() => {
+                threads.min(MOST_RUNS)
+            }
             (0, Engine::OnnxRuntime(_)) => 1,
             (runs, _) => runs,
         };

@@ -4,8 +4,10 @@
 //! The vocabulary is what [`crate::writer`] emits. A file with other operations is not one of ours, or is
 //! from a later version.
 
-use super::network::{Attribute, FLOAT, Network, Node, Refusal, Weight};
+use super::network::{FLOAT, Network, Node, Refusal, Weight};
 use super::pixel_shapes;
+use super::quantised_shapes::{self as quantised, Made, Operand};
+use super::settings::{Inferred, Settings, length};
 use super::token_shapes as tokens;
 use selfcls_core::metadata::InputKind;
 use std::collections::BTreeMap;
@@ -32,6 +34,8 @@ enum Known {
     Halves(Vec<usize>),
     /// Whole numbers, with whether they are a list.
     Integers(Vec<i64>, bool),
+    /// Whole numbers that stand for `f32` values, with their kind.
+    Quantised(u64, Shape),
 }
 
 /// Checks the whole graph, from the image to the outputs and their declared widths. `batch` is the length
@@ -47,6 +51,7 @@ pub(super) fn check(
             Weight::Floats(axes) => Known::Floats(constant(axes)),
             Weight::Halves(axes) => Known::Halves(axes.clone()),
             Weight::Integers { values, list } => Known::Integers(values.clone(), *list),
+            Weight::Quantised { kind, shape } => Known::Quantised(*kind, constant(shape)),
             // Files with such are checked by their engine alone.
             Weight::Unknown => return None,
         };
@@ -72,26 +77,25 @@ pub(super) fn check(
     for node in nodes {
         let refuse =
             |reason: String| Refusal(format!("operation `{}` ({}): {reason}", node.name, node.op));
-        let (output, value) = match bytes(node, &known).map_err(refuse)? {
-            Some(found) => found,
-            None => {
-                let (output, shape) = infer(node, &known).map_err(refuse)?;
-                (output, Known::Floats(shape))
-            }
-        };
+        let (output, value) = computed(node, &known).map_err(refuse)?;
         if known.insert(output, value).is_some() {
             return Err(Refusal(format!("the value `{output}` is computed twice")));
         }
     }
     let inside = |name: &str| kind == InputKind::Any && pixel_shapes::is_part(name);
-    let declared = network.declared.iter().filter(|value| !inside(value.name));
+    // A tool that fuses operations may leave what it knew of values that there are no more.
+    let there = |name: &str| known.contains_key(name) && !inside(name);
+    let declared = network.declared.iter().filter(|value| there(value.name));
     for value in network.outputs.iter().chain(declared) {
-        let computed = match known.get(value.name) {
-            Some(Known::Floats(shape)) if shape.batched => Some(shape.axes.as_slice()),
-            _ => None,
+        let (kind, computed) = match known.get(value.name) {
+            Some(Known::Floats(shape)) if shape.batched => (FLOAT, Some(shape.axes.as_slice())),
+            Some(Known::Quantised(kind, shape)) if shape.batched => {
+                (*kind, Some(shape.axes.as_slice()))
+            }
+            _ => (FLOAT, None),
         };
         let fits = computed.is_some_and(|computed| agrees(&value.axes, batch, computed));
-        if !fits || value.kind != FLOAT {
+        if !fits || value.kind != kind {
             return Err(Refusal(format!(
                 "the value `{}` is declared as {:?} but computed as [batch, {computed:?}]",
                 value.name, value.axes
@@ -126,13 +130,21 @@ fn constant(axes: &[usize]) -> Shape {
     }
 }
 
-pub(super) type Inferred<T> = Result<T, String>;
+/// Name and content of the node's one output.
+fn computed<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a str, Known)> {
+    if matches!(node.op, "QuantizeLinear" | "DequantizeLinear") {
+        return linear(node, known);
+    }
+    if let Some(found) = bytes(node, known)? {
+        return Ok(found);
+    }
+    let (output, shape) = infer(node, known)?;
+    Ok((output, Known::Floats(shape)))
+}
 
-/// Name and shape of the node's one output.
+/// Name and shape of the one output where its values are floats.
 fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a str, Shape)> {
-    let &[output] = node.outputs.as_slice() else {
-        return Err(format!("has {} outputs instead of one", node.outputs.len()));
-    };
+    let output = output(node)?;
     if node.op == "Cast" {
         return Ok((output, cast(node, known)?));
     }
@@ -147,7 +159,7 @@ fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a st
             }
             Some(Known::Floats(shape)) => inputs.push(shape),
             Some(Known::Integers(values, list)) => integers = Some((values.as_slice(), *list)),
-            Some(Known::Bytes(_) | Known::Halves(_)) => {
+            Some(Known::Bytes(_) | Known::Halves(_) | Known::Quantised(..)) => {
                 return Err(format!("reads `{name}`, which is not of 32-bit floats"));
             }
         }
@@ -253,6 +265,29 @@ fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a st
             axes,
         },
     ))
+}
+
+fn output<'a>(node: &Node<'a>) -> Inferred<&'a str> {
+    match node.outputs.as_slice() {
+        &[output] => Ok(output),
+        outputs => Err(format!("has {} outputs instead of one", outputs.len())),
+    }
+}
+
+/// Floats that become whole numbers, or whole numbers that become floats.
+fn linear<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a str, Known)> {
+    let inputs = node.inputs.iter().map(|name| match known.get(name) {
+        Some(Known::Floats(shape)) => Ok(Operand::Floats(shape)),
+        Some(Known::Quantised(kind, shape)) => Ok(Operand::Whole(*kind, shape)),
+        Some(_) => Err(format!("reads `{name}`, which is of another kind")),
+        None => Err(format!("reads `{name}` before it is computed")),
+    });
+    let inputs: Vec<Operand<'_>> = inputs.collect::<Inferred<_>>()?;
+    let made = match quantised::linear(node.op, &Settings(node), &inputs)? {
+        Made::Floats(shape) => Known::Floats(shape),
+        Made::Whole(kind, shape) => Known::Quantised(kind, shape),
+    };
+    Ok((output(node)?, made))
 }
 
 /// Name and shape of the node's output where it arranges the image's bytes anew, which is all that is done to
@@ -363,87 +398,4 @@ fn scalar(x: &Shape) -> Inferred<()> {
         return Err("expects a single number".to_owned());
     }
     Ok(())
-}
-
-pub(super) fn length(n: i64) -> Inferred<usize> {
-    usize::try_from(n)
-        .ok()
-        .filter(|n| (1..=1 << 16).contains(n))
-        .ok_or(format!("has the impossible length {n}"))
-}
-
-/// Typed access to a node's attributes.
-pub(super) struct Settings<'n, 'a>(&'n Node<'a>);
-
-impl Settings<'_, '_> {
-    /// Refuses settings that are not among `names`.
-    pub(super) fn only(&self, names: &[&str]) -> Inferred<()> {
-        match self.0.attributes.keys().find(|name| !names.contains(name)) {
-            Some(name) => Err(format!("has the setting `{name}`, which is not supported")),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses an integer setting that is not one of `allowed`.
-    pub(super) fn int(&self, name: &str, default: i64, allowed: &[i64]) -> Inferred<()> {
-        let value = match self.0.attributes.get(name) {
-            None => default,
-            Some(Attribute::Int(value)) => *value,
-            Some(other) => return Err(format!("has `{name}` = {other:?}")),
-        };
-        if allowed.contains(&value) {
-            Ok(())
-        } else {
-            Err(format!(
-                "has `{name}` = {value}, expected one of {allowed:?}"
-            ))
-        }
-    }
-
-    /// The number of groups of a convolution.
-    fn groups(&self) -> Inferred<usize> {
-        match self.0.attributes.get("group") {
-            None => Ok(1),
-            Some(&Attribute::Int(groups)) => length(groups),
-            Some(other) => Err(format!("has `group` = {other:?}")),
-        }
-    }
-
-    fn ints(&self, name: &str) -> Inferred<Option<&[i64]>> {
-        match self.0.attributes.get(name) {
-            None => Ok(None),
-            Some(Attribute::Ints(values)) => Ok(Some(values)),
-            Some(other) => Err(format!("has `{name}` = {other:?}")),
-        }
-    }
-
-    /// Height and width after a sliding window of `kernel` over `size`.
-    fn window(&self, size: [usize; 2], kernel: [usize; 2]) -> Inferred<[usize; 2]> {
-        let declared = self.ints("kernel_shape")?;
-        if declared.is_some_and(|d| d != kernel.map(|k| k as i64)) {
-            return Err(format!(
-                "declares the window {declared:?} but has {kernel:?}"
-            ));
-        }
-        let strides = self.ints("strides")?.unwrap_or(&[1, 1]);
-        let pads = self.ints("pads")?.unwrap_or(&[0; 4]);
-        let (&[stride_h, stride_w], &[top, left, bottom, right]) = (strides, pads) else {
-            return Err(format!("has strides {strides:?} and pads {pads:?}"));
-        };
-        let mut result = [0; 2];
-        let both = [(stride_h, top, bottom), (stride_w, left, right)];
-        for (axis, (stride, before, after)) in both.into_iter().enumerate() {
-            // Padding as wide as the window would make outputs that see no input.
-            let limit = kernel[axis] as i64;
-            if !(0..limit).contains(&before) || !(0..limit).contains(&after) {
-                return Err(format!("has pads {pads:?} for the window {kernel:?}"));
-            }
-            let padded = size[axis] + (before + after) as usize;
-            let steps = padded
-                .checked_sub(kernel[axis])
-                .ok_or(format!("slides {kernel:?} over {size:?}, which is smaller"))?;
-            result[axis] = steps / length(stride)? + 1;
-        }
-        Ok(result)
-    }
 }

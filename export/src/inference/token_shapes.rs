@@ -1,6 +1,7 @@
 //! Shapes of the operations of vision transformers, on tokens `[batch, tokens, width]`.
 
-use super::shapes::{Inferred, Settings, Shape, length};
+use super::settings::{Inferred, Settings, length};
+use super::shapes::Shape;
 
 /// An operation whose second input is whole numbers that say how the axes are arranged.
 pub(super) fn arranged(

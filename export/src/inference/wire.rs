@@ -58,6 +58,19 @@ impl<'a> Bytes<'a> {
         }
     }
 
+    /// As [`Self::fields`], each with all its bytes, for copying.
+    pub(super) fn fields_as_they_are(
+        self,
+    ) -> impl Iterator<Item = Result<(u32, Value<'a>, &'a [u8]), WireError>> {
+        let mut fields = self.fields();
+        std::iter::from_fn(move || {
+            let all = fields.rest.data;
+            let field = fields.next()?;
+            let taken = all.len() - fields.rest.data.len();
+            Some(field.map(|(number, value)| (number, value, &all[..taken])))
+        })
+    }
+
     /// Read as packed varints.
     pub(super) fn varints(self) -> Result<Vec<u64>, WireError> {
         let mut rest = self;
@@ -150,6 +163,27 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Appends the field `number` with a message, text or bytes.
+pub(super) fn push(message: &mut Vec<u8>, number: u32, value: &[u8]) {
+    push_varint(message, u64::from(number) << 3 | 2);
+    push_varint(message, value.len() as u64);
+    message.extend_from_slice(value);
+}
+
+/// Appends the field `number` with a number.
+pub(super) fn push_number(message: &mut Vec<u8>, number: u32, value: u64) {
+    push_varint(message, u64::from(number) << 3);
+    push_varint(message, value);
+}
+
+fn push_varint(message: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        message.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    message.push(value as u8);
+}
+
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u32, Value<'a>), WireError>;
 
@@ -193,6 +227,23 @@ mod tests {
         };
         assert_eq!((text.text(), text.offset), (Ok("hi"), 14));
         assert!(matches!(fields[3], (4, Value::Fixed32(0x3f80_0000))));
+    }
+
+    #[test]
+    fn what_is_pushed_is_read_again_and_copied_whole() {
+        let mut data = vec![0x11, 1, 0, 0, 0, 0, 0, 0, 0]; // 2: 64 bits
+        push(&mut data, 3, &[b'x'; 200]);
+        push_number(&mut data, 300, u64::MAX);
+        let fields = Bytes::file(&data).fields_as_they_are();
+        let fields: Vec<_> = fields.map(|field| field.expect("valid")).collect();
+        assert!(matches!(fields[1], (3, Value::Bytes(text), _) if text.data.len() == 200));
+        assert!(matches!(fields[2], (300, Value::Varint(u64::MAX), _)));
+        let copy: Vec<u8> = fields
+            .iter()
+            .flat_map(|(_, _, bytes)| *bytes)
+            .copied()
+            .collect();
+        assert_eq!(copy, data);
     }
 
     #[test]

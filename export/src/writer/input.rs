@@ -37,14 +37,19 @@ pub(super) fn emit(e: &mut Emitter<'_>, kind: InputKind, preprocess: &Preprocess
         InputKind::Float => image,
         InputKind::Uint8 => {
             let planes = planes(e, &image);
+            let planes = e.graph.cast("input.float", FLOAT, &planes);
             normalised(e, preprocess, &planes)
         }
         InputKind::Any => {
             let planes = planes(e, &image);
             let sizes = sizes(e, preprocess.resize, &image);
             let filter = preprocess.interpolation;
-            let x = resize(e, "input.height_resized", filter, &planes, &sizes.first);
+            let levels = Levels::new(e);
+            let x = e.graph.cast("input.float", FLOAT, &planes);
+            let x = resize(e, "input.half_resized", filter, &x, &sizes.first);
+            let x = levels.of(e, "input.half_resized", &x);
             let x = resize(e, "input.resized", filter, &x, &sizes.second);
+            let x = levels.of(e, "input.resized", &x);
             let cropped = crop(e, preprocess.crop, &x, &sizes.sides);
             normalised(e, preprocess, &cropped)
         }
@@ -57,9 +62,8 @@ fn planes(e: &mut Emitter<'_>, image: &Value) -> Value {
     e.graph.node("Transpose", "input.planes", &[image], order)
 }
 
-/// Bytes to `(byte / 255 - mean) / std`, in the form in which [`Preprocess::apply`] computes it.
-fn normalised(e: &mut Emitter<'_>, preprocess: &Preprocess, bytes: &Value) -> Value {
-    let x = e.graph.cast("input.float", FLOAT, bytes);
+/// Grey levels to `(level / 255 - mean) / std`, in the form in which [`Preprocess::apply`] computes it.
+fn normalised(e: &mut Emitter<'_>, preprocess: &Preprocess, levels: &Value) -> Value {
     let channels = || preprocess.mean.iter().zip(&preprocess.std);
     let scale: Vec<f32> = channels().map(|(_, std)| (255.0 * std).recip()).collect();
     let offset: Vec<f32> = channels().map(|(mean, std)| -mean / std).collect();
@@ -68,16 +72,17 @@ fn normalised(e: &mut Emitter<'_>, preprocess: &Preprocess, bytes: &Value) -> Va
     let offset = e.graph.initializer("input.offset", &shape, &offset);
     let x = e
         .graph
-        .node("Mul", "input.scaled", &[&x, &scale], Vec::new());
+        .node("Mul", "input.scaled", &[levels, &scale], Vec::new());
     e.graph.node("Add", PREPARED, &[&x, &offset], Vec::new())
 }
 
-/// What an image is resized to, in two steps.
+/// What an image is resized to, in two steps, of which each resizes one side.
 ///
-/// Engines resize the width first. Pillow begins with the height where that loses more than twice the pixels
-/// that the width loses, and so does [`Preprocess::apply`]; since each pass is rounded and cut to bytes, a
-/// cubic that overshoots shows the difference. So the first step resizes the height of such images, and
-/// leaves all others as they are.
+/// Pillow resizes the width, rounds to bytes, and resizes the height; but it begins with the height where that loses
+/// more than twice the pixels that the width loses, and so does [`Preprocess::apply`]. A cubic that overshoots shows
+/// what was cut off between the two, and in which order. Engines resize in an order of their own and make bytes in
+/// ways of their own (ONNX Runtime's is off by two for some, tract's rounds down), so each step is told which side
+/// it is to resize, has floats, and is followed by [`Levels`].
 struct Sizes {
     /// After the first step, `[batch, 3, height, width]`.
     first: Value,
@@ -92,8 +97,7 @@ fn sizes(e: &mut Emitter<'_>, short: usize, image: &Value) -> Sizes {
     let shape = e.graph.node("Shape", "input.shape", &[image], Vec::new());
     let given = axes_of(e, "input.sides", &shape, &[1, 2]);
     let sides = resized_sides(e, short, &given);
-    let height = first_height(e, &shape, &given, &sides);
-    let width = axes_of(e, "input.width", &shape, &[2]);
+    let half = half_resized(e, &given, &sides);
     // All four: of two, with `axes`, ONNX Runtime (1.31) loses the count while it infers shapes.
     let batch = axes_of(e, "input.batch", &shape, &[0]);
     let channels = e.graph.integers("input.channels", &[3]);
@@ -103,8 +107,8 @@ fn sizes(e: &mut Emitter<'_>, short: usize, image: &Value) -> Sizes {
         e.graph.node("Concat", name, &inputs, first)
     };
     Sizes {
-        first: joined("input.first_shape", &[&height, &width]),
-        second: joined("input.second_shape", &[&sides]),
+        first: joined("input.half_resized.shape", &[&half[0], &half[1]]),
+        second: joined("input.resized.shape", &[&sides]),
         sides,
     }
 }
@@ -121,15 +125,18 @@ fn resized_sides(e: &mut Emitter<'_>, short: usize, sides: &Value) -> Value {
     let short = e.graph.store("input.resize", DOUBLE, vec![1], bytes);
     let factor = binary(e, "Div", "input.factor", &short, &own_short);
     let scaled = binary(e, "Mul", "input.scaled_sides", &sides, &factor);
-    let rounded = e
-        .graph
-        .node("Round", "input.rounded_sides", &[&scaled], Vec::new());
+    // Round, which tract has not in 64 bits: above 2^52 there are whole numbers only.
+    let whole = 2.0_f64.powi(52).to_le_bytes().to_vec();
+    let whole = e.graph.store("input.whole", DOUBLE, vec![1], whole);
+    let above = binary(e, "Add", "input.sides_above", &scaled, &whole);
+    let rounded = binary(e, "Sub", "input.rounded_sides", &above, &whole);
     e.graph.cast("input.resized_sides", INT64, &rounded)
 }
 
-/// The resized height where it comes first, else the image's own: with `lost` pixels of each side,
-/// `height - lost_height * clamp(lost_height - max(2 * lost_width, 0), 0, 1)`.
-fn first_height(e: &mut Emitter<'_>, shape: &Value, given: &Value, resized: &Value) -> Value {
+/// Height and width after the first step, each a list of one: with `lost` pixels of each side, the height comes
+/// first where `lost_height > max(2 * lost_width, 0)`. Then it is the resized one and the width its own, and else the
+/// other way round.
+fn half_resized(e: &mut Emitter<'_>, given: &Value, resized: &Value) -> [Value; 2] {
     let [zero, one, two] = [("zero", 0), ("one", 1), ("two", 2)]
         .map(|(name, value)| e.graph.integers(&format!("input.{name}"), &[value]));
     let lost = binary(e, "Sub", "input.lost", given, resized);
@@ -139,10 +146,21 @@ fn first_height(e: &mut Emitter<'_>, shape: &Value, given: &Value, resized: &Val
     let least = binary(e, "Max", "input.least_loss", &twice, &zero);
     let beyond = binary(e, "Sub", "input.loss_beyond", &height, &least);
     let beyond = binary(e, "Max", "input.loss_beyond.positive", &beyond, &zero);
+    // 1 or 0.
     let applies = binary(e, "Min", "input.height_first", &beyond, &one);
-    let lost = binary(e, "Mul", "input.lost_first", &applies, &height);
-    let own = axes_of(e, "input.height", shape, &[1]);
-    binary(e, "Sub", "input.first_height", &own, &lost)
+    let lost = binary(
+        e,
+        "Mul",
+        "input.half_resized.lost_height",
+        &applies,
+        &height,
+    );
+    let own = axes_of(e, "input.height", given, &[0]);
+    let half_height = binary(e, "Sub", "input.half_resized.height", &own, &lost);
+    let kept = binary(e, "Mul", "input.half_resized.kept_width", &applies, &width);
+    let short = axes_of(e, "input.resized_width", resized, &[1]);
+    let half_width = binary(e, "Add", "input.half_resized.width", &short, &kept);
+    [half_height, half_width]
 }
 
 fn binary(e: &mut Emitter<'_>, op: &str, name: &str, a: &Value, b: &Value) -> Value {
@@ -179,6 +197,33 @@ fn resize(
     let none = Value::absent();
     let inputs = [planes, &none, &none, sizes];
     e.graph.node("Resize", name, &inputs, attributes)
+}
+
+/// What makes grey levels of numbers.
+struct Levels {
+    half: Value,
+    black: Value,
+    white: Value,
+}
+
+impl Levels {
+    fn new(e: &mut Emitter<'_>) -> Self {
+        let mut constant = |name: &str, value: f32| e.graph.initializer(name, &[], &[value]);
+        Self {
+            half: constant("input.half", 0.5),
+            black: constant("input.black", 0.0),
+            white: constant("input.white", 255.0),
+        }
+    }
+
+    /// `x` as whole numbers from 0 to 255, halves up, as Pillow makes bytes.
+    fn of(&self, e: &mut Emitter<'_>, name: &str, x: &Value) -> Value {
+        let step = |step: &str| format!("{name}.{step}");
+        let x = binary(e, "Add", &step("raised"), x, &self.half);
+        let x = e.graph.node("Floor", &step("whole"), &[&x], Vec::new());
+        let inputs = [&x, &self.black, &self.white];
+        e.graph.node("Clip", &step("levels"), &inputs, Vec::new())
+    }
 }
 
 /// The square of `side` pixels in the middle, its margin above and to the left rounded down.

@@ -242,15 +242,14 @@ pub(crate) fn is_shared(choice: &EngineChoice) {
 
 /// Several runs at a time give what one gives.
 pub(crate) fn runs_side_by_side(choice: &EngineChoice) {
-    let one = open(&options(choice)).expect("opens");
-    let two = open(&options(choice).runs(2)).expect("opens");
     let images: Vec<Rgb8> = (0..30).map(image).collect();
-    let (one, two) = (one.outputs(&images), two.outputs(&images));
-    let expected: Vec<f64> = one
-        .expect("runs")
-        .embedding
-        .iter()
-        .map(|&x| x.into())
-        .collect();
-    close("embedding", &two.expect("runs").embedding, &expected);
+    let embedding = |options: &Options| {
+        let classifier = open(options).expect("opens");
+        classifier.outputs(&images).expect("runs").embedding
+    };
+    let one = embedding(&options(choice));
+    let expected: Vec<f64> = one.iter().map(|&x| x.into()).collect();
+    for options in [options(choice).runs(2), options(choice).many(true)] {
+        close("embedding", &embedding(&options), &expected);
+    }
 }

@@ -7,6 +7,7 @@ pub(crate) mod answers;
 pub(crate) mod inputs;
 pub(crate) mod model;
 pub(crate) mod protobuf;
+pub(crate) mod quantised;
 pub(crate) mod reference;
 
 use model::{Example, hashed_images};

@@ -106,7 +106,7 @@ pub(crate) fn of_residual() -> Vec<Form> {
     ]
 }
 
-/// Files that resize by themselves, which not every engine can.
+/// Files that resize by themselves.
 pub(crate) fn that_resize() -> Vec<Form> {
     let any = FileOptions {
         input: InputKind::Any,

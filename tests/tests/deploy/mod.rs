@@ -9,11 +9,13 @@ pub(crate) mod forms;
 pub(crate) mod models;
 
 use models::Model;
+use selfcls_core::data::decode;
 use selfcls_core::eval::Network;
 use selfcls_core::pixels::Rgb8;
 use selfcls_export::inference::raw::RawNetwork;
 use selfcls_export::proof::{Tolerance, difference, grey_levels, samples, trials};
 use selfcls_export::{Classifier, EngineChoice, FileOptions, Options};
+use std::path::Path;
 use std::sync::Arc;
 
 const TOLERANCE: f32 = 1e-5;
@@ -132,4 +134,26 @@ fn form_differs_by(
         worst = worst.max(difference);
     }
     (worst, levels)
+}
+
+/// Parts of odd sizes of a picture that is made of photographs.
+pub(crate) fn photos() -> Vec<Arc<Rgb8>> {
+    let bytes = include_bytes!("../../../docs/images/cifar10-classes.png");
+    let picture = decode(bytes, Path::new("classes.png")).expect("a picture");
+    let row = picture.width() * 3;
+    [
+        (0, 0, 333, 222),
+        (7, 3, 101, 57),
+        (100, 20, 41, 200),
+        (33, 44, 64, 65),
+        (50, 1, 225, 231),
+        (2, 2, 31, 32),
+    ]
+    .into_iter()
+    .map(|(left, top, width, height)| {
+        let rows = picture.data().chunks_exact(row).skip(top).take(height);
+        let bytes = rows.flat_map(|row| row[left * 3..(left + width) * 3].to_vec());
+        Arc::new(Rgb8::new(width, height, bytes.collect()).expect("a part"))
+    })
+    .collect()
 }

@@ -8,6 +8,7 @@ mod folder;
 mod libtorch;
 mod npm;
 mod onnxruntime;
+mod onnxruntime_headers;
 mod onnxruntime_web;
 mod packages;
 mod platform;
@@ -29,6 +30,8 @@ const PLAYWRIGHT: &str = "SELFCLS_PLAYWRIGHT";
 const CHROMIUM: &str = "SELFCLS_CHROMIUM";
 /// Where tests find [`Component::Packages`].
 const PYTHON: &str = "SELFCLS_PYTHON";
+/// Where tests find [`Component::OnnxRuntimeHeaders`].
+const HEADERS: &str = "SELFCLS_ONNXRUNTIME_HEADERS";
 /// Where tests find [`Component::OnnxRuntimeWeb`].
 const WEB: &str = "SELFCLS_ONNXRUNTIME_WEB";
 
@@ -37,6 +40,7 @@ const WEB: &str = "SELFCLS_ONNXRUNTIME_WEB";
 pub(crate) enum Component {
     Libtorch,
     OnnxRuntime,
+    OnnxRuntimeHeaders,
     OnnxRuntimeWeb,
     Packages,
     Vulkan,
@@ -45,9 +49,10 @@ pub(crate) enum Component {
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Libtorch,
         Self::OnnxRuntime,
+        Self::OnnxRuntimeHeaders,
         Self::OnnxRuntimeWeb,
         Self::Packages,
         Self::Vulkan,
@@ -59,6 +64,7 @@ impl Component {
         match self {
             Self::Libtorch => "libtorch",
             Self::OnnxRuntime => "onnxruntime",
+            Self::OnnxRuntimeHeaders => "onnxruntime-headers",
             Self::OnnxRuntimeWeb => "onnxruntime-web",
             Self::Packages => "python",
             Self::Vulkan => "vulkan",
@@ -72,6 +78,7 @@ impl Component {
         match self {
             Self::Libtorch => "tch",
             Self::OnnxRuntime => "ONNX Runtime",
+            Self::OnnxRuntimeHeaders => "the program in examples/c",
             Self::OnnxRuntimeWeb => "ONNX Runtime for the web",
             Self::Packages => "ONNX's own checks and Python programs",
             Self::Vulkan => "wgpu",
@@ -99,6 +106,10 @@ impl Component {
                     "ready; `export ORT_DYLIB_PATH={}`",
                     library.display()
                 ))
+            }
+            Self::OnnxRuntimeHeaders => {
+                let headers = onnxruntime_headers::set_up(folder)?;
+                Ok(format!("ready; `export {HEADERS}={}`", headers.display()))
             }
             Self::OnnxRuntimeWeb => {
                 let files = onnxruntime_web::set_up(folder)?;
@@ -171,6 +182,10 @@ impl Ready {
             Component::OnnxRuntime => match named("ORT_DYLIB_PATH") {
                 Some(message) => Ok(message),
                 None => Ok(self.provide("ORT_DYLIB_PATH", onnxruntime::set_up(folder)?)),
+            },
+            Component::OnnxRuntimeHeaders => match named(HEADERS) {
+                Some(message) => Ok(message),
+                None => Ok(self.provide(HEADERS, onnxruntime_headers::set_up(folder)?)),
             },
             Component::OnnxRuntimeWeb => match named(WEB) {
                 Some(message) => Ok(message),

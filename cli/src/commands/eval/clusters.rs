@@ -113,6 +113,9 @@ pub(super) fn run(args: &ClustersArgs, progress: Progress) -> Result<()> {
     };
     let keep = target.keep(&subject, &*source, FEATURES, Needs::Assignments)?;
     let extracted = subject.extract(&source, "classifying", keep, progress)?;
+    if target.ends_with_share(progress) {
+        return Ok(());
+    }
     let mut summaries = Vec::new();
     for &head in &heads {
         let evaluation = Evaluation {

@@ -142,6 +142,7 @@ fn evaluate(
             cache: None,
             recompute: false,
             half: false,
+            shard: None,
         },
         subset: args.subset.clone(),
         // Each model is measured as it is.

@@ -68,6 +68,9 @@ pub(super) fn run(args: &EmbedArgs, progress: Progress) -> Result<()> {
     let source = target.images()?;
     let keep = target.keep(&subject, &*source, FEATURES, Needs::Features)?;
     let extracted = subject.extract(&source, "features", keep, progress)?;
+    if target.ends_with_share(progress) {
+        return Ok(());
+    }
     let sample = Selection::sample(Arc::clone(&source), args.samples.get(), args.seed);
     let sample = sample.indices();
     let features = extracted.features.gather(sample)?;

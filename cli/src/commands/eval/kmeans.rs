@@ -91,6 +91,9 @@ pub(super) fn run(args: &KMeansArgs, progress: Progress) -> Result<()> {
             Some(found.features.into_values()?)
         }
     };
+    if target.ends_with_share(progress) {
+        return Ok(());
+    }
     let mut summaries = Vec::new();
     for k in ks {
         let config = KMeansConfig {

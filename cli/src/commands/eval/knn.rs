@@ -9,7 +9,7 @@ use crate::subject::Subject;
 use clap::Args;
 use selfcls_core::data::Source;
 use selfcls_core::eval::features::FeatureTable;
-use selfcls_core::eval::{Labelled, Selection, nearest, neighbour_rows, read_names};
+use selfcls_core::eval::{Extracted, Labelled, Selection, nearest, neighbour_rows, read_names};
 use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
 use selfcls_core::picture::{Curve, GridStyle, LineChart, colour, image_grid, write_png};
 use serde::Serialize;
@@ -98,6 +98,13 @@ pub(super) fn run(args: &KnnArgs, progress: Progress) -> Result<()> {
 
     let keep = target.keep(&subject, &*source, FEATURES, Needs::Features)?;
     let found = subject.extract(&source, "features", keep, progress)?;
+    if target.cache.shard.is_some() {
+        if let Some(references) = &references {
+            reference_features(target, &mut subject, references, progress)?;
+        }
+        target.ends_with_share(progress);
+        return Ok(());
+    }
     let targets = found.labels.unwrap_or_default();
     let width = found.features.width();
     let queries = UnitEmbeddings::new(found.features.into_values()?, width)?;
@@ -226,15 +233,20 @@ fn vote(
     most: usize,
     progress: Progress,
 ) -> Result<(Neighbours, Vec<usize>)> {
-    let keep = target.keep(
-        subject,
-        &**references,
-        "reference-features",
-        Needs::Features,
-    )?;
-    let found = subject.extract(references, "reference features", keep, progress)?;
+    let found = reference_features(target, subject, references, progress)?;
     let labels = found.labels.unwrap_or_default();
     Ok((search(queries, &found.features, most, progress)?, labels))
+}
+
+fn reference_features(
+    target: &EvalTarget,
+    subject: &mut Subject,
+    references: &Arc<dyn Source>,
+    progress: Progress,
+) -> Result<Extracted> {
+    const ROLE: &str = "reference-features";
+    let keep = target.keep(subject, &**references, ROLE, Needs::Features)?;
+    subject.extract(references, "reference features", keep, progress)
 }
 
 /// Searches part by part: references in a file are never in memory all at once.

@@ -145,6 +145,12 @@ pub(super) fn run(args: &LinearArgs, progress: Progress) -> Result<()> {
         .validate()
         .map_err(|error| CliError::usage(error.to_string()))?;
     let target = &args.target;
+    if target.cache.shard.is_some() {
+        return Err(CliError::usage(
+            "--shard: a layer is trained by one process",
+        )
+        .hint("shares of the features can be made: eval kmeans --train TRAIN --cache DIR --shard I/N, then this with --fast centre --cache DIR"));
+    }
     let opened = device(&target.backend)?;
     let runtime = opened.runtime(Precision::F32).map_err(CliError::failure)?;
     let images = args.images()?;

@@ -6,6 +6,7 @@ use crate::error::{CliError, Result};
 use crate::output;
 use crate::preprocess_args::PreprocessArgs;
 use crate::progress::Progress;
+use crate::shard::Shard;
 use crate::subject::Subject;
 use clap::{Args, ValueEnum};
 use selfcls_core::atomic;
@@ -65,6 +66,10 @@ pub(crate) struct CacheArgs {
     /// Keep features in 16 bits: half the memory and disk
     #[arg(long)]
     pub(crate) half: bool,
+    /// Make the Ith of N shares of what is kept, and nothing else, for N processes side by side. The same command without
+    /// it puts the shares together and evaluates them
+    #[arg(long, value_name = "I/N", requires = "cache")]
+    pub(crate) shard: Option<Shard>,
 }
 
 /// Which features are compared.
@@ -150,7 +155,24 @@ impl EvalTarget {
         role: &str,
         needs: Needs,
     ) -> Result<Keep> {
-        self.keep_as(subject.key(source), role, needs)
+        let mut key = subject.key(source);
+        key.share = self
+            .cache
+            .shard
+            .map(|shard| shard.share(subject.batch_size()));
+        self.keep_as(key, role, needs)
+    }
+
+    /// Whether the command ends here, all that it was to keep being kept: it was for a share.
+    pub(super) fn ends_with_share(&self, progress: Progress) -> bool {
+        let (Some(shard), Some(folder)) = (self.cache.shard, &self.cache.cache) else {
+            return false;
+        };
+        progress.note(&format!(
+            "share {shard} is in {}; when all are, the same command without --shard evaluates them",
+            folder.display()
+        ));
+        true
     }
 
     /// As [`Self::keep`], of a pass that depends on `key`.
@@ -167,8 +189,9 @@ impl EvalTarget {
             });
         };
         create_folder(folder)?;
+        let path = folder.join(format!("{role}.safetensors"));
         Ok(Keep::Cache {
-            path: folder.join(format!("{role}.safetensors")),
+            path: key.share.map_or(path.clone(), |share| share.path(&path)),
             key,
             precision,
             recompute: self.cache.recompute,

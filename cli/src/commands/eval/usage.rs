@@ -83,6 +83,9 @@ pub(super) fn run(args: &UsageArgs, progress: Progress) -> Result<()> {
     let source = target.images()?;
     let keep = target.keep(&subject, &*source, FEATURES, Needs::Features)?;
     let extracted = subject.extract(&source, "features", keep, progress)?;
+    if target.ends_with_share(progress) {
+        return Ok(());
+    }
 
     let Comparison {
         usages,

@@ -50,6 +50,10 @@ impl FileRows {
         self.rows
     }
 
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The values of `range`.
     pub(super) fn read(&self, range: Range<usize>) -> Result<Vec<f32>> {
         let size = bytes_of(self.precision);
@@ -203,9 +207,15 @@ impl Cached {
         if any_features {
             wanted.features.clone_from(&self.key.features);
         }
-        let differences = wanted.differences(&self.key);
+        self.check(path, &wanted)?;
+        Ok(self.extracted)
+    }
+
+    /// Whether it was made from what `key` says.
+    pub(super) fn check(&self, path: &Path, key: &Key) -> Result<()> {
+        let differences = key.differences(&self.key);
         if differences.is_empty() {
-            return Ok(self.extracted);
+            return Ok(());
         }
         Err(Error::Data(format!(
             "{} is stale: it was made from {} ({} features); recompute it, or keep the caches of different evaluations in different folders",

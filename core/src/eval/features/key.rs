@@ -1,5 +1,6 @@
 //! What features depend on.
 
+use super::Share;
 use crate::data::Source;
 use crate::preprocess::Preprocess;
 use crate::{Error, Result};
@@ -22,6 +23,9 @@ pub struct Key {
     pub preprocess: String,
     /// Which features: `backbone` or `head`.
     pub features: String,
+    /// Which share of the images; none if it is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
 }
 
 impl Key {
@@ -41,6 +45,7 @@ impl Key {
             data: source_fingerprint(source),
             preprocess: hex(hash),
             features: features.into(),
+            share: None,
         }
     }
 
@@ -51,6 +56,7 @@ impl Key {
             (self.data != other.data, "other images"),
             (self.preprocess != other.preprocess, "other preprocessing"),
             (self.features != other.features, "other features"),
+            (self.share != other.share, "another share of the images"),
         ]
         .into_iter()
         .filter_map(|(differs, what)| differs.then_some(what))

@@ -2,10 +2,13 @@
 
 mod file;
 mod key;
+mod share;
 
 pub(super) use file::FileWriter;
 pub use file::{Cached, read as read_cache};
 pub use key::{Key, file_fingerprint, source_fingerprint};
+pub use share::Share;
+pub(super) use share::join as join_shares;
 
 use crate::{Error, Result};
 use file::FileRows;
@@ -82,6 +85,15 @@ impl FeatureTable {
     /// Values per feature vector.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    /// How they are kept.
+    fn precision(&self) -> Precision {
+        match &self.rows {
+            Rows::Single(_) => Precision::Single,
+            Rows::Half(_) => Precision::Half,
+            Rows::File(file) => file.precision(),
+        }
     }
 
     /// The rows of `range`, row-major.

@@ -21,6 +21,8 @@ def shape_of(value):
 def check(path, case):
     # By path, so that weights beside the file are looked at too.
     checker.check_model(str(path), full_check=True)
+    if case.get("prepares"):
+        return "checked"
     model = onnx.load(path)
     graph = model.graph
     assert not model.doc_string and not graph.doc_string

@@ -6,6 +6,7 @@ fn key() -> Key {
         data: "d".into(),
         preprocess: "p".into(),
         features: "backbone".into(),
+        share: None,
     }
 }
 

@@ -1,0 +1,92 @@
+//! Operations and their settings.
+
+use super::{Origin, Parsed, refuse};
+use crate::inference::wire::{Bytes, Value};
+use std::collections::BTreeMap;
+
+/// An operation.
+#[derive(Debug, Clone, Default)]
+pub(in crate::inference) struct Node<'a> {
+    /// What it does, e.g. `Conv`.
+    pub(in crate::inference) op: &'a str,
+    /// Its name, for messages.
+    pub(in crate::inference) name: &'a str,
+    /// Names of the values it reads.
+    pub(in crate::inference) inputs: Vec<&'a str>,
+    /// Names of the values it makes.
+    pub(in crate::inference) outputs: Vec<&'a str>,
+    /// Its settings.
+    pub(in crate::inference) attributes: BTreeMap<&'a str, Attribute>,
+}
+
+/// A setting of an operation.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::inference) enum Attribute {
+    /// One integer.
+    Int(i64),
+    /// One number.
+    Float(f32),
+    /// A list of integers.
+    Ints(Vec<i64>),
+    /// A word.
+    Text,
+    /// Anything else; no operation of a classifier has one.
+    Other,
+}
+
+pub(super) fn parse(message: Bytes<'_>, origin: Origin) -> Parsed<Node<'_>> {
+    let mut node = Node::default();
+    for field in message.fields() {
+        match field? {
+            (1, Value::Bytes(text)) => node.inputs.push(text.text()?),
+            (2, Value::Bytes(text)) => node.outputs.push(text.text()?),
+            (3, Value::Bytes(text)) => node.name = text.text()?,
+            (4, Value::Bytes(text)) => node.op = text.text()?,
+            (5, Value::Bytes(attribute)) => {
+                let (name, value) = parse_attribute(attribute)?;
+                if node.attributes.insert(name, value).is_some() {
+                    return refuse(format!("`{}` has two settings `{name}`", node.name));
+                }
+            }
+            (7, Value::Bytes(domain))
+                if origin == Origin::Own && !matches!(domain.text()?, "" | "ai.onnx") =>
+            {
+                return refuse(format!(
+                    "`{}` is not one of ONNX's own operators",
+                    node.name
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(node)
+}
+
+fn parse_attribute(message: Bytes<'_>) -> Parsed<(&str, Attribute)> {
+    let mut name = "";
+    let mut ints = Vec::new();
+    let mut single = None;
+    let mut kind = 0;
+    for field in message.fields() {
+        match field? {
+            (1, Value::Bytes(text)) => name = text.text()?,
+            (2, Value::Fixed32(bits)) => single = Some(Attribute::Float(f32::from_bits(bits))),
+            (3, Value::Varint(number)) => single = Some(Attribute::Int(number as i64)),
+            (8, Value::Varint(number)) => ints.push(number as i64),
+            (8, Value::Bytes(packed)) => ints.extend(packed.varints()?.iter().map(|&n| n as i64)),
+            (20, Value::Varint(number)) => kind = number,
+            _ => {}
+        }
+    }
+    // proto3 writers leave zeros out, so the declared type decides.
+    let value = match (kind, single) {
+        (1, Some(Attribute::Float(value))) => Attribute::Float(value),
+        (1, None) => Attribute::Float(0.0),
+        (2, Some(Attribute::Int(value))) => Attribute::Int(value),
+        (2, None) => Attribute::Int(0),
+        (3, None) => Attribute::Text,
+        (7, None) => Attribute::Ints(ints),
+        _ => Attribute::Other,
+    };
+    Ok((name, value))
+}

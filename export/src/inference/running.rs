@@ -1,0 +1,97 @@
+//! Prepared images through the sessions: shared out, cut into batches, filled up.
+
+use super::Classifier;
+use super::borders::Output;
+use super::outputs::Outputs;
+use super::pixels::Part;
+use crate::{Error, Result};
+
+impl Classifier {
+    /// Images per run of the engine.
+    pub(super) fn batch(&self) -> usize {
+        let best = self.opened.sessions.batch(self.input_side());
+        self.opened.borders.batch.unwrap_or(best)
+    }
+
+    pub(super) fn run_part(&self, images: &Part<'_>) -> Result<Outputs> {
+        let parallel = self.opened.sessions.parallel();
+        let share = images.count.div_ceil(parallel).max(1);
+        let mut shares = images.chunks(share);
+        let first = shares.next();
+        let rest: Vec<Part<'_>> = shares.collect();
+        match first {
+            None => Ok(Outputs::empty(&self.opened.borders)),
+            Some(all) if rest.is_empty() => self.run_share(all),
+            Some(first) => {
+                let mut outputs = Outputs::empty(&self.opened.borders);
+                for part in self.run_side_by_side(first, &rest)? {
+                    outputs.extend(part);
+                }
+                Ok(outputs)
+            }
+        }
+    }
+
+    /// Runs `first` on this thread and the others on one each.
+    fn run_side_by_side(&self, first: Part<'_>, rest: &[Part<'_>]) -> Result<Vec<Outputs>> {
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = rest
+                .iter()
+                .map(|&share| scope.spawn(move || self.run_share(share)))
+                .collect();
+            let first = self.run_share(first);
+            let others = workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|_| Err(self.nothing_came())));
+            std::iter::once(first)
+                .chain(others.collect::<Vec<_>>())
+                .collect()
+        })
+    }
+
+    /// Runs images one batch after the other.
+    fn run_share(&self, images: Part<'_>) -> Result<Outputs> {
+        let borders = &self.opened.borders;
+        let mut outputs = Outputs::empty(borders);
+        for part in images.chunks(self.batch()) {
+            match borders.batch {
+                Some(fixed) if part.count < fixed => {
+                    let padded = part.padded(fixed);
+                    self.run_batch(&padded.part(), part.count, &mut outputs)?;
+                }
+                _ => self.run_batch(&part, part.count, &mut outputs)?,
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Runs one batch, of which the first `wanted` images count.
+    fn run_batch(&self, images: &Part<'_>, wanted: usize, outputs: &mut Outputs) -> Result<()> {
+        let sessions = &self.opened.sessions;
+        let failed = |reason: String| sessions.failed("give the outputs", reason);
+        sessions.run(images, |found| {
+            outputs.append(wanted, &self.opened.borders, |output: &Output| {
+                let Output { name, width } = output;
+                let value = found
+                    .get(name)
+                    .ok_or_else(|| failed(format!("`{name}` is missing")))?;
+                let (shape, values) = value
+                    .try_extract_tensor::<f32>()
+                    .map_err(|error| failed(error.to_string()))?;
+                let expected = [images.count, *width];
+                if **shape != expected.map(|n| n as i64) {
+                    return Err(failed(format!(
+                        "`{name}` has shape {shape}, expected {expected:?}"
+                    )));
+                }
+                Ok(&values[..wanted * width])
+            })
+        })
+    }
+
+    fn nothing_came(&self) -> Error {
+        self.opened
+            .sessions
+            .failed("run the network", "it stopped without an answer")
+    }
+}
