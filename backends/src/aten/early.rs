@@ -6,6 +6,9 @@
 //! layer's input as well, which makes it as deep as that: its turn is right after the layer's. No
 //! gradient goes to the input, and none to the parameter: it is handed over.
 
+#[cfg(test)]
+mod tests;
+
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
