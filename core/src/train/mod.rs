@@ -45,6 +45,7 @@ mod records;
 mod run;
 mod start;
 mod step;
+mod survey;
 mod trainer;
 mod transfer;
 
