@@ -9,14 +9,14 @@
 #[cfg(test)]
 mod tests;
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::libtorch::TchTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, LibTorch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 use selfcls_core::optim::Arrival;
+
+use super::kept::{Kept, track};
 
 #[backend_extension(Autodiff, LibTorch)]
 pub(super) trait EarlyOps: Backend {
@@ -38,26 +38,14 @@ impl EarlyOps for LibTorch {
     }
 }
 
-#[derive(Debug)]
-struct HandOver;
-
-impl Backward<LibTorch, 2> for HandOver {
-    type State = Arrival;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let gradient = grads.consume::<LibTorch>(&ops.node);
+impl Kept<2> for Arrival {
+    fn gradients(self, gradient: TchTensor, _wanted: [bool; 2]) -> [Option<TchTensor>; 2] {
         if gradient.rank() == 2 {
-            let gradient = Tensor::<2>::from_primitive::<LibTorch>(gradient);
-            ops.state.deliver(gradient);
+            self.deliver(Tensor::<2>::from_primitive::<LibTorch>(gradient));
         } else {
-            let gradient = Tensor::<4>::from_primitive::<LibTorch>(gradient);
-            ops.state.deliver(gradient);
+            self.deliver(Tensor::<4>::from_primitive::<LibTorch>(gradient));
         }
+        [None, None]
     }
 }
 
@@ -69,13 +57,6 @@ impl<C: CheckpointStrategy> EarlyOps for Autodiff<LibTorch, C> {
     ) -> FloatTensor<Self> {
         let (weight, weight_node) = weight.into_parts();
         let (_, input_node) = input.into_parts();
-        match HandOver
-            .prepare::<C>([weight_node, input_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(arrival, weight),
-            OpsKind::UnTracked(prep) => prep.finish(weight),
-        }
+        track::<2, _, C>([weight_node, input_node], arrival, weight)
     }
 }

@@ -12,6 +12,7 @@
 mod early;
 mod extension;
 mod ffi;
+mod kept;
 mod optimizer;
 mod sync;
 #[cfg(test)]

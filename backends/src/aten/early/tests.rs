@@ -17,6 +17,7 @@ use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Batch, Learner};
 
 use crate::AtenKernels;
+use crate::aten::tests::tensor;
 use crate::distributed::tests::on_ranks;
 
 /// The same kernels without giving anything early.
@@ -201,15 +202,6 @@ fn config(world: usize) -> Config {
     config
 }
 
-/// Numbers that differ by seed and place.
-fn images(seed: usize, count: usize, size: usize) -> Tensor<4> {
-    let values: Vec<f32> = (0..count * 3 * size * size)
-        .map(|i| ((i * 7919 + seed * 104_729) as f32 * 0.37).sin())
-        .collect();
-    let shape = [count, 3, size, size];
-    Tensor::from_data(TensorData::new(values, shape), &Device::libtorch())
-}
-
 fn batches(rank: usize, parts: usize) -> Vec<Batch> {
     let count = OWN / parts;
     let numbers = |value: i64| {
@@ -218,11 +210,11 @@ fn batches(rank: usize, parts: usize) -> Vec<Batch> {
     };
     (0..parts)
         .map(|part| {
-            let seed = 10 * (rank * parts + part);
+            let seed = 10 * (rank * parts + part) as u64;
             Batch {
                 views: ViewBatch {
-                    global: images(seed, 2 * count, 16),
-                    local: Some(images(seed + 1, 2 * count, 8)),
+                    global: tensor(seed, [2 * count, 3, 16, 16], &Device::libtorch()),
+                    local: Some(tensor(seed + 1, [2 * count, 3, 8, 8], &Device::libtorch())),
                 },
                 indices: numbers(seed as i64),
                 labels: numbers(-1),
