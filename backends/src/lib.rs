@@ -59,6 +59,8 @@ mod adapters;
 mod libtorch;
 #[cfg(feature = "tch")]
 mod malloc;
+#[cfg(feature = "tch")]
+mod message;
 
 #[cfg(feature = "tch")]
 pub use aten::AtenKernels;

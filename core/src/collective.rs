@@ -41,6 +41,17 @@ pub trait Collective: Send + Sync + Debug {
     /// [`Error::Peers`], naming the operation and, where it can be told, the rank that is to blame.
     fn all_reduce(&self, tensor: Tensor<1>, reduction: Reduction) -> Result<Tensor<1>>;
 
+    /// Begins to add up the ranks' tensors, of equal length, and returns while that may still go on. All ranks must
+    /// begin the same sums in the same order; where an implementation lets them go on by themselves, whatever
+    /// else is called in between.
+    ///
+    /// # Errors
+    /// As [`all_reduce`](Self::all_reduce).
+    fn begin_sum(&self, tensor: Tensor<1>) -> Result<Box<dyn PendingSum>> {
+        let sum = self.all_reduce(tensor, Reduction::Sum)?;
+        Ok(Box::new(Done(sum)))
+    }
+
     /// Concatenates the ranks' rows in rank order; rank `r` brings `rows[r]` of them.
     ///
     /// # Errors
@@ -81,6 +92,25 @@ pub trait Collective: Send + Sync + Debug {
 
     /// Tells the others that this rank ends before its time, and why. They fail with that reason.
     fn leave(&self, reason: &str);
+}
+
+/// A sum over ranks that may still be under way.
+pub trait PendingSum: Send + Debug {
+    /// The sum. Every rank gets the same bits.
+    ///
+    /// # Errors
+    /// As [`Collective::all_reduce`].
+    fn wait(self: Box<Self>) -> Result<Tensor<1>>;
+}
+
+/// A sum that is there.
+#[derive(Debug)]
+struct Done(Tensor<1>);
+
+impl PendingSum for Done {
+    fn wait(self: Box<Self>) -> Result<Tensor<1>> {
+        Ok(self.0)
+    }
 }
 
 /// A run of one process.

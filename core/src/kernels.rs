@@ -5,6 +5,7 @@
 
 use crate::collective::Collective;
 use crate::config::{OptimConfig, Precision};
+use crate::optim::Arrival;
 use crate::optim::rule::{self, ParamUpdate, Updated};
 use crate::{Error, Result};
 use burn::tensor::Tensor;
@@ -59,6 +60,28 @@ pub trait Kernels: Send + Sync + Debug {
     /// The same weight `[out, in, kh, kw]`, without autodiff, in the memory layout that `conv2d` works on
     /// best. Elementwise updates keep it, so it is chosen once per model.
     fn weight_layout(&self, weight: Tensor<4>) -> Tensor<4> {
+        weight
+    }
+
+    /// `weight`, `[out, in]`, for the layer that takes `input`, such that a backward pass gives its gradient to
+    /// `arrival` as soon as it has gone past the layer, and to nobody else. The weight as it is, as here, where
+    /// that cannot be done: its gradient then comes with all others when the pass is over.
+    fn hand_over_matrix(
+        &self,
+        weight: Tensor<2>,
+        _input: &Tensor<2>,
+        _arrival: Arrival,
+    ) -> Tensor<2> {
+        weight
+    }
+
+    /// As [`hand_over_matrix`](Self::hand_over_matrix), of a convolution's weight, `[out, in / groups, kh, kw]`.
+    fn hand_over_kernel(
+        &self,
+        weight: Tensor<4>,
+        _input: &Tensor<4>,
+        _arrival: Arrival,
+    ) -> Tensor<4> {
         weight
     }
 

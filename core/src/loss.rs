@@ -25,8 +25,8 @@
 //! taken. Training uses [`Loss::value_and_gradient`], which writes the gradient out and keeps fewer.
 //!
 //! # Several processes
-//! Each keeps these tensors for its own samples only: [`Loss::head_across`] exchanges sums over the batch
-//! instead of logits.
+//! Each keeps these tensors for its own samples only: [`Loss::value_and_gradient_across`] exchanges sums over
+//! the batch instead of logits.
 
 mod across;
 mod gradient;
@@ -35,8 +35,6 @@ use crate::config::LossConfig;
 use crate::{Error, Result};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{FloatDType, Tensor};
-
-pub use across::Contribution;
 
 /// The loss with its temperatures.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,8 +6,10 @@
 
 mod binary;
 mod report;
+mod small;
 mod threads;
 
 pub use binary::binary;
 pub use report::not_run;
+pub use small::small_config;
 pub use threads::on_threads;

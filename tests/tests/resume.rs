@@ -7,11 +7,12 @@ use selfcls_backends::{Selection, open};
 use selfcls_core::Config;
 use selfcls_core::Result;
 use selfcls_core::checkpoint;
-use selfcls_core::config::{Arch, OptimKind, Stem};
+use selfcls_core::config::OptimKind;
 use selfcls_core::data::Shapes;
 use selfcls_core::eval::linear::{self, CropFeed, Linear, LinearConfig, LinearEvent, Probe, Then};
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Event, Outcome, run};
+use selfcls_tests::small_config;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,15 +21,7 @@ const SAMPLES: usize = 64;
 const STEPS: usize = 3 * 8;
 
 fn config(kind: OptimKind) -> Config {
-    let mut config = Config::default();
-    config.views.global_size = 16;
-    config.views.local_size = 8;
-    config.views.local_count = 1;
-    config.model.backbone = Arch::ResNet10;
-    config.model.stem = Stem::CifarStride2;
-    config.model.width = 4;
-    config.model.hidden_dim = 16;
-    config.model.dim = 8;
+    let mut config = small_config();
     config.model.heads = vec![10, 20];
     config.queue.length = 24;
     config.optim.kind = kind;
@@ -37,7 +30,6 @@ fn config(kind: OptimKind) -> Config {
     config.optim.warmup_epochs = 1;
     config.train.epochs = 3;
     config.train.batch_size = 8;
-    config.train.log_every = 1;
     config
 }
 

@@ -4,16 +4,14 @@
 //! images are laid out channels last throughout: a convolution converts what comes in otherwise (the
 //! first one of a network), and all operations here keep the layout.
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::libtorch::TchTensor;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, LibTorch, TensorMetadata, backend_extension};
 
 use super::ffi::{self, Convolution, Normalisation, SavedStatistics};
+use super::kept::{Kept, track};
 
 #[backend_extension(Autodiff, LibTorch)]
 pub(super) trait AtenOps: Backend {
@@ -177,84 +175,50 @@ impl AtenOps for LibTorch {
     }
 }
 
-#[derive(Debug)]
-struct Conv2dBackward;
+#[derive(Debug, Clone)]
+struct Convolved {
+    input: TchTensor,
+    weight: TchTensor,
+    shape: Convolution,
+}
 
-impl Backward<LibTorch, 2> for Conv2dBackward {
-    /// Input and weight.
-    type State = (TchTensor, TchTensor, Convolution);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let (input, weight, shape) = ops.state;
-        let gradient = grads.consume::<LibTorch>(&ops.node);
-        let wanted = ops.parents.each_ref().map(Option::is_some);
-        let gradients = conv2d_backward(&gradient, &input, &weight, shape, wanted);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<LibTorch>(parent.id, gradient);
-            }
-        }
+impl Kept<2> for Convolved {
+    fn gradients(self, gradient: TchTensor, wanted: [bool; 2]) -> [Option<TchTensor>; 2] {
+        conv2d_backward(&gradient, &self.input, &self.weight, self.shape, wanted)
     }
 }
 
-#[derive(Debug)]
-struct BatchNormBackward;
+#[derive(Debug, Clone)]
+struct Normalised {
+    input: TchTensor,
+    weight: TchTensor,
+    saved: SavedStatistics,
+    options: Normalisation,
+}
 
-impl Backward<LibTorch, 3> for BatchNormBackward {
-    /// Input, weight and statistics.
-    type State = (TchTensor, TchTensor, SavedStatistics, Normalisation);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let (input, weight, saved, options) = ops.state;
-        let gradient = grads.consume::<LibTorch>(&ops.node);
-        let wanted = ops.parents.each_ref().map(Option::is_some);
-        let gradients = expect(
-            "batch_norm_backward",
-            ffi::batch_norm_backward(
-                &gradient.tensor,
-                &input.tensor,
-                &weight.tensor,
-                &saved,
-                options,
-                wanted,
-            ),
+impl Kept<3> for Normalised {
+    fn gradients(self, gradient: TchTensor, wanted: [bool; 3]) -> [Option<TchTensor>; 3] {
+        let gradients = ffi::batch_norm_backward(
+            &gradient.tensor,
+            &self.input.tensor,
+            &self.weight.tensor,
+            &self.saved,
+            self.options,
+            wanted,
         );
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                grads.register::<LibTorch>(parent.id, TchTensor::new(gradient));
-            }
-        }
+        expect("batch_norm_backward", gradients).map(|gradient| gradient.map(TchTensor::new))
     }
 }
 
-/// Backward of `relu` over the sum of `N` operands. Its state is the output, which the next layer keeps
-/// anyway, so the operands need not stay in memory.
-#[derive(Debug)]
-struct ReluBackward;
+/// `relu` over the sum of `N` operands keeps its output, which the next layer keeps anyway, so the operands need not
+/// stay in memory.
+#[derive(Debug, Clone)]
+struct Rectified(TchTensor);
 
-impl<const N: usize> Backward<LibTorch, N> for ReluBackward {
-    type State = TchTensor;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, N>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let gradient = relu_backward(grads.consume::<LibTorch>(&ops.node), &ops.state);
-        for parent in ops.parents.into_iter().flatten() {
-            grads.register::<LibTorch>(parent.id, gradient.clone());
-        }
+impl<const N: usize> Kept<N> for Rectified {
+    fn gradients(self, gradient: TchTensor, wanted: [bool; N]) -> [Option<TchTensor>; N] {
+        let gradient = relu_backward(gradient, &self.0);
+        wanted.map(|wanted| wanted.then(|| gradient.clone()))
     }
 }
 
@@ -268,14 +232,12 @@ impl<C: CheckpointStrategy> AtenOps for Autodiff<LibTorch, C> {
         let (weight, weight_node) = weight.into_parts();
         let (input, weight) = laid_out(input, weight, shape);
         let output = conv2d(&input, &weight, shape);
-        match Conv2dBackward
-            .prepare::<C>([input_node, weight_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((input, weight, shape), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let kept = Convolved {
+            input,
+            weight,
+            shape,
+        };
+        track::<2, _, C>([input_node, weight_node], kept, output)
     }
 
     fn aten_batch_norm(
@@ -292,14 +254,13 @@ impl<C: CheckpointStrategy> AtenOps for Autodiff<LibTorch, C> {
         let running = [mean.into_primitive(), variance.into_primitive()];
         let ([output, mean, variance], saved) =
             batch_norm(&input, [&weight, &bias], running, options);
-        let output = match BatchNormBackward
-            .prepare::<C>([input_node, weight_node, bias_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((input, weight, saved, options), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
+        let kept = Normalised {
+            input,
+            weight,
+            saved,
+            options,
         };
+        let output = track::<3, _, C>([input_node, weight_node, bias_node], kept, output);
         (
             output,
             <FloatTensor<Self>>::new(mean),
@@ -310,24 +271,14 @@ impl<C: CheckpointStrategy> AtenOps for Autodiff<LibTorch, C> {
     fn aten_relu(input: FloatTensor<Self>) -> FloatTensor<Self> {
         let (input, node) = input.into_parts();
         let output = relu(input);
-        match ReluBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        track::<1, _, C>([node], Rectified(output.clone()), output)
     }
 
     fn aten_add_relu(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
         let (lhs, lhs_node) = lhs.into_parts();
         let (rhs, rhs_node) = rhs.into_parts();
         let output = relu(LibTorch::float_add(lhs, rhs));
-        match ReluBackward
-            .prepare::<C>([lhs_node, rhs_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        track::<2, _, C>([lhs_node, rhs_node], Rectified(output.clone()), output)
     }
 
     fn aten_channels_last(input: FloatTensor<Self>) -> FloatTensor<Self> {

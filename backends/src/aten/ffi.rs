@@ -4,7 +4,7 @@
     reason = "the one place where this workspace calls a foreign function"
 )]
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::ptr::{null, null_mut};
 
 use selfcls_core::config::OptimConfig;
@@ -12,11 +12,12 @@ use selfcls_core::optim::rule::{ADAM_EPS, CLIP_EPS, LARC_EPS};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+use crate::message;
+
 /// What libtorch threw.
 pub(super) type Result<T> = std::result::Result<T, String>;
 
 unsafe extern "C" {
-    fn selfcls_free_message(text: *mut c_char);
     fn selfcls_channels_last(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     fn selfcls_channels_first(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     fn selfcls_convolution_backward(
@@ -92,18 +93,10 @@ struct UpdateLists {
     step: *const i64,
 }
 
-/// What a function of `ops.cpp` answered, taken over from it.
+/// What a function of `ops.cpp` answered.
 fn answer(thrown: *mut c_char) -> Result<()> {
-    if thrown.is_null() {
-        return Ok(());
-    }
-    // SAFETY: a non-null answer is a NUL-terminated string made for us, read before it is given back, and
-    // given back once.
-    Err(unsafe {
-        let text = CStr::from_ptr(thrown).to_string_lossy().into_owned();
-        selfcls_free_message(thrown);
-        text
-    })
+    // SAFETY: only called with what such a function has just returned.
+    unsafe { message::answer(thrown) }
 }
 
 /// Calls a function of `ops.cpp` that fills `N` slots with new tensors.

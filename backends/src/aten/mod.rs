@@ -9,8 +9,10 @@
     reason = "burn 0.22 is the last line with burn-tch; the version is pinned for it"
 )]
 
+mod early;
 mod extension;
 mod ffi;
+mod kept;
 mod optimizer;
 mod sync;
 #[cfg(test)]
@@ -23,8 +25,10 @@ use burn::tensor::Tensor;
 use selfcls_core::collective::Collective;
 use selfcls_core::config::{OptimConfig, Precision};
 use selfcls_core::kernels::{BatchNormOutput, Kernels, RunningStatistics};
+use selfcls_core::optim::Arrival;
 use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
+use early::EarlyOps;
 use extension::AtenOps;
 use ffi::{Convolution, Normalisation};
 use sync::{Peers, SyncOps};
@@ -49,6 +53,14 @@ impl AtenKernels {
             peers: None,
         }
     }
+}
+
+fn hand_over<const D: usize>(weight: Tensor<D>, input: &Tensor<D>, arrival: Arrival) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as EarlyOps>::hand_over(
+        weight.into_dispatch(),
+        input.clone().into_dispatch(),
+        arrival,
+    ))
 }
 
 fn batch_norm(
@@ -106,6 +118,24 @@ impl Kernels for AtenKernels {
         Tensor::from_dispatch(<Dispatch as AtenOps>::aten_channels_last(
             weight.into_dispatch(),
         ))
+    }
+
+    fn hand_over_matrix(
+        &self,
+        weight: Tensor<2>,
+        input: &Tensor<2>,
+        arrival: Arrival,
+    ) -> Tensor<2> {
+        hand_over(weight, input, arrival)
+    }
+
+    fn hand_over_kernel(
+        &self,
+        weight: Tensor<4>,
+        input: &Tensor<4>,
+        arrival: Arrival,
+    ) -> Tensor<4> {
+        hand_over(weight, input, arrival)
     }
 
     fn conv2d(

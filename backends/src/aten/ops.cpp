@@ -158,6 +158,7 @@ void together(const Group &group, const selfcls_rule &rule, double decay) {
 
 extern "C" {
 
+// For all files of this crate.
 void selfcls_free_message(char *text) { std::free(text); }
 
 // The tensor itself where it is laid out as [batch, height, width, channels] already, or else a copy.

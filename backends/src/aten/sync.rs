@@ -20,10 +20,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::libtorch::TchTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, LibTorch, backend_extension};
@@ -33,6 +30,7 @@ use tch::Kind;
 
 use super::extension::expect;
 use super::ffi::{self, Normalisation, SavedStatistics};
+use super::kept::{Kept, track};
 
 /// The ranks whose batches count together.
 #[derive(Debug, Clone)]
@@ -194,7 +192,7 @@ impl SyncOps for LibTorch {
 
 /// What the backward pass keeps.
 #[derive(Debug)]
-struct Kept {
+struct Normalised {
     input: TchTensor,
     weight: TchTensor,
     saved: SavedStatistics,
@@ -203,7 +201,7 @@ struct Kept {
     peers: Peers,
 }
 
-impl Clone for Kept {
+impl Clone for Normalised {
     fn clone(&self) -> Self {
         let Shared {
             mean,
@@ -227,7 +225,7 @@ impl Clone for Kept {
     }
 }
 
-impl Kept {
+impl Normalised {
     /// Gradients of input, weight and bias, the last two this rank's part.
     fn backward(&self, gradient: &tch::Tensor) -> ffi::Result<[tch::Tensor; 3]> {
         let given = Normalisation {
@@ -279,25 +277,10 @@ impl Kept {
     }
 }
 
-#[derive(Debug)]
-struct SyncBatchNormBackward;
-
-impl Backward<LibTorch, 3> for SyncBatchNormBackward {
-    type State = Kept;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let gradient = grads.consume::<LibTorch>(&ops.node);
-        let gradients = expect("batch_norm_backward", ops.state.backward(&gradient.tensor));
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(parent) = parent {
-                grads.register::<LibTorch>(parent.id, TchTensor::new(gradient));
-            }
-        }
+impl Kept<3> for Normalised {
+    fn gradients(self, gradient: TchTensor, _wanted: [bool; 3]) -> [Option<TchTensor>; 3] {
+        let gradients = expect("batch_norm_backward", self.backward(&gradient.tensor));
+        gradients.map(|gradient| Some(TchTensor::new(gradient)))
     }
 }
 
@@ -320,7 +303,7 @@ impl<C: CheckpointStrategy> SyncOps for Autodiff<LibTorch, C> {
             saved,
             shared,
         } = forward(&input, [&weight, &bias], running, options, &peers);
-        let kept = Kept {
+        let kept = Normalised {
             input,
             weight,
             saved,
@@ -328,14 +311,7 @@ impl<C: CheckpointStrategy> SyncOps for Autodiff<LibTorch, C> {
             options,
             peers,
         };
-        let output = match SyncBatchNormBackward
-            .prepare::<C>([input_node, weight_node, bias_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(kept, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        };
+        let output = track::<3, _, C>([input_node, weight_node, bias_node], kept, output);
         (
             output,
             <FloatTensor<Self>>::new(mean),

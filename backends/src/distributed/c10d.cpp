@@ -1,7 +1,7 @@
 // libtorch's process groups: a store that every rank reaches, Gloo between CPUs, NCCL between GPUs.
 //
 // As in aten/ops.cpp, no exception leaves this file: every function returns null, or the message of what
-// was thrown, which the caller gives back to `selfcls_c10d_free`. Objects made here are destroyed here.
+// was thrown, which the caller gives back to `selfcls_free_message`. Objects made here are destroyed here.
 
 #include "../guarded.h"
 
@@ -96,9 +96,11 @@ struct selfcls_group {
   c10::intrusive_ptr<c10d::Backend> backend;
 };
 
-extern "C" {
+struct selfcls_work {
+  c10::intrusive_ptr<c10d::Work> work;
+};
 
-void selfcls_c10d_free(char *text) { std::free(text); }
+extern "C" {
 
 bool selfcls_c10d_has_nccl() {
 #ifdef USE_C10D_NCCL
@@ -127,7 +129,7 @@ char *selfcls_store_set(selfcls_store *store, const char *key, const char *value
   return guarded([&] { store->store->set(key, std::string(value)); });
 }
 
-// value: null where there is no such key, otherwise to be given back to `selfcls_c10d_free`.
+// value: null where there is no such key, otherwise to be given back to `selfcls_free_message`.
 char *selfcls_store_get(selfcls_store *store, const char *key, char **value) {
   return guarded([&] {
     *value = nullptr;
@@ -180,6 +182,22 @@ char *selfcls_group_all_reduce(selfcls_group *group, at::Tensor *tensor, bool ma
     finish(group->backend->allreduce(tensors, options));
   });
 }
+
+// As `selfcls_group_all_reduce` for a sum, which goes on after the return. The tensor is not to be touched before
+// `selfcls_work_wait` has returned.
+char *selfcls_group_begin_sum(selfcls_group *group, at::Tensor *tensor, selfcls_work **out) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    *out = new selfcls_work{group->backend->allreduce(tensors, c10d::AllreduceOptions())};
+  });
+}
+
+// On a GPU what is computed after the return waits, and not the caller.
+char *selfcls_work_wait(selfcls_work *work) {
+  return guarded([&] { finish(work->work); });
+}
+
+void selfcls_work_free(selfcls_work *work) { delete work; }
 
 // In place.
 char *selfcls_group_broadcast(selfcls_group *group, at::Tensor *tensor, int root) {

@@ -4,13 +4,15 @@
     reason = "one of the two places where this workspace calls foreign functions"
 )]
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::fmt;
 use std::ptr::null_mut;
 use std::time::Duration;
 
 use tch::Tensor;
 use torch_sys::C_tensor;
+
+use crate::message;
 
 /// What libtorch threw.
 pub(super) type Result<T> = std::result::Result<T, String>;
@@ -25,8 +27,12 @@ struct RawGroup {
     _opaque: [u8; 0],
 }
 
+#[repr(C)]
+struct RawWork {
+    _opaque: [u8; 0],
+}
+
 unsafe extern "C" {
-    fn selfcls_c10d_free(text: *mut c_char);
     fn selfcls_c10d_has_nccl() -> bool;
     fn selfcls_store_open(
         host: *const c_char,
@@ -63,6 +69,13 @@ unsafe extern "C" {
         tensor: *mut C_tensor,
         maximum: bool,
     ) -> *mut c_char;
+    fn selfcls_group_begin_sum(
+        group: *mut RawGroup,
+        tensor: *mut C_tensor,
+        out: *mut *mut RawWork,
+    ) -> *mut c_char;
+    fn selfcls_work_wait(work: *mut RawWork) -> *mut c_char;
+    fn selfcls_work_free(work: *mut RawWork);
     fn selfcls_group_broadcast(
         group: *mut RawGroup,
         tensor: *mut C_tensor,
@@ -76,25 +89,14 @@ unsafe extern "C" {
     fn selfcls_group_free(group: *mut RawGroup);
 }
 
-/// Takes over a text that `c10d.cpp` made; none if it made none.
 fn taken(text: *mut c_char) -> Option<String> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: a non-null answer is a NUL-terminated string made for us, read before it is given back, and
-    // given back once.
-    Some(unsafe {
-        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
-        selfcls_c10d_free(text);
-        owned
-    })
+    // SAFETY: only called with what a function of `c10d.cpp` has just returned.
+    unsafe { message::taken(text) }
 }
 
 fn done(thrown: *mut c_char) -> Result<()> {
-    match taken(thrown) {
-        None => Ok(()),
-        Some(message) => Err(message),
-    }
+    // SAFETY: as above.
+    unsafe { message::answer(thrown) }
 }
 
 /// Text for C++, which ends at the first NUL.
@@ -240,6 +242,14 @@ impl Group {
         done(unsafe { selfcls_group_all_reduce(self.0, tensor.as_mut_ptr(), maximum) })
     }
 
+    /// Begins to sum up the ranks' tensors; this rank's must be contiguous.
+    pub(super) fn begin_sum(&mut self, mut tensor: Tensor) -> Result<Work> {
+        let mut work = null_mut();
+        // SAFETY: group and tensor are live; `work` is written where nothing is thrown.
+        done(unsafe { selfcls_group_begin_sum(self.0, tensor.as_mut_ptr(), &raw mut work) })?;
+        Ok(Work { work, tensor })
+    }
+
     /// Overwrites the tensor by that of rank `root`; it must be contiguous.
     pub(super) fn broadcast(&mut self, tensor: &mut Tensor, root: usize) -> Result<()> {
         // SAFETY: as in `all_reduce`.
@@ -250,6 +260,37 @@ impl Group {
     pub(super) fn all_gather(&mut self, tensor: &mut Tensor, out: &mut Tensor) -> Result<()> {
         // SAFETY: as in `all_reduce`; libtorch checks that `out` has room.
         done(unsafe { selfcls_group_all_gather(self.0, tensor.as_mut_ptr(), out.as_mut_ptr()) })
+    }
+}
+
+/// A sum that is under way. libtorch holds on to the tensor itself.
+pub(super) struct Work {
+    work: *mut RawWork,
+    tensor: Tensor,
+}
+
+// SAFETY: as `Store`.
+unsafe impl Send for Work {}
+
+impl Work {
+    /// The sum, when it is there.
+    pub(super) fn wait(self) -> Result<Tensor> {
+        // SAFETY: made by `selfcls_group_begin_sum`, and freed only when dropped.
+        done(unsafe { selfcls_work_wait(self.work) })?;
+        Ok(self.tensor.shallow_clone())
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // SAFETY: made by `selfcls_group_begin_sum`, and freed once.
+        unsafe { selfcls_work_free(self.work) }
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Work")
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::backend::LibTorch;
 use burn::backend::libtorch::TchTensor;
 use burn::tensor::{Int, Tensor};
-use selfcls_core::collective::{Collective, Reduction, expect_divisor, expect_rows};
+use selfcls_core::collective::{Collective, PendingSum, Reduction, expect_divisor, expect_rows};
 use selfcls_core::{Error, Result};
 use tch::Kind;
 
@@ -23,6 +23,9 @@ pub(super) struct Ranks {
     world: Arc<World>,
     /// The group's number in the world.
     group: usize,
+    /// The number of the group in which sums go on by themselves: of all ranks a second one, so that these hold
+    /// up nothing else.
+    sums: usize,
     /// Rank in the world of the group's first.
     first: usize,
     rank: usize,
@@ -32,17 +35,31 @@ pub(super) struct Ranks {
 impl Ranks {
     /// All ranks of `world`.
     pub(super) fn all(world: &Arc<World>) -> ffi::Result<Self> {
-        Self::new(world, 0, world.rank, world.size)
+        let mut all = Self::new(world, 0, world.rank, world.size)?;
+        all.sums = world.group(0, world.rank, world.size)?;
+        Ok(all)
     }
 
     fn new(world: &Arc<World>, first: usize, rank: usize, size: usize) -> ffi::Result<Self> {
+        let group = world.group(first, rank, size)?;
         Ok(Self {
             world: Arc::clone(world),
-            group: world.group(first, rank, size)?,
+            group,
+            sums: group,
             first,
             rank,
             size,
         })
+    }
+
+    /// The tensor's values where they lie in order and nobody else holds them.
+    fn own(tensor: Tensor<1>) -> Result<TchTensor> {
+        let primitive = float(tensor)?;
+        if primitive.can_mut() && primitive.tensor.is_contiguous() {
+            return Ok(primitive);
+        }
+        let copy = or_message(primitive.tensor.f_contiguous()).map_err(Error::Peers)?;
+        Ok(TchTensor::new(copy.copy()))
     }
 
     /// Runs `work` in this group, `operation` being its name in messages.
@@ -102,6 +119,25 @@ impl Ranks {
     }
 }
 
+const ADDING: &str = "adding up gradients";
+
+/// A sum that goes on by itself.
+#[derive(Debug)]
+struct UnderWay {
+    world: Arc<World>,
+    group: usize,
+    work: ffi::Work,
+}
+
+impl PendingSum for UnderWay {
+    fn wait(self: Box<Self>) -> Result<Tensor<1>> {
+        let Self { world, group, work } = *self;
+        let sum = world.with_group(group, ADDING, |_| work.wait());
+        let sum = TchTensor::new(sum.map_err(Error::Peers)?);
+        Ok(Tensor::from_primitive::<LibTorch>(sum))
+    }
+}
+
 impl Collective for Ranks {
     fn rank(&self) -> usize {
         self.rank
@@ -116,27 +152,32 @@ impl Collective for Ranks {
     }
 
     fn all_reduce(&self, tensor: Tensor<1>, reduction: Reduction) -> Result<Tensor<1>> {
-        let primitive = float(tensor)?;
-        // In place only where nobody else holds the values.
-        let owned = primitive.can_mut() && primitive.tensor.is_contiguous();
         let (operation, maximum) = match reduction {
             Reduction::Sum => ("adding up values", false),
             Reduction::Max => ("finding maxima", true),
         };
-        let reduced = self.run(operation, |group| {
-            if owned {
-                let TchTensor {
-                    mut tensor,
-                    storage,
-                } = primitive;
-                group.all_reduce(&mut tensor, maximum)?;
-                return Ok(TchTensor { tensor, storage });
-            }
-            let mut copy = or_message(primitive.tensor.f_contiguous())?.copy();
-            group.all_reduce(&mut copy, maximum)?;
-            Ok(TchTensor::new(copy))
-        })?;
+        let TchTensor {
+            mut tensor,
+            storage,
+        } = Self::own(tensor)?;
+        self.run(operation, |group| group.all_reduce(&mut tensor, maximum))?;
+        let reduced = TchTensor { tensor, storage };
         Ok(Tensor::from_primitive::<LibTorch>(reduced))
+    }
+
+    fn begin_sum(&self, tensor: Tensor<1>) -> Result<Box<dyn PendingSum>> {
+        let TchTensor { tensor, storage } = Self::own(tensor)?;
+        // Written to from now on.
+        drop(storage);
+        let work = self
+            .world
+            .with_group(self.sums, ADDING, |group| group.begin_sum(tensor))
+            .map_err(Error::Peers)?;
+        Ok(Box::new(UnderWay {
+            world: Arc::clone(&self.world),
+            group: self.sums,
+            work,
+        }))
     }
 
     fn all_gather(&self, tensor: Tensor<2>, rows: &[usize]) -> Result<Tensor<2>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Int, Tensor};
-use selfcls_core::collective::{Collective, Reduction};
+use selfcls_core::collective::{Collective, PendingSum, Reduction};
 
 use crate::{Launcher, Rendezvous, Selection, TchDevice, join, open};
 
@@ -89,6 +89,53 @@ fn reductions_reach_every_rank() {
         assert_eq!(largest, [2.0, 0.0, 1.0]);
         assert_eq!(kept, [own, -own, 1.0], "a tensor that is still needed");
     }
+}
+
+/// Ranks take the sums, and do other things meanwhile, each in an order of its own.
+#[test]
+fn sums_go_on_by_themselves() {
+    let results = on_ranks(3, |peers| {
+        let own = peers.rank() as f32;
+        let values =
+            |count: usize| Tensor::<1>::from_floats(vec![own; count].as_slice(), &device());
+        let kept = values(2);
+        let small = peers.begin_sum(kept.clone()).expect("begins");
+        let large = peers.begin_sum(values(100_000)).expect("begins");
+        let most = peers
+            .all_reduce(values(1), Reduction::Max)
+            .expect("a maximum");
+        let take = |sum: Box<dyn PendingSum>| floats(sum.wait().expect("a sum"));
+        let (small, large) = if peers.rank() == 1 {
+            let large = take(large);
+            (take(small), large)
+        } else {
+            (take(small), take(large))
+        };
+        (small, large, floats(most), floats(kept), own)
+    });
+    for (small, large, most, kept, own) in results {
+        assert_eq!(small, [3.0; 2]);
+        assert!(large.len() == 100_000 && large.iter().all(|&sum| sum == 3.0));
+        assert_eq!((most, kept), (vec![2.0], vec![own; 2]));
+    }
+}
+
+/// One that is under way when a rank leaves fails as all else does.
+#[test]
+fn a_sum_under_way_fails_with_its_ranks() {
+    let messages = on_ranks(2, |peers| {
+        if peers.rank() == 1 {
+            peers.leave("enough");
+            return None;
+        }
+        let own = Tensor::<1>::from_floats([1.0], &device());
+        let sum = peers.begin_sum(own).and_then(|sum| sum.wait());
+        let message = sum.expect_err("a failure").to_string();
+        assert_eq!(peers.check().expect_err("remembered").to_string(), message);
+        Some(message)
+    });
+    let message = messages[0].as_deref().expect("a failure");
+    assert!(message.contains("rank 1 has ended: enough"), "{message}");
 }
 
 #[test]

@@ -203,6 +203,8 @@ section! {
         accumulate: usize = 1,
         /// Ranks that share the statistics of batch normalisation: groups of this many, in the order of their numbers; 0, and more than there are, means all. 1 keeps each rank's to itself. Default 0 (authors' code: --syncbn_process_group_size).
         syncbn_group_size: usize = 0,
+        /// Gradients in MiB that ranks add up in one message, which leaves as soon as the backward pass has filled it. Default 25 (PyTorch's DistributedDataParallel).
+        bucket_mib: f64 = 25.0,
         /// Seconds after which a rank that has not answered is given up, and training over several processes ends with an error. Writing a checkpoint must be faster. Default 600 (PyTorch's for NCCL).
         timeout_seconds: u64 = 600,
         /// Keep only what flows between the backbone's blocks for the backward pass and compute the rest again there: less memory for one forward pass more. Default false.

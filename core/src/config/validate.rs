@@ -322,6 +322,12 @@ impl Config {
                 t.accumulate, t.batch_size
             )
         });
+        problems.when(!(t.bucket_mib > 0.0 && t.bucket_mib <= 1024.0), || {
+            format!(
+                "train.bucket_mib = {} must be above 0 and at most 1024",
+                t.bucket_mib
+            )
+        });
         problems.when(t.timeout_seconds == 0 || t.timeout_seconds > 86_400, || {
             format!(
                 "train.timeout_seconds = {} must be from 1 to 86400, a day",

@@ -5,6 +5,7 @@ use crate::pixels::Rgb8;
 use crate::random::{Draw, Purpose, stream};
 use crate::{Error, Result};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -130,6 +131,14 @@ impl Selection {
     pub fn sample(source: Arc<dyn Source>, count: usize, seed: u64) -> Self {
         let indices = Self::draw(source.len(), count, seed);
         Self { source, indices }
+    }
+
+    /// The images with these numbers.
+    pub fn of_range(source: Arc<dyn Source>, range: Range<usize>) -> Self {
+        Self {
+            source,
+            indices: range.collect(),
+        }
     }
 
     /// `count` of the numbers from 0 to `total`, or all if there are fewer, rising; the same for the same seed.

@@ -20,9 +20,13 @@
 //!
 //! No graph is kept: a few tensors of the size of the logits are alive at a time, and each is
 //! worked on in place where the backend can.
+//!
+//! Sums over the batch are taken over the samples of all ranks ([`across`](super::across)).
 
+use super::across::Batch;
 use super::{Loss, Views};
 use crate::Result;
+use crate::collective::{Collective, SingleProcess};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{FloatDType, Tensor};
 
@@ -36,14 +40,14 @@ struct Normalised {
 }
 
 impl Normalised {
-    fn new(softmax: Tensor<3>, axis: usize, eps: f64, normalise: bool) -> Self {
-        if !normalise {
+    /// `softmax` divided by `sums`; none: by nothing.
+    fn new(softmax: Tensor<3>, sums: Option<Tensor<3>>, eps: f64) -> Self {
+        let Some(sums) = sums else {
             return Self {
                 values: softmax,
                 sums: None,
             };
-        }
-        let sums = softmax.clone().sum_dim(axis);
+        };
         let above = sums.clone().greater_equal_elem(eps).float();
         let sums = sums.clamp_min(eps);
         Self {
@@ -52,17 +56,21 @@ impl Normalised {
         }
     }
 
-    /// From `weighted`, the values times their gradient, to the gradient of what the softmax was taken of.
-    /// The softmax runs along `along`, the normalisation along `across`.
-    fn backward(self, mut weighted: Tensor<3>, along: usize, across: usize) -> Tensor<3> {
-        let mut softmax = self.values;
-        if let Some((sums, above)) = self.sums {
-            let shared = weighted.clone().sum_dim(across) * above;
-            weighted = weighted - softmax.clone() * shared;
-            softmax = softmax * sums;
+    /// From `weighted`, the values times their gradient, to the softmax times its gradient, and the softmax.
+    /// `shared` sums `weighted` up as the softmax was to be divided.
+    fn backward(
+        self,
+        weighted: Tensor<3>,
+        shared: impl FnOnce(Tensor<3>) -> Tensor<3>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        match self.sums {
+            Some((sums, above)) => {
+                let shared = shared(weighted.clone()) * above;
+                let weighted = weighted - self.values.clone() * shared;
+                (weighted, self.values * sums)
+            }
+            None => (weighted, self.values),
         }
-        let sum = weighted.clone().sum_dim(along);
-        weighted - softmax * sum
     }
 }
 
@@ -80,34 +88,77 @@ impl Loss {
         logits: Tensor<3>,
         globals: usize,
     ) -> Result<(Tensor<1>, Tensor<3>)> {
-        let [views, batch, classes] = logits.dims();
+        let batch = logits.dims()[BATCH];
+        self.value_and_gradient_across(logits, globals, batch, &SingleProcess)
+    }
+
+    /// [`value_and_gradient`](Self::value_and_gradient) where `logits`, `[views, own batch, classes]`, are those of
+    /// this rank's share of `batch` samples. All ranks call it together.
+    ///
+    /// The value is that of the terms of this rank's samples: their sum over ranks is the loss; times the number
+    /// of ranks, they are what the authors' code calls the loss of a rank. The gradient is that of the whole
+    /// loss.
+    ///
+    /// # Errors
+    /// If there is no pair of views to compare, or a peer fails.
+    pub fn value_and_gradient_across(
+        &self,
+        logits: Tensor<3>,
+        globals: usize,
+        batch: usize,
+        peers: &dyn Collective,
+    ) -> Result<(Tensor<1>, Tensor<3>)> {
+        let [views, _, classes] = logits.dims();
         let views = Views::new(views, globals)?;
         let kappa = batch as f64 / classes as f64;
         let scale = -1.0 / (batch * views.pairs()) as f64;
+        let batch = Batch(peers);
         let logits = logits.without_autodiff().cast(FloatDType::F32);
 
         let rows = logits.clone() / self.row_temperature;
-        let by_batch = softmax(logits / self.col_temperature, BATCH);
-        let target = Normalised::new(by_batch, CLASSES, self.eps, self.normalise_targets);
-        let met = views.met(&target.values);
-
-        let (pred, log_pred, of_pred) = if self.normalise_predictions {
-            let pred = Normalised::new(softmax(rows, CLASSES), BATCH, self.eps, true);
-            let scaled = pred.values.clone() * kappa;
-            let shifted = scaled.clone() + self.eps;
-            let log_pred = shifted.clone().log();
-            (pred, log_pred, met.clone() * (scaled / shifted))
+        let (by_class, log_by_class) = if self.normalise_predictions {
+            (softmax(rows, CLASSES), None)
         } else {
-            let log_pred = log_softmax(rows, CLASSES);
-            let pred = Normalised::new(log_pred.clone().exp(), BATCH, self.eps, false);
-            (pred, log_pred, met.clone())
+            let log = log_softmax(rows, CLASSES);
+            (log.clone().exp(), Some(log))
+        };
+        let columns = logits / self.col_temperature;
+        let by_batch = softmax(columns.clone(), BATCH);
+        let counted = self.normalise_predictions.then_some(&by_class);
+        let (by_batch, sums) = batch.softmax_and_sums(columns, by_batch, counted)?;
+
+        let of_sample = self
+            .normalise_targets
+            .then(|| by_batch.clone().sum_dim(CLASSES));
+        let target = Normalised::new(by_batch, of_sample, self.eps);
+        let met = views.met(&target.values);
+        let pred = Normalised::new(by_class, sums, self.eps);
+        let (log_pred, of_pred) = match log_by_class {
+            Some(log) => (log, met.clone()),
+            None => {
+                let scaled = pred.values.clone() * kappa;
+                let shifted = scaled.clone() + self.eps;
+                let log = shifted.clone().log();
+                (log, met.clone() * (scaled / shifted))
+            }
         };
         let value = (met * log_pred.clone()).sum() * scale;
-        let of_pred = pred.backward(of_pred, CLASSES, BATCH);
-
         let of_target = target.values.clone() * views.met(&log_pred);
         drop(log_pred);
-        let of_target = target.backward(of_target, BATCH, CLASSES);
+
+        let (of_target, by_batch) =
+            target.backward(of_target, |weighted| weighted.sum_dim(CLASSES));
+        let mut sums = vec![of_target.clone().sum_dim(BATCH)];
+        if self.normalise_predictions {
+            sums.push(of_pred.clone().sum_dim(BATCH));
+        }
+        let mut sums = batch.sums(sums)?.into_iter();
+        // Invariant (twice): as many come back as were given.
+        let of_columns = sums.next().expect("the first sum");
+        let of_target = of_target - by_batch * of_columns;
+        let (of_pred, by_class) = pred.backward(of_pred, |_| sums.next().expect("the second sum"));
+        let of_rows = of_pred.clone().sum_dim(CLASSES);
+        let of_pred = of_pred - by_class * of_rows;
         let gradient =
             of_target * (scale / self.col_temperature) + of_pred * (scale / self.row_temperature);
         Ok((value, gradient))

@@ -2,9 +2,12 @@
 
 use crate::config::Precision;
 use crate::kernels::Kernels;
+use crate::optim::{Arrival, Exchange};
 use crate::random::{Purpose, Stream, stream};
+use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The operations and the mode of a forward pass.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +18,8 @@ pub struct Context<'a> {
     pub training: bool,
     /// What random layers draw from in training.
     pub noise: Noise,
+    /// Who takes the gradients of weights while the backward pass goes on; none: they come when it is over.
+    pub exchange: Option<&'a Arc<Exchange>>,
 }
 
 impl<'a> Context<'a> {
@@ -24,6 +29,7 @@ impl<'a> Context<'a> {
             kernels,
             training: false,
             noise: Noise::default(),
+            exchange: None,
         }
     }
 
@@ -33,7 +39,14 @@ impl<'a> Context<'a> {
             kernels,
             training: true,
             noise,
+            exchange: None,
         }
+    }
+
+    /// The same with somebody who takes gradients as they come.
+    #[must_use]
+    pub fn with_exchange(self, exchange: Option<&'a Arc<Exchange>>) -> Self {
+        Self { exchange, ..self }
     }
 }
 
@@ -46,6 +59,36 @@ impl Context<'_> {
             Precision::Bf16 => x.cast(FloatDType::BF16),
             Precision::Fp16 => x.cast(FloatDType::F16),
         }
+    }
+}
+
+impl Context<'_> {
+    /// The weight of a linear layer that takes `input`.
+    pub(super) fn matrix(&self, weight: &Param<Tensor<2>>, input: &Tensor<2>) -> Tensor<2> {
+        let value = weight.val();
+        match self.arrival(weight, &value) {
+            Some(arrival) => self.kernels.hand_over_matrix(value, input, arrival),
+            None => value,
+        }
+    }
+
+    /// The weight of a convolution that takes `input`.
+    pub(super) fn kernel(&self, weight: &Param<Tensor<4>>, input: &Tensor<4>) -> Tensor<4> {
+        let value = weight.val();
+        match self.arrival(weight, &value) {
+            Some(arrival) => self.kernels.hand_over_kernel(value, input, arrival),
+            None => value,
+        }
+    }
+
+    /// Where the gradient of this use of `weight` is awaited; nowhere if it has none.
+    fn arrival<const D: usize>(
+        &self,
+        weight: &Param<Tensor<D>>,
+        value: &Tensor<D>,
+    ) -> Option<Arrival> {
+        let exchange = self.exchange.filter(|_| value.is_require_grad())?;
+        Some(exchange.expect(weight.id))
     }
 }
 

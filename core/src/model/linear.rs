@@ -36,7 +36,7 @@ impl Linear {
 
     /// `[batch, in]` to `[batch, out]`, in the precision of the context's kernels.
     pub fn forward(&self, x: Tensor<2>, context: &Context<'_>) -> Tensor<2> {
-        let weight = context.autocast(self.weight.val());
+        let weight = context.autocast(context.matrix(&self.weight, &x));
         let bias = context.autocast(self.bias.val());
         context.autocast(x).matmul(weight.transpose()) + bias.unsqueeze()
     }

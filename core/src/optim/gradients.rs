@@ -1,8 +1,5 @@
-//! The gradients of one step, by parameter name: gathered from one or several backward passes, and from
-//! all ranks.
+//! The gradients of one step, by parameter name: gathered from one or several backward passes.
 
-use crate::Result;
-use crate::collective::{Collective, Reduction};
 use crate::model::NamePath;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
@@ -27,9 +24,6 @@ pub(super) fn in_four_dims<const D: usize>(values: Tensor<D>) -> Tensor<4> {
     values.reshape(shape)
 }
 
-/// Values that ranks exchange in one message: 25 MiB of them, as PyTorch's `DistributedDataParallel`.
-const BUCKET: usize = 25 * 1024 * 1024 / 4;
-
 impl ParamGradients {
     /// Takes the gradients of `model`'s parameters out of the result of a backward pass.
     pub fn take<M: Module>(model: &M, grads: &mut Gradients) -> Self {
@@ -51,27 +45,6 @@ impl ParamGradients {
             };
             self.by_name.insert(name, sum);
         }
-    }
-
-    /// Adds the gradients of all ranks, in few messages: parameters in the order of their names, together
-    /// as long as they fit into one. All ranks must have gradients of the same parameters.
-    ///
-    /// # Errors
-    /// If a peer fails.
-    pub fn sum_over(&mut self, peers: &dyn Collective) -> Result<()> {
-        if peers.world_size() == 1 {
-            return Ok(());
-        }
-        let mut bucket = Bucket::default();
-        for (name, grad) in std::mem::take(&mut self.by_name) {
-            let size = grad.dims().iter().product::<usize>();
-            if bucket.size > 0 && bucket.size + size > BUCKET {
-                bucket.exchange(peers, &mut self.by_name)?;
-            }
-            bucket.size += size;
-            bucket.grads.push((name, grad));
-        }
-        bucket.exchange(peers, &mut self.by_name)
     }
 
     /// The gradient of the parameter `name`, its shape followed by ones; none for a parameter that the loss
@@ -111,52 +84,31 @@ impl ParamGradients {
             .reduce(|sum, zero| sum + zero)
     }
 
+    /// Puts in the gradient of the parameter `name`.
+    pub(super) fn insert(&mut self, name: String, grad: Tensor<4>) {
+        self.by_name.insert(name, grad);
+    }
+
+    /// All, in the order of their names.
+    pub(super) fn into_pairs(self) -> impl Iterator<Item = (String, Tensor<4>)> {
+        self.by_name.into_iter()
+    }
+
     /// Takes out the gradient of the parameter `name`.
     pub(super) fn remove(&mut self, name: &str) -> Option<Tensor<4>> {
         self.by_name.remove(name)
     }
 }
 
-/// Gradients that travel together.
-#[derive(Default)]
-struct Bucket {
-    grads: Vec<(String, Tensor<4>)>,
-    size: usize,
-}
-
-impl Bucket {
-    /// Empties the bucket into `sums`, each gradient as its sum over the ranks.
-    fn exchange(
-        &mut self,
-        peers: &dyn Collective,
-        sums: &mut BTreeMap<String, Tensor<4>>,
-    ) -> Result<()> {
-        let Self { grads, size } = std::mem::take(self);
-        if size == 0 {
-            return Ok(());
-        }
-        let flat = grads.iter().map(|(_, grad)| flatten(grad)).collect();
-        let flat = peers.all_reduce(Tensor::cat(flat, 0), Reduction::Sum)?;
-        let mut start = 0;
-        for (name, grad) in grads {
-            let end = start + grad.dims().iter().product::<usize>();
-            let sum = unflatten(flat.clone().slice(start..end), grad.dims());
-            sums.insert(name, sum);
-            start = end;
-        }
-        Ok(())
-    }
-}
-
 /// The values in the order in which they lie in memory on kernels that work channels last, so that
 /// flattening copies nothing there; elsewhere the order is as good as any.
-fn flatten(grad: &Tensor<4>) -> Tensor<1> {
+pub(super) fn flatten(grad: &Tensor<4>) -> Tensor<1> {
     let size = grad.dims().iter().product::<usize>();
     grad.clone().permute([0, 2, 3, 1]).reshape([size])
 }
 
 /// Undoes [`flatten`].
-fn unflatten(flat: Tensor<1>, [out, input, height, width]: [usize; 4]) -> Tensor<4> {
+pub(super) fn unflatten(flat: Tensor<1>, [out, input, height, width]: [usize; 4]) -> Tensor<4> {
     flat.reshape([out, height, width, input])
         .permute([0, 3, 1, 2])
 }

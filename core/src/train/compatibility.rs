@@ -40,13 +40,15 @@ pub(super) fn differences(before: &Config, now: &Config) -> Vec<String> {
     changed
 }
 
-/// Follows the number of ranks, which may change between the parts of a run.
-const OF_THE_RANKS: &str = "train.syncbn_group_size ";
+/// Follow the number of ranks, which may change between the parts of a run.
+const OF_THE_RANKS: [&str; 2] = ["train.syncbn_group_size ", "train.bucket_mib "];
 
 /// Refuses to continue `run`, begun with `before`, under `now` where that would change its course.
 pub(super) fn check(run: &Path, before: &Config, now: &Config) -> Result<()> {
     let mut changed = differences(before, now);
-    changed.retain(|difference| !difference.starts_with(OF_THE_RANKS));
+    let of_the_ranks =
+        |difference: &str| OF_THE_RANKS.iter().any(|key| difference.starts_with(key));
+    changed.retain(|difference| !of_the_ranks(difference));
     if changed.is_empty() {
         return Ok(());
     }

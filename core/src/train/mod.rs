@@ -30,8 +30,9 @@
 //! # Several processes
 //! Each rank takes a share of every part through 1 and 3. Ranks meet in between, in 2, where they exchange
 //! the rows for the queue and, per head, sums over the batch
-//! ([`Loss::head_across`](crate::loss::Loss::head_across)); at the end of 3, where the parameters' gradients
-//! are added up; and in batch normalisation
+//! ([`Loss::value_and_gradient_across`](crate::loss::Loss::value_and_gradient_across)); during 3, where the
+//! parameters' gradients are added up while the pass goes on
+//! ([`Exchange`](crate::optim::Exchange)); and in batch normalisation
 //! ([`Kernels::synchronised`](crate::kernels::Kernels::synchronised)). So `N` ranks make the steps of one
 //! process with the same total batch, up to float rounding. `docs/distributed.md` has the details.
 
@@ -44,6 +45,7 @@ mod records;
 mod run;
 mod start;
 mod step;
+mod survey;
 mod trainer;
 mod transfer;
 

@@ -5,10 +5,10 @@
 //! draws its sample from a stream of its own.
 
 use super::event::{EpochEvent, HeadMeasures, MonitorEvent};
+use super::survey::Survey;
 use crate::config::{Config, DataConfig};
 use crate::data::{self, Source};
-use crate::eval::features::Precision;
-use crate::eval::{Extracted, Extractor, Features, Keep, ModelNetwork, Selection, agreement};
+use crate::eval::{Extracted, Selection, agreement};
 use crate::metrics::knn::{Neighbours, UnitEmbeddings};
 use crate::metrics::{ClusterReport, Usage};
 use crate::model::SelfClassifier;
@@ -24,15 +24,15 @@ const TEMPERATURE: f64 = 0.1;
 pub(super) struct Monitor {
     every: usize,
     knn: usize,
-    images: Arc<dyn Source>,
-    extractor: Extractor,
-    runtime: Runtime,
+    survey: Survey,
+    /// Whether this is the rank that measures what all have found.
+    measures: bool,
     /// Classes of each head.
     heads: Vec<usize>,
 }
 
 impl Monitor {
-    /// What `[monitor]` asks for; none if that is nothing, or another process does it.
+    /// What `[monitor]` asks for; none if that is nothing.
     ///
     /// # Errors
     /// If its images cannot be opened.
@@ -42,7 +42,7 @@ impl Monitor {
         runtime: &Runtime,
     ) -> Result<Option<Self>> {
         let settings = &config.monitor;
-        if settings.every_epochs == 0 || runtime.collective.rank() > 0 {
+        if settings.every_epochs == 0 {
             return Ok(None);
         }
         let all = if settings.data.is_empty() {
@@ -66,15 +66,8 @@ impl Monitor {
         Ok(Some(Self {
             every: settings.every_epochs,
             knn: settings.knn,
-            images: Arc::new(images),
-            extractor: Extractor {
-                preprocess: config.preprocess(),
-                batch_size: config.eval.batch_size,
-                workers: config.data.workers,
-                temperature: config.loss.row_temperature as f32,
-                keep: Keep::Memory(Precision::Single),
-            },
-            runtime: runtime.clone(),
+            survey: Survey::new(config, Arc::new(images), runtime),
+            measures: runtime.collective.rank() == 0,
             heads: config.model.heads.clone(),
         }))
     }
@@ -84,30 +77,30 @@ impl Monitor {
         epoch.epoch.is_multiple_of(self.every)
     }
 
-    /// Measures `model`, as it is after `epoch`.
+    /// Measures `model`, as it is after `epoch`. All ranks embed their share of the images, and rank 0 gets the result.
     ///
     /// # Errors
-    /// If an image cannot be read, or the model's answers are not finite.
+    /// On every rank if an image cannot be read, the model's answers are not finite, or a peer fails.
     pub(super) fn measure(
         &self,
         model: SelfClassifier,
         epoch: &EpochEvent,
-    ) -> Result<MonitorEvent> {
+    ) -> Result<Option<MonitorEvent>> {
         let began = Instant::now();
-        let mut network = ModelNetwork::new(model, self.runtime.clone(), Features::Backbone);
-        let found = self
-            .extractor
-            .run(&self.images, &mut network, &mut |_| ())?;
+        let found = self.survey.run(model)?;
+        if !self.measures {
+            return Ok(None);
+        }
         let heads = (0..self.heads.len()).map(|head| self.head(head, &found));
-        Ok(MonitorEvent {
+        Ok(Some(MonitorEvent {
             epoch: epoch.epoch,
             step: epoch.step,
-            samples: self.images.len(),
+            samples: self.survey.images().len(),
             heads: heads.collect::<Result<_>>()?,
             agreement: mean_agreement(&found.assignments)?,
             knn: self.neighbours(found)?,
             seconds: began.elapsed().as_secs_f64(),
-        })
+        }))
     }
 
     fn head(&self, head: usize, found: &Extracted) -> Result<HeadMeasures> {
@@ -132,7 +125,7 @@ impl Monitor {
 
     /// Accuracy of each image's class among its neighbours', itself left out.
     fn neighbours(&self, found: Extracted) -> Result<Option<f64>> {
-        let k = self.knn.min(self.images.len() - 1);
+        let k = self.knn.min(self.survey.images().len() - 1);
         let Some(labels) = found.labels.filter(|_| k > 0) else {
             return Ok(None);
         };

@@ -54,6 +54,12 @@ pub(super) fn backward(
     context: &Context<'_>,
 ) -> ParamGradients {
     let mut found = ParamGradients::default();
+    let begin_pass = |last: bool| {
+        if let Some(exchange) = context.exchange {
+            exchange.begin_pass(last);
+        }
+    };
+    begin_pass(true);
     let head = |x: Flow| Flow::Features(model.mlp_head.forward(x.features(), context));
     let features = Flow::Features(kept.features);
     let gradient = Flow::Features(gradient);
@@ -62,9 +68,11 @@ pub(super) fn backward(
     let gradient = gradient.features();
 
     let (mut pass, mut start) = (*context, 0);
-    for Run { mut inputs, rows } in kept.runs {
+    let count = kept.runs.len();
+    for (number, Run { mut inputs, rows }) in kept.runs.into_iter().enumerate() {
         let mut gradient = Flow::Features(gradient.clone().slice(start..start + rows));
         while let Some(input) = inputs.pop() {
+            begin_pass(number + 1 == count);
             let stage = |x| model.backbone.stage(inputs.len(), x, &pass);
             gradient = through(model, input, gradient, stage, &mut found).expect("a gradient");
         }

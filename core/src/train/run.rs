@@ -37,8 +37,8 @@ pub struct Outcome {
 /// written and the function returns.
 ///
 /// Of several ranks, each calls it. Rank 0 alone reads and writes the folder; the others, which need not
-/// see it, take the checkpoint from rank 0. All hear the same events, and a `stop` of one stops all after
-/// the same step. They return when the last checkpoint is on disk.
+/// see it, take the checkpoint from rank 0. All hear the same events, but that rank 0 alone is told what the
+/// monitor has measured, and a `stop` of one stops all after the same step. They return when the last checkpoint is on disk.
 ///
 /// # Errors
 /// If the folder is in use, not a run directory, or holds a run with other settings; and whatever
@@ -122,14 +122,16 @@ fn train(
                 && monitor.is_due(epoch)
             {
                 let measured = match monitor.measure(trainer.model(), epoch) {
-                    Ok(measured) => Event::Monitor(measured),
+                    Ok(measured) => measured.map(Event::Monitor),
                     // Days of training shall not end for a look at them.
-                    Err(error) => Event::Warning(format!("the monitor failed: {error}")),
+                    Err(error) => Some(Event::Warning(format!("the monitor failed: {error}"))),
                 };
-                if let Some(records) = &mut records {
-                    records.record(&measured)?;
+                if let Some(measured) = measured {
+                    if let Some(records) = &mut records {
+                        records.record(&measured)?;
+                    }
+                    listen(&measured);
                 }
-                listen(&measured);
             }
             let position = trainer.position();
             let stop = trainer.is_to_stop(stop);

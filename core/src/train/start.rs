@@ -36,6 +36,10 @@ pub(super) fn compare(peers: &dyn Collective, config: &Config, samples: usize) -
         ))
     })?;
     let mut different = differences(&first.config, config);
+    // Free to change from one part of a run to the next, but not from rank to rank: all take part.
+    if first.config.monitor != config.monitor {
+        different.push("the section [monitor] is another".into());
+    }
     if first.samples != samples {
         different.push(format!("{} images there, {samples} here", first.samples));
     }

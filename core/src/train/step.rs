@@ -3,12 +3,12 @@
 use super::ranks::Layout;
 use super::recompute;
 use crate::config::Config;
-use crate::loss::{Contribution, Loss};
+use crate::loss::Loss;
 use crate::loss_scale::LossScale;
 use crate::model::{
     Context, Noise, SelfClassifier, ViewBatch, with_state_dict, with_weight_layout,
 };
-use crate::optim::{Optimizer, ParamGradients};
+use crate::optim::{Exchange, Optimizer, ParamGradients};
 use crate::queue::Queue;
 use crate::runtime::Runtime;
 use crate::weights::StateDict;
@@ -28,6 +28,8 @@ pub struct Learner {
     loss: Loss,
     loss_scale: Option<LossScale>,
     runtime: Runtime,
+    /// Where gradients go among several ranks.
+    exchange: Option<Arc<Exchange>>,
     /// Samples of a step over all ranks.
     batch_size: usize,
     recompute: bool,
@@ -99,8 +101,14 @@ impl Learner {
             .init(&runtime.device.clone().autodiff(), config.train.seed);
         let queue = (config.queue.length > 0)
             .then(|| Queue::new(config.queue.length, config.model.dim, &runtime.device));
+        let peers = &runtime.collective;
+        let exchange = (peers.world_size() > 1).then(|| {
+            let values = config.train.bucket_mib * 1024.0 * 1024.0 / size_of::<f32>() as f64;
+            Arc::new(Exchange::new(Arc::clone(peers), values as usize))
+        });
         Self {
             model: Some(with_weight_layout(model, &*runtime.kernels)),
+            exchange,
             optimizer: config.optim.init(),
             queue,
             replace: config.queue.replace,
@@ -212,6 +220,13 @@ impl Learner {
     pub fn gradients(&mut self, parts: &[Batch]) -> Result<(StepOutput, ParamGradients)> {
         let peers = Arc::clone(&self.runtime.collective);
         let layout = Layout::new(&*peers, self.batch_size, parts)?;
+        // Only what goes back through half precision needs the scale, and loses it again right after.
+        let scale = self.loss_scale.map(|scale| scale.factor);
+        if let Some(exchange) = &self.exchange {
+            exchange.begin(self.model(), scale.map(|scale| 1.0 / scale));
+            // Of several parts, all but the last leave their gradients unfinished.
+            exchange.begin_pass(parts.len() == 1);
+        }
         let (mut graph, mut kept) = (None, None);
         let mut embedded = Vec::with_capacity(parts.len());
         if let ([only], true) = (parts, self.recompute) {
@@ -238,7 +253,11 @@ impl Learner {
         let met = self.with_neighbours(embeddings, indices, labels, &layout)?;
 
         let compared = self.compare(met.embeddings, layout.batch)?;
-        let mut grads = compared.classifiers;
+        let mut grads = ParamGradients::default();
+        match &self.exchange {
+            Some(exchange) => exchange.send(compared.classifiers),
+            None => grads = compared.classifiers,
+        }
         let [views, batch, dim] = compared.embeddings.dims();
         let mut gradients = compared.embeddings;
         if met.replaced {
@@ -246,8 +265,6 @@ impl Learner {
             let zero = Tensor::zeros([1, batch, dim], &gradients.device());
             gradients = gradients.slice_assign([0..1, 0..batch, 0..dim], zero);
         }
-        // Only what goes back through half precision needs the scale, and loses it again right after.
-        let scale = self.loss_scale.map(|scale| scale.factor);
         let mut start = 0;
         for (index, part) in parts.iter().enumerate() {
             let end = start + part.indices.dims()[0];
@@ -263,7 +280,12 @@ impl Learner {
             } else {
                 let embeddings = match graph.take() {
                     Some(embeddings) => embeddings,
-                    None => self.embed(self.model(), part, noise),
+                    None => {
+                        if let Some(exchange) = &self.exchange {
+                            exchange.begin_pass(index + 1 == parts.len());
+                        }
+                        self.embed(self.model(), part, noise)
+                    }
                 };
                 let mut grads = (embeddings * gradient).sum().backward();
                 ParamGradients::take(self.model(), &mut grads)
@@ -274,7 +296,9 @@ impl Learner {
             grads.add(of_part);
             start = end;
         }
-        grads.sum_over(&*peers)?;
+        if let Some(exchange) = &self.exchange {
+            grads = exchange.finish(grads)?;
+        }
         // What failed in the middle of a pass could not say so there.
         peers.check()?;
         let output = StepOutput {
@@ -291,7 +315,7 @@ impl Learner {
     }
 
     fn context(&self, noise: Noise) -> Context<'_> {
-        Context::training(&*self.runtime.kernels, noise)
+        Context::training(&*self.runtime.kernels, noise).with_exchange(self.exchange.as_ref())
     }
 
     /// The random numbers of the part with this number: the same in both passes, and whichever rank a
@@ -326,16 +350,11 @@ impl Learner {
                 let second = logits.clone().without_autodiff().slice(1..2);
                 assigned = Some(second.squeeze_dim::<2>(0).argmax(1).squeeze_dim(1));
             }
-            let Contribution { loss, pull } = if peers.world_size() == 1 {
-                let (loss, gradient) = self.loss.value_and_gradient(logits.clone(), GLOBALS)?;
-                Contribution {
-                    loss,
-                    pull: (logits * gradient).sum(),
-                }
-            } else {
-                self.loss.head_across(logits, GLOBALS, batch, peers)?
-            };
-            let (loss, pull) = (loss / heads as f64, pull / heads as f64);
+            let (loss, gradient) =
+                self.loss
+                    .value_and_gradient_across(logits.clone(), GLOBALS, batch, peers)?;
+            let loss = loss / heads as f64;
+            let pull = (logits * gradient).sum() / heads as f64;
             let mut grads = pull.backward();
             classifiers.add(ParamGradients::take(self.model(), &mut grads));
             // Invariant: logits depend on the embeddings, so there is a gradient.

@@ -1,11 +1,11 @@
 //! The loop over epochs and steps.
 
 use super::event::{EpochEvent, Event, StepEvent};
-use super::start;
 use super::step::{Learner, StepOutput};
 use super::transfer::{distinct, numbers, upload};
+use super::{ranks, start};
 use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
-use crate::collective::{Collective, Reduction};
+use crate::collective::Reduction;
 use crate::config::Config;
 use crate::data::{Loader, Shares, Source};
 use crate::model::{SelfClassifier, state_dict, with_state_dict};
@@ -87,7 +87,7 @@ impl Trainer {
             Recipe::new(&config.views),
             config.train.batch_size,
             config.train.seed,
-            workers(config.data.workers, &*peers),
+            ranks::workers(config.data.workers, &*peers),
         )?
         .in_parts(config.train.accumulate)?
         .for_rank(peers.rank(), peers.world_size())?;
@@ -391,14 +391,4 @@ impl Trainer {
         let counts: Vec<usize> = shares.sizes().iter().map(|size| size * parts).collect();
         distinct(peers.all_gather_int(assigned, &counts)?)
     }
-}
-
-/// Threads for images: where all cores are meant, those that are left to each rank of this machine.
-fn workers(configured: usize, peers: &dyn Collective) -> usize {
-    let ranks = peers.local_size();
-    if configured > 0 || ranks <= 1 {
-        return configured;
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (cores / ranks).max(1)
 }

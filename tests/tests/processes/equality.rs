@@ -45,43 +45,98 @@ const LIMIT: f32 = 1e-5;
 /// rectifier's input is rounded to the other side of zero, a gradient changes by more than rounding.
 const LIMIT_OF_GRADIENTS: f32 = 1e-4;
 
+/// How far two runs may be apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Losses, batch statistics and the queue.
+    pub(crate) values: f32,
+    /// Weights and the optimiser's history.
+    pub(crate) weights: f32,
+}
+
 /// Compares all that two runs have left.
 fn assert_equal(what: &str, actual: &Path, expected: &Path) {
+    let limits = Limits {
+        values: LIMIT,
+        weights: LIMIT_OF_GRADIENTS,
+    };
+    assert_within(limits, what, actual, expected);
+}
+
+/// Compares all that two runs have left.
+pub(crate) fn assert_within(limits: Limits, what: &str, actual: &Path, expected: &Path) {
+    let scale = |run: &Path| newest(run).manifest.loss_scale;
+    assert_eq!(scale(actual), scale(expected), "{what}");
+    let found = differences(actual, expected);
+    for difference in &found {
+        let limit = match difference.kind {
+            Kind::Value => limits.values,
+            Kind::Weight => limits.weights,
+        };
+        let Difference { name, size, .. } = difference;
+        assert!(*size <= limit, "{what}: {name} is off by {size:e}");
+    }
+    let worst = found.iter().max_by(|a, b| a.size.total_cmp(&b.size));
+    if let Some(Difference { name, size, .. }) = worst {
+        eprintln!("{what}: largest difference {size:.1e}, of {name}");
+    }
+}
+
+/// How far two runs are apart.
+pub(crate) fn apart(one: &Path, other: &Path) -> Limits {
+    let found = differences(one, other);
+    let most = |kind: Kind| {
+        let sizes = found.iter().filter(|found| found.kind == kind);
+        sizes.map(|found| found.size).fold(0.0, f32::max)
+    };
+    Limits {
+        values: most(Kind::Value),
+        weights: most(Kind::Weight),
+    }
+}
+
+/// What a [`Limits`] limits.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Value,
+    Weight,
+}
+
+/// How far something is off.
+struct Difference {
+    name: String,
+    kind: Kind,
+    size: f32,
+}
+
+/// All differences between what two runs have left.
+fn differences(actual: &Path, expected: &Path) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut compare = |name: &str, kind: Kind, size: f32| {
+        found.push(Difference {
+            name: name.to_owned(),
+            kind,
+            size,
+        });
+    };
     let (ours, theirs) = (losses(actual), losses(expected));
-    assert_eq!(ours.len(), theirs.len(), "{what}");
+    assert_eq!(ours.len(), theirs.len(), "{}", actual.display());
     for (step, (a, e)) in ours.iter().zip(&theirs).enumerate() {
-        assert!(
-            (a - e).abs() <= f64::from(LIMIT) * e.abs(),
-            "{what}: loss of step {step}: {a} for {e}"
-        );
+        let size = ((a - e).abs() / e.abs()) as f32;
+        compare(&format!("loss of step {step}"), Kind::Value, size);
     }
     let (ours, theirs) = (newest(actual), newest(expected));
     assert_eq!(ours.manifest.position.step, theirs.manifest.position.step);
-    let mut worst = (0.0, String::new());
-    let mut compare = |name: &str, actual: &[f32], expected: &[f32], limit: f32| {
-        let difference = difference(actual, expected);
-        assert!(
-            difference <= limit,
-            "{what}: {name} is off by {difference:e}"
-        );
-        if difference > worst.0 {
-            worst = (difference, name.to_owned());
-        }
-    };
     for (name, array) in &theirs.model {
-        let limit = if is_buffer(name) {
-            LIMIT
-        } else {
-            LIMIT_OF_GRADIENTS
+        let kind = match is_buffer(name) {
+            true => Kind::Value,
+            false => Kind::Weight,
         };
-        compare(name, &ours.model[name].data, &array.data, limit);
+        compare(name, kind, difference(&ours.model[name].data, &array.data));
     }
-    let largest = theirs
-        .optimizer
-        .moments
-        .values()
-        .flat_map(|array| &array.data);
-    let largest = largest.fold(0.0_f32, |a, b| a.max(b.abs()));
+    let all = theirs.optimizer.moments.values();
+    let all = all.flat_map(|array| &array.data);
+    let largest = all.fold(0.0_f32, |a, b| a.max(b.abs()));
     for (name, array) in &theirs.optimizer.moments {
         // Against all gradients: a bias before batch normalisation has none but rounding.
         let unit = |values: &[f32]| -> Vec<f32> {
@@ -91,21 +146,15 @@ fn assert_equal(what: &str, actual: &Path, expected: &Path) {
                 .chain([1.0])
                 .collect()
         };
-        compare(
-            name,
-            &unit(&ours.optimizer.moments[name].data),
-            &unit(&array.data),
-            LIMIT_OF_GRADIENTS,
-        );
+        let ours = unit(&ours.optimizer.moments[name].data);
+        compare(name, Kind::Weight, difference(&ours, &unit(&array.data)));
     }
     let (ours, theirs) = (ours.queue.expect("a queue"), theirs.queue.expect("a queue"));
-    assert_eq!(
-        ours.indices, theirs.indices,
-        "{what}: the order of the queue"
-    );
+    assert_eq!(ours.indices, theirs.indices, "the order of the queue");
     assert_eq!((ours.next, ours.full), (theirs.next, true));
-    compare("queue", &ours.embeddings, &theirs.embeddings, LIMIT);
-    eprintln!("{what}: largest difference {:.1e}, of {}", worst.0, worst.1);
+    let size = difference(&ours.embeddings, &theirs.embeddings);
+    compare("queue", Kind::Value, size);
+    found
 }
 
 fn ranks_equal_one(name: &str, config: &Config, worlds: &[usize]) {
@@ -148,7 +197,7 @@ fn parts_are_divided_among_processes() {
     config.train.batch_size = 12;
     config.queue.length = 24;
     config.train.accumulate = 2;
-    ranks_equal_one("parts_are_divided_among_processes", &config, &[4]);
+    ranks_equal_one("parts_are_divided_among_processes", &config, &[2, 4]);
 }
 
 /// A rank asks to stop, all do after the same step; another number of ranks goes on, and then one process,

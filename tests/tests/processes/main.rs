@@ -10,10 +10,12 @@ mod cluster;
 mod equality;
 mod faults;
 mod launchers;
+mod monitor;
 mod places;
 mod preemption;
 mod program;
 mod start;
+mod variants;
 
 use selfcls_tests::{binary, not_run};
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! Starting ranks and waiting for them.
 
 use selfcls_core::Config;
-use selfcls_core::config::{Arch, OptimKind, Stem};
+use selfcls_core::config::OptimKind;
+use selfcls_tests::small_config;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,17 +12,9 @@ use std::time::{Duration, Instant};
 /// No test may last longer, however busy the machine.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// A small network of every kind of layer; two epochs of four steps of ten images.
+/// Two epochs of four steps of ten images.
 pub(crate) fn config() -> Config {
-    let mut config = Config::default();
-    config.views.global_size = 16;
-    config.views.local_size = 8;
-    config.views.local_count = 1;
-    config.model.backbone = Arch::ResNet10;
-    config.model.stem = Stem::CifarStride2;
-    config.model.width = 4;
-    config.model.hidden_dim = 16;
-    config.model.dim = 8;
+    let mut config = small_config();
     config.model.heads = vec![5, 7];
     config.queue.length = 20;
     config.optim.kind = OptimKind::Sgd;
@@ -33,7 +26,8 @@ pub(crate) fn config() -> Config {
     config.optim.warmup_epochs = 0;
     config.train.epochs = 2;
     config.train.batch_size = 10;
-    config.train.log_every = 1;
+    // So small that most gradients have one of their own.
+    config.train.bucket_mib = 0.001;
     config.train.timeout_seconds = 60;
     config
 }

@@ -8,7 +8,7 @@ use selfcls_core::Config;
 use selfcls_core::collective::Collective;
 use selfcls_core::config::{Arch, LossConfig, OptimKind};
 use selfcls_core::data::Shares;
-use selfcls_core::loss::{Contribution, Loss};
+use selfcls_core::loss::Loss;
 use selfcls_core::model::{ViewBatch, state_dict};
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Batch, Learner};
@@ -28,11 +28,9 @@ fn contribution(
     let [views, batch, classes] = logits.dims();
     let own = Shares::new(batch, peers.world_size()).of(peers.rank());
     let share = logits.clone().slice([0..views, own, 0..classes]);
-    let share = share.detach().require_grad();
-    let Contribution { loss, pull } = loss
-        .head_across(share.clone(), globals, batch, peers)
+    let (loss, gradient) = loss
+        .value_and_gradient_across(share, globals, batch, peers)
         .expect("a loss");
-    let gradient = share.grad(&pull.backward()).expect("a gradient");
     (values(loss)[0], values(gradient))
 }
 
@@ -95,19 +93,18 @@ pub(crate) fn two_workers_of_the_authors(case: &Case) {
             let mut gradients = Vec::new();
             for head in 0..heads {
                 // Both from logits given, and from weights and embeddings through to the weights.
-                let logits = of_rank(format!("in.{head}")).require_grad();
+                let logits = of_rank(format!("in.{head}"));
                 let batch = WORKERS * logits.dims()[1];
-                let part = loss.head_across(logits.clone(), 2, batch, &*peers);
-                let Contribution { loss: own, pull } = part.expect("a loss");
+                let part = loss.value_and_gradient_across(logits, 2, batch, &*peers);
+                let (own, of_logits) = part.expect("a loss");
                 total += values(own)[0] / heads as f32;
-                let of_logits = logits.grad(&pull.backward()).expect("a gradient");
 
                 let weight: Tensor<2> = fixture.tensor(&format!("{name}.W.{head}"), &device);
                 let weight = weight.require_grad();
                 let embeddings = of_rank("emb".into());
                 let logits = embeddings.matmul(weight.clone().transpose().unsqueeze_dim(0));
-                let part = loss.head_across(logits, 2, batch, &*peers);
-                let pull = part.expect("a loss").pull;
+                let part = loss.value_and_gradient_across(logits.clone(), 2, batch, &*peers);
+                let pull = (logits * part.expect("a loss").1.autodiff()).sum();
                 let of_weight = weight.grad(&pull.backward()).expect("a gradient");
                 gradients.push((values(of_logits), values(of_weight)));
             }

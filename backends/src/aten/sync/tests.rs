@@ -2,41 +2,16 @@
 
 #![allow(deprecated, reason = "burn 0.22 is the last line with burn-tch")]
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use selfcls_core::config::Precision;
 use selfcls_core::kernels::{Kernels, RunningStatistics};
 
 use crate::AtenKernels;
+use crate::aten::tests::{tensor, values};
 use crate::distributed::tests::on_ranks;
 
 const MOMENTUM: f64 = 0.1;
 const EPS: f64 = 1e-5;
-
-/// Numbers in [-1, 1) that differ by seed.
-fn numbers(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..count)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
-fn tensor<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
-    let values = numbers(seed, shape.iter().product());
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor
-        .into_data()
-        .convert::<f32>()
-        .try_into_vec()
-        .expect("floats")
-}
 
 /// Output, running mean, running variance, and gradients of input, weight and bias.
 type Results = [Vec<f32>; 6];

@@ -22,6 +22,7 @@ const IMPOSSIBLE: &[(&str, Edit)] = &[
     ("views.hue", |c| c.views.hue = 0.6),
     ("views.std", |c| c.views.std = [0.2, 0.0, 0.2]),
     ("views.mean", |c| c.views.mean[1] = f64::INFINITY),
+    ("train.bucket_mib", |c| c.train.bucket_mib = 0.0),
     ("train.timeout_seconds", |c| c.train.timeout_seconds = 0),
     ("model.width", |c| c.model.width = 2000),
     ("model.dim = 0", |c| c.model.dim = 0),

@@ -36,7 +36,7 @@ impl PatchEmbed {
     /// Images `[batch, 3, h, w]` to tokens `[batch, rows * columns, dim]`, row by row, and
     /// `[rows, columns] = [h / patch, w / patch]`.
     pub fn forward(&self, images: Tensor<4>, context: &Context<'_>) -> (Tensor<3>, [usize; 2]) {
-        let weight = context.autocast(self.proj.weight.val());
+        let weight = context.autocast(context.kernel(&self.proj.weight, &images));
         let patch = weight.dims()[3];
         let images = context.autocast(images);
         let x = context.kernels.conv2d(images, weight, patch, 0, 1);

@@ -1,0 +1,119 @@
+//! Updates of parameters against the plain rule.
+
+use burn::tensor::Tensor;
+use selfcls_core::config::{OptimConfig, OptimKind, Precision};
+use selfcls_core::kernels::{Kernels, PlainKernels};
+use selfcls_core::optim::rule::ParamUpdate;
+
+use super::{assert_close, aten, device, is_channels_last, tensor, values};
+use crate::AtenKernels;
+
+/// Updates of the optimiser are elementwise: they keep the layout that was chosen once.
+#[test]
+fn a_weights_layout_survives_an_update() {
+    let device = device();
+    let weight: Tensor<4> = tensor(30, [8, 4, 3, 3], &device);
+    let laid_out = aten().weight_layout(weight.clone());
+    assert!(is_channels_last(&laid_out) && !is_channels_last(&weight));
+    assert_eq!(values(laid_out.clone()), values(weight));
+    let gradient = aten().weight_layout(tensor(31, [8, 4, 3, 3], &device));
+    let updated = laid_out.clone() - (laid_out * 0.1 + gradient) * 0.5;
+    assert!(is_channels_last(&updated));
+}
+
+/// Parameters of all shapes with random gradients, one of them zero, updated three times.
+fn three_updates(kernels: &dyn Kernels, config: &OptimConfig) -> Vec<Tensor<4>> {
+    let device = device();
+    let shapes = [[8, 4, 3, 3], [8, 1, 1, 1], [6, 8, 1, 1], [1, 1, 1, 1]];
+    let mut params: Vec<(Tensor<4>, Vec<Tensor<4>>)> = (50..)
+        .zip(shapes)
+        .map(|(seed, shape)| {
+            (
+                kernels.weight_layout(tensor(seed, shape, &device)),
+                Vec::new(),
+            )
+        })
+        .collect();
+    for step in 1..=3 {
+        let updates = (0..).zip(params).map(|(index, (param, moments))| {
+            let gradient = tensor(60 + 10 * step + index, param.dims(), &device);
+            ParamUpdate {
+                grad: if index == 1 { gradient * 0.0 } else { gradient },
+                param,
+                moments,
+                // Some biases have a group of their own.
+                weight_decay: if index == 2 { 0.0 } else { config.weight_decay },
+                step: step as usize,
+            }
+        });
+        params = kernels
+            .update(config, 0.3, updates.collect())
+            .into_iter()
+            .map(|updated| (updated.param, updated.moments))
+            .collect();
+    }
+    params
+        .into_iter()
+        .flat_map(|(param, moments)| std::iter::once(param).chain(moments))
+        .collect()
+}
+
+/// In place and one by one, in place and together: as the formulas say.
+#[test]
+fn updates_equal_the_plain_rule() {
+    for kind in [
+        OptimKind::Sgd,
+        OptimKind::Larc,
+        OptimKind::AdamW,
+        OptimKind::LarcAdamW,
+    ] {
+        for (momentum, larc_clip, clip_grad) in
+            [(0.9, false, 0.0), (0.0, false, 0.5), (0.9, true, 2.0)]
+        {
+            let config = OptimConfig {
+                kind,
+                momentum,
+                larc_clip,
+                clip_grad,
+                weight_decay: 0.1,
+                ..Default::default()
+            };
+            let expected = three_updates(&PlainKernels, &config);
+            for batched in [false, true] {
+                let kernels = AtenKernels::new(Precision::F32, batched);
+                let actual = three_updates(&kernels, &config);
+                assert_eq!(actual.len(), expected.len());
+                for (index, (actual, expected)) in actual.into_iter().zip(&expected).enumerate() {
+                    let case = format!("{kind:?}, batched: {batched}, {momentum}, tensor {index}");
+                    if index == 0 {
+                        assert!(is_channels_last(&actual), "{case}");
+                    }
+                    assert_close(&case, actual, expected.clone(), 2e-6);
+                }
+            }
+        }
+    }
+}
+
+/// What somebody else still holds is copied, not overwritten.
+#[test]
+fn updates_spare_what_is_shared() {
+    let device = device();
+    let config = OptimConfig::default();
+    let tensors = [70, 71, 72].map(|seed| tensor::<4>(seed, [4, 2, 1, 1], &device));
+    let before = tensors.clone().map(values);
+    let [param, grad, moment] = tensors.clone();
+    let updated = aten().update(
+        &config,
+        0.5,
+        vec![ParamUpdate {
+            param,
+            grad,
+            moments: vec![moment],
+            weight_decay: 0.1,
+            step: 2,
+        }],
+    );
+    assert_ne!(values(updated[0].param.clone()), before[0]);
+    assert_eq!(tensors.map(values), before);
+}
