@@ -26,8 +26,8 @@
 //!
 //! # Kernels and precision
 //!
-//! [`Opened::runtime`] hands core the fastest kernels for the device: burn's own operations, or on libtorch
-//! ATen's, channels-last, in f32, bf16 or fp16 (`AtenKernels`).
+//! [`Opened::runtime`] hands core the fastest kernels for the device: burn's own operations; on flex our own,
+//! channels-last (`FlexKernels`); on libtorch ATen's, channels-last, in f32, bf16 or fp16 (`AtenKernels`).
 //!
 //! # Many processes
 //!
@@ -41,11 +41,15 @@
 //! libtorch has a pool of its own. [`set_threads`] sets both. Without it rayon reads
 //! `RAYON_NUM_THREADS` and libtorch `OMP_NUM_THREADS`, and both default to the number of cores.
 
+#[cfg(all(test, any(feature = "flex", feature = "tch")))]
+mod against_burn;
 #[cfg(feature = "tch")]
 mod aten;
 #[cfg(feature = "tch")]
 mod distributed;
 mod error;
+#[cfg(feature = "flex")]
+mod flex;
 mod join;
 mod open;
 mod rendezvous;
@@ -66,6 +70,8 @@ mod message;
 pub use aten::AtenKernels;
 pub use burn::tensor::Device;
 pub use error::BackendError;
+#[cfg(feature = "flex")]
+pub use flex::FlexKernels;
 pub use join::{for_rank, join};
 pub use open::{Opened, open};
 pub use rendezvous::{Launcher, Rendezvous, RendezvousError};

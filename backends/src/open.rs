@@ -42,6 +42,10 @@ impl Opened {
     pub fn runtime(&self, precision: Precision) -> Result<Runtime, BackendError> {
         let mut runtime = Runtime::new(self.device.clone());
         runtime.asynchronous = self.asynchronous;
+        #[cfg(feature = "flex")]
+        if self.backend == Backend::Flex {
+            runtime.kernels = std::sync::Arc::new(crate::FlexKernels);
+        }
         #[cfg(feature = "tch")]
         if self.aten {
             let kernels = crate::AtenKernels::new(precision, self.asynchronous);

@@ -17,7 +17,7 @@ use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Batch, Learner};
 
 use crate::AtenKernels;
-use crate::aten::tests::tensor;
+use crate::against_burn::tensor;
 use crate::distributed::tests::on_ranks;
 
 /// The same kernels without giving anything early.

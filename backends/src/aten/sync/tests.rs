@@ -7,7 +7,7 @@ use selfcls_core::config::Precision;
 use selfcls_core::kernels::{Kernels, RunningStatistics};
 
 use crate::AtenKernels;
-use crate::aten::tests::{tensor, values};
+use crate::against_burn::{tensor, values};
 use crate::distributed::tests::on_ranks;
 
 const MOMENTUM: f64 = 0.1;

@@ -3,54 +3,13 @@
 use burn::tensor::{FloatDType, Tensor};
 use selfcls_core::kernels::{Kernels, PlainKernels};
 
-use super::{assert_close, aten, device, tensor, weighted};
+use super::{aten, device};
+use crate::against_burn::{self, assert_close, tensor, weighted};
 
-/// Kernels, strides, paddings and groups, square images and not, without autodiff and with.
 #[test]
 fn convolutions_equal_burns() {
-    let device = device();
-    let autodiff = device.clone().autodiff();
-    for kernel in [1, 2, 3, 7] {
-        for stride in [1, 2, 4] {
-            for padding in [0, kernel / 2, kernel - 1] {
-                for (input, output, groups) in [(3, 8, 1), (8, 6, 1), (8, 12, 2), (6, 6, 6)] {
-                    let case = format!(
-                        "{input} to {output} channels in {groups} groups, kernel {kernel}, stride {stride}, padding {padding}"
-                    );
-                    let convolve = |kernels: &dyn Kernels, x: &Tensor<4>, w: &Tensor<4>| {
-                        kernels.conv2d(x.clone(), w.clone(), stride, padding, groups)
-                    };
-                    let x = |device| tensor(1, [3, input, 9, 8], device);
-                    let w = |device| tensor(2, [output, input / groups, kernel, kernel], device);
-                    assert_close(
-                        &format!("{case}: output without autodiff"),
-                        convolve(&aten(), &x(&device), &w(&device)),
-                        convolve(&PlainKernels, &x(&device), &w(&device)),
-                        1e-5,
-                    );
-
-                    let (x, w) = (x(&autodiff).require_grad(), w(&autodiff).require_grad());
-                    let ours = convolve(&aten(), &x, &w);
-                    let theirs = convolve(&PlainKernels, &x, &w);
-                    assert_close(
-                        &format!("{case}: output"),
-                        ours.clone(),
-                        theirs.clone(),
-                        1e-5,
-                    );
-                    let (ours, theirs) = (weighted(ours).backward(), weighted(theirs).backward());
-                    for (name, tensor) in [("input", &x), ("weight", &w)] {
-                        assert_close(
-                            &format!("{case}: gradient of the {name}"),
-                            tensor.grad(&ours).expect("a gradient"),
-                            tensor.grad(&theirs).expect("a gradient"),
-                            1e-5,
-                        );
-                    }
-                }
-            }
-        }
-    }
+    against_burn::convolutions_equal_burns(&aten(), &device());
+    against_burn::convolutions_of_constants_have_half_a_gradient(&aten(), &device());
 }
 
 /// What libtorch 2.9 gets wrong channels last, and corrupts memory over: see `extension::laid_out`.
@@ -114,35 +73,4 @@ fn images_of_one_pixel_have_right_gradients_in_half_precision() {
             }
         }
     }
-}
-
-/// A gradient that nobody wants is not computed, and the other one is right all the same.
-#[test]
-fn convolutions_of_constants_have_half_a_gradient() {
-    let device = device().autodiff();
-    let convolve = |x: &Tensor<4>, w: &Tensor<4>| aten().conv2d(x.clone(), w.clone(), 1, 1, 1);
-    let (x, w) = (
-        tensor(1, [2, 4, 6, 6], &device),
-        tensor(2, [8, 4, 3, 3], &device),
-    );
-    let both = [x.clone().require_grad(), w.clone().require_grad()];
-    let expected = weighted(convolve(&both[0], &both[1])).backward();
-    let image = x.clone().require_grad();
-    let grads = weighted(convolve(&image, &w)).backward();
-    assert!(w.grad(&grads).is_none());
-    assert_close(
-        "of the input",
-        image.grad(&grads).expect("a gradient"),
-        both[0].grad(&expected).expect("a gradient"),
-        1e-6,
-    );
-    let weight = w.require_grad();
-    let grads = weighted(convolve(&x, &weight)).backward();
-    assert!(x.grad(&grads).is_none());
-    assert_close(
-        "of the weight",
-        weight.grad(&grads).expect("a gradient"),
-        both[1].grad(&expected).expect("a gradient"),
-        1e-6,
-    );
 }

@@ -5,8 +5,9 @@ use selfcls_core::config::{OptimConfig, OptimKind, Precision};
 use selfcls_core::kernels::{Kernels, PlainKernels};
 use selfcls_core::optim::rule::ParamUpdate;
 
-use super::{assert_close, aten, device, is_channels_last, tensor, values};
+use super::{aten, device, is_channels_last};
 use crate::AtenKernels;
+use crate::against_burn::{assert_close, tensor, values};
 
 /// Updates of the optimiser are elementwise: they keep the layout that was chosen once.
 #[test]

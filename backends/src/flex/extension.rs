@@ -1,0 +1,327 @@
+//! The operations in burn's graph: on flex's tensors forward, by closed formulas backward.
+//!
+//! Images are laid out channels last throughout: each operation converts what comes in otherwise and keeps the
+//! layout in what it gives.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Flex, backend_extension};
+
+use super::convolution::{Convolution, Plan};
+use super::maps::{channels_last, from_values, in_order, shape, vector};
+use super::normalisation::Statistics;
+use super::rectifier;
+
+/// What makes a batch normalisation beside its operands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Normalisation {
+    /// By the batch's own statistics, which count `momentum` in the new running ones; or by the running ones.
+    pub(super) training: bool,
+    pub(super) momentum: f64,
+    pub(super) eps: f64,
+}
+
+#[backend_extension(Autodiff, Flex)]
+pub(super) trait FlexOps: Backend {
+    /// Convolution of `[batch, in, h, w]` with `[out, in / groups, kh, kw]`.
+    fn flex_conv2d(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        shape: Convolution,
+    ) -> FloatTensor<Self>;
+
+    /// Batch normalisation of `[batch, channels, h, w]`: output, running mean and running variance.
+    fn flex_batch_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        options: Normalisation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `max(input, 0)`, in place where nothing else needs the input.
+    fn flex_relu(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `max(lhs + rhs, 0)`, in place where nothing else needs `lhs`.
+    fn flex_add_relu(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// All values of a tensor that fills its buffer.
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.storage()
+}
+
+/// Input and weight as they are computed with: channels last, and in order.
+fn laid_out(input: FlexTensor, weight: &FlexTensor) -> (FlexTensor, FlexTensor) {
+    (channels_last(input), weight.to_contiguous())
+}
+
+/// Both operands laid out already.
+fn conv2d(input: &FlexTensor, weight: &FlexTensor, options: Convolution) -> FlexTensor {
+    let plan = Plan::new(shape(input), shape(weight), options);
+    let output = plan.forward(values(input), values(weight));
+    from_values(output, plan.output())
+}
+
+/// The channels' own values, their statistics and those that go on.
+struct Normalised {
+    output: FlexTensor,
+    running: [FlexTensor; 2],
+    statistics: Statistics,
+}
+
+/// The input laid out already.
+fn batch_norm(
+    input: &FlexTensor,
+    [weight, bias]: [&FlexTensor; 2],
+    [mean, variance]: [FlexTensor; 2],
+    options: Normalisation,
+) -> Normalised {
+    let input_shape @ [batch, channels, height, width] = shape(input);
+    let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+    let [mean, variance] = [mean, variance].map(|tensor| tensor.to_contiguous());
+    let (statistics, running) = if options.training {
+        let statistics = Statistics::of(values(input), channels);
+        let count = (batch * height * width) as f64;
+        // Bessel's correction, as PyTorch; a single value has no unbiased variance.
+        let unbiased = count / (count - 1.0).max(1.0);
+        let blend = |old: &FlexTensor, new: &[f32], factor: f64| {
+            let blend = |(old, new): (&f32, &f32)| {
+                let (old, new) = (f64::from(*old), f64::from(*new));
+                (old * (1.0 - options.momentum) + new * factor * options.momentum) as f32
+            };
+            vector(values(old).iter().zip(new).map(blend).collect())
+        };
+        let running = [
+            blend(&mean, &statistics.mean, 1.0),
+            blend(&variance, &statistics.variance, unbiased),
+        ];
+        (statistics, running)
+    } else {
+        let statistics = Statistics {
+            mean: values(&mean).to_vec(),
+            variance: values(&variance).to_vec(),
+        };
+        (statistics, [mean, variance])
+    };
+    let map = statistics.normalising(values(&weight), values(&bias), options.eps);
+    Normalised {
+        output: from_values(map.apply(values(input)), input_shape),
+        running,
+        statistics,
+    }
+}
+
+/// The tensor with `in_place` done to its values, in a copy if others hold them too.
+fn changed(mut tensor: FlexTensor, in_place: impl FnOnce(&mut [f32])) -> FlexTensor {
+    in_place(tensor.storage_mut());
+    tensor
+}
+
+fn relu(input: FlexTensor) -> FlexTensor {
+    changed(channels_last(input), rectifier::rectify)
+}
+
+fn add_relu(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+    let (lhs, rhs) = (channels_last(lhs), channels_last(rhs));
+    changed(lhs, |sum| rectifier::add_rectify(sum, values(&rhs)))
+}
+
+impl FlexOps for Flex {
+    fn flex_conv2d(input: FlexTensor, weight: FlexTensor, shape: Convolution) -> FlexTensor {
+        let (input, weight) = laid_out(input, &weight);
+        conv2d(&input, &weight, shape)
+    }
+
+    fn flex_batch_norm(
+        input: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        mean: FlexTensor,
+        variance: FlexTensor,
+        options: Normalisation,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let input = channels_last(input);
+        let done = batch_norm(&input, [&weight, &bias], [mean, variance], options);
+        let [mean, variance] = done.running;
+        (done.output, mean, variance)
+    }
+
+    fn flex_relu(input: FlexTensor) -> FlexTensor {
+        relu(input)
+    }
+
+    fn flex_add_relu(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+        add_relu(lhs, rhs)
+    }
+}
+
+#[derive(Debug)]
+struct Conv2dBackward;
+
+impl Backward<Flex, 2> for Conv2dBackward {
+    /// Input and weight.
+    type State = (FlexTensor, FlexTensor, Convolution);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let (input, weight, options) = ops.state;
+        let gradient = channels_last(grads.consume::<Flex>(&ops.node));
+        let plan = Plan::new(shape(&input), shape(&weight), options);
+        let [of_input, of_weight] = ops.parents;
+        if let Some(parent) = of_weight {
+            let gradient = plan.weight_gradient(values(&gradient), values(&input));
+            let gradient = in_order(gradient, shape(&weight));
+            grads.register::<Flex>(parent.id, gradient);
+        }
+        if let Some(parent) = of_input {
+            let gradient = plan.images_gradient(values(&gradient), values(&weight));
+            grads.register::<Flex>(parent.id, from_values(gradient, shape(&input)));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BatchNormBackward;
+
+impl Backward<Flex, 3> for BatchNormBackward {
+    /// Input, weight and statistics.
+    type State = (FlexTensor, FlexTensor, Statistics, Normalisation);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let (input, weight, statistics, options) = ops.state;
+        let gradient = channels_last(grads.consume::<Flex>(&ops.node));
+        let weight = weight.to_contiguous();
+        let gradients = statistics.gradients(
+            values(&gradient),
+            values(&input),
+            values(&weight),
+            options.eps,
+            options.training,
+        );
+        let gradients = [
+            from_values(gradients.input, shape(&input)),
+            vector(gradients.weight),
+            vector(gradients.bias),
+        ];
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(parent) = parent {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// Backward of `relu` over the sum of `N` operands. Its state is the output, which the next layer keeps
+/// anyway, so the operands need not stay in memory.
+#[derive(Debug)]
+struct ReluBackward;
+
+impl<const N: usize> Backward<Flex, N> for ReluBackward {
+    type State = FlexTensor;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, N>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let gradient = channels_last(grads.consume::<Flex>(&ops.node));
+        let gradient = changed(gradient, |gradient| {
+            rectifier::pass(gradient, values(&ops.state));
+        });
+        for parent in ops.parents.into_iter().flatten() {
+            grads.register::<Flex>(parent.id, gradient.clone());
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
+    fn flex_conv2d(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        shape: Convolution,
+    ) -> FloatTensor<Self> {
+        let (input, input_node) = input.into_parts();
+        let (weight, weight_node) = weight.into_parts();
+        let (input, weight) = laid_out(input, &weight);
+        let output = conv2d(&input, &weight, shape);
+        match Conv2dBackward
+            .prepare::<C>([input_node, weight_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((input, weight, shape), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn flex_batch_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        options: Normalisation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (input, input_node) = input.into_parts();
+        let (weight, weight_node) = weight.into_parts();
+        let (bias, bias_node) = bias.into_parts();
+        let input = channels_last(input);
+        let running = [mean.into_primitive(), variance.into_primitive()];
+        let done = batch_norm(&input, [&weight, &bias], running, options);
+        let [mean, variance] = done.running;
+        let output = match BatchNormBackward
+            .prepare::<C>([input_node, weight_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                prep.finish((input, weight, done.statistics, options), done.output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(done.output),
+        };
+        (
+            output,
+            <FloatTensor<Self>>::new(mean),
+            <FloatTensor<Self>>::new(variance),
+        )
+    }
+
+    fn flex_relu(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (input, node) = input.into_parts();
+        let output = relu(input);
+        match ReluBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn flex_add_relu(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (lhs, lhs_node) = lhs.into_parts();
+        let (rhs, rhs_node) = rhs.into_parts();
+        let output = add_relu(lhs, rhs);
+        match ReluBackward
+            .prepare::<C>([lhs_node, rhs_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+}
