@@ -193,6 +193,7 @@ fn what_cannot_be_continued_is_refused() {
     let mut free = config.clone();
     free.checkpoint.every_steps = 4;
     free.train.log_every = 2;
+    free.train.bucket_mib = 2.0;
     assert!(train(dir.path(), &free, usize::MAX).complete);
 
     let photos = tempfile::tempdir().expect("a folder");

@@ -1,7 +1,7 @@
 //! The functions of `ops.cpp`, safe to call: borrowed tensors in, owned tensors or a message out.
 #![allow(
     unsafe_code,
-    reason = "the one place where this workspace calls a foreign function"
+    reason = "one of the places where this workspace calls foreign functions"
 )]
 
 use std::ffi::c_char;

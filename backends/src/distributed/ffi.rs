@@ -1,7 +1,7 @@
 //! The functions of `c10d.cpp`, safe to call: a store, process groups, and messages of what went wrong.
 #![allow(
     unsafe_code,
-    reason = "one of the two places where this workspace calls foreign functions"
+    reason = "one of the places where this workspace calls foreign functions"
 )]
 
 use std::ffi::{CString, c_char};

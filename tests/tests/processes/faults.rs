@@ -91,6 +91,8 @@ fn a_rank_that_fails_gives_its_reason_to_all() {
         // Another rate: nobody would notice before the result.
         ("--optim.lr 0.2", "optim.lr"),
         ("--train.precision fp16", "train.precision"),
+        // All take part in the monitor.
+        ("--monitor.samples 7", "[monitor]"),
     ] {
         let place = Place::new(binary.clone());
         let other = argument(more);

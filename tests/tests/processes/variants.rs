@@ -28,10 +28,11 @@ const F32: Limits = Limits {
     weights: 1e-4,
 };
 
-/// It divides by norms, and is blind to the size of a gradient.
+/// It divides by norms, and is blind to the size of a gradient. All gradients travel together.
 #[test]
 fn larc() {
     let mut config = config();
+    config.train.bucket_mib = Config::default().train.bucket_mib;
     config.optim.kind = OptimKind::Larc;
     equal_one("variants::larc", &config, F32);
 }

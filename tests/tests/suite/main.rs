@@ -14,6 +14,7 @@ mod authors;
 mod backbones;
 mod classifier;
 mod devices;
+mod exchange;
 mod fixture;
 mod head;
 mod linear;
@@ -77,6 +78,7 @@ trials! {
         training::the_first_version,
         ranks::shares_give_the_loss_of_the_batch,
         ranks::two_workers_of_the_authors,
+        exchange::gradients_are_of_the_same_parameters_in_each_step,
         training::views_apart,
     }
     // Full networks, and deep ones backwards, would take minutes on a software GPU driver and on ndarray;

@@ -313,11 +313,23 @@ fn cases(world: usize) -> Vec<(&'static str, Config)> {
     ]
 }
 
+/// Tokens instead of maps, and hardly any batch normalisation.
+fn transformer(world: usize) -> Config {
+    let mut config = config(world);
+    config.model.backbone = Arch::VitTiny;
+    config.model.width = 8;
+    config.model.depth = 2;
+    config.model.patch_size = 8;
+    config.model.position_size = 16;
+    config
+}
+
 #[test]
 fn gradients_are_those_that_leave_behind_the_pass() {
     for world in [2, 4] {
         // Four ranks on few cores take their time.
-        for (name, config) in cases(world).into_iter().take(12 / world) {
+        let some = cases(world).into_iter().take(12 / world);
+        for (name, config) in some.chain([("transformer", transformer(world))]) {
             let results = on_ranks(world, |peers| {
                 let early = two_steps(Arc::clone(&peers), &config, true).0;
                 let late = two_steps(peers, &config, false).0;
