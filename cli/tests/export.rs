@@ -166,29 +166,14 @@ fn every_choice_can_be_made() {
 }
 
 #[test]
-fn a_file_that_resizes_says_which_engines_can() {
+fn a_file_that_resizes_is_proven_in_every_engine() {
     let (folder, model) = fresh();
     let ran = export(folder.path(), &model, &["--input", "any", "--json"]);
-    if ran.code == Some(1) {
-        // Without ONNX Runtime there may be no engine that can.
-        ran.refused(
-            1,
-            &[
-                "model.onnx was not written",
-                "no engine of this machine",
-                "--input uint8",
-            ],
-        );
-        assert!(names(folder.path()).is_empty());
-        return;
-    }
     let said: Value = serde_json::from_str(&ran.ok().stdout).unwrap();
     let proofs = said["proofs"].as_array().unwrap();
-    let unproven = said["unproven"].as_array().unwrap();
-    assert!(
-        !proofs.is_empty() && proofs.len() + unproven.len() <= 2,
-        "{said}"
-    );
+    assert!(said["unproven"].as_array().unwrap().is_empty(), "{said}");
+    let tract = proofs[0]["engine"].as_str().unwrap();
+    assert!(tract.starts_with("tract"), "{said}");
     for proof in proofs {
         assert!(proof["grey_levels"].as_f64().unwrap() <= 1.001, "{said}");
     }

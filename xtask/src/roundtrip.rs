@@ -1,5 +1,6 @@
-//! burn's importer on what the writer wrote. The importer brings burn along, built in another way than the
-//! workspace's, so it is a package of its own; what it makes of the files is kept beside the test that runs it.
+//! burn's importer on what the writer wrote, and its exporter beside the writer. The two bring burn along, built in
+//! another way than the workspace's, so they are a package of their own; what they make is kept beside the tests that
+//! run it.
 
 use std::fs;
 use std::path::Path;
@@ -10,6 +11,9 @@ use crate::workspace::Workspace;
 /// The files, each `NAME.onnx`; the importer makes `NAME.rs` and `NAME.bpk`.
 const FILES: [&str; 2] = ["resnet", "vit"];
 
+/// What burn's exporter makes of the residual network; it stays beside the file that our writer makes of it.
+const SECOND: &str = "second.onnx";
+
 /// Imports the files again and compares with what is kept; `replace`s that instead. Returns whether all is well.
 pub(crate) fn run(workspace: &Workspace, replace: bool) -> bool {
     let files = workspace.root().join("export/tests/fixtures/roundtrip");
@@ -19,19 +23,27 @@ pub(crate) fn run(workspace: &Workspace, replace: bool) -> bool {
         eprintln!("error: {}: {problem}", made.display());
         return false;
     }
-    let mut import = workspace.cargo();
+    let program = |name: &str| {
+        let mut program = workspace.cargo();
+        program
+            .args(["run", "--quiet", "--locked", "--manifest-path"])
+            .arg("tests/importer/Cargo.toml")
+            .arg("--target-dir")
+            .arg(workspace.dependencies().join("importer"))
+            .args(["--bin", name, "--"]);
+        program
+    };
+    let mut import = program("selfcls-importer");
     import
-        .args(["run", "--quiet", "--locked", "--manifest-path"])
-        .arg("tests/importer/Cargo.toml")
-        .arg("--target-dir")
-        .arg(workspace.dependencies().join("importer"))
-        .arg("--")
         .arg(&made)
         .args(FILES.map(|name| files.join(name).with_extension("onnx")));
-    if !shown(&mut import) {
+    let mut export = program("second");
+    export.arg(made.join(SECOND));
+    if !(shown(&mut import) && shown(&mut export)) {
         return false;
     }
-    FILES.iter().fold(true, |well, name| {
+    let second = settle(&files.join(SECOND), &made.join(SECOND), replace);
+    FILES.iter().fold(second, |well, name| {
         let settled = |ending: &str| {
             let file = format!("{name}.{ending}");
             settle(&kept.join(&file), &made.join(&file), replace)

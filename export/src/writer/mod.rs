@@ -18,6 +18,7 @@ pub use file::StagedFile;
 pub use options::{ExternalData, FileOptions, HeadSelection, OPSETS, Output};
 
 use crate::{Error, Result, names};
+use external::MAX_BYTES;
 use graph::{Axis, Border, Graph, Value};
 use layers::Emitter;
 use options::Plan;
@@ -28,9 +29,6 @@ use selfcls_core::metadata::{InputKind, Metadata};
 use selfcls_core::weights::StateDict;
 use std::path::Path;
 use weights::Weights;
-
-/// The largest protobuf message that readers accept.
-const MAX_BYTES: usize = i32::MAX as usize;
 
 /// Writes a trained model as ONNX; see the [crate documentation](crate#the-file) for what is in the file.
 #[derive(Debug, Clone)]
@@ -131,13 +129,8 @@ impl<'a> OnnxWriter<'a> {
     pub fn stage(&self, path: impl AsRef<Path>) -> Result<StagedFile> {
         let plan = self.options.plan(self.model, &self.metadata)?;
         let mut model = self.model_proto(&plan, self.output_borders(&plan))?;
-        let beside = match self.options.external {
-            ExternalData::Always => true,
-            ExternalData::Auto => model.encoded_len() > MAX_BYTES,
-            ExternalData::Never => false,
-        };
         let staged = StagedFile::new(path.as_ref())?;
-        if !beside {
+        if !external::beside(self.options.external, model.encoded_len()) {
             return staged.with_model(&self.to_bytes()?);
         }
         let data = external::move_out(&mut model, &staged.data_name()?);
