@@ -1,4 +1,4 @@
-//! Kernels of any backend against burn's own operations on the same tensors: outputs and gradients.
+//! Kernels of a backend against burn's own operations on the same tensors: outputs and gradients.
 
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 

@@ -41,7 +41,7 @@
 //! libtorch has a pool of its own. [`set_threads`] sets both. Without it rayon reads
 //! `RAYON_NUM_THREADS` and libtorch `OMP_NUM_THREADS`, and both default to the number of cores.
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(all(test, any(feature = "flex", feature = "tch")))]
 mod against_burn;
 #[cfg(feature = "tch")]
 mod aten;
