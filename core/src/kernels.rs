@@ -10,8 +10,9 @@ use crate::optim::rule::{self, ParamUpdate, Updated};
 use crate::{Error, Result};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::module::{batch_norm, batch_norm_train, conv2d};
+use burn::tensor::module::{batch_norm, batch_norm_train, conv2d, layer_norm};
 use burn::tensor::ops::ConvOptions;
+use std::f64::consts::FRAC_1_SQRT_2;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -126,6 +127,27 @@ pub trait Kernels: Send + Sync + Debug {
     /// `max(lhs + rhs, 0)`, the end of a residual block.
     fn add_relu(&self, lhs: Tensor<4>, rhs: Tensor<4>) -> Tensor<4> {
         relu(lhs + rhs)
+    }
+
+    /// `x Phi(x) = x (1 + erf(x / sqrt 2)) / 2` (Hendrycks and Gimpel 2016), PyTorch's default form of the GELU,
+    /// `[batch, tokens, dim]`.
+    fn gelu(&self, input: Tensor<3>) -> Tensor<3> {
+        // Not burn's `gelu`: where a backend has no backward of its own for it, burn takes the derivative of
+        // the tanh approximation instead, which is off by up to 1e-3.
+        let cdf = input.clone().mul_scalar(FRAC_1_SQRT_2).erf();
+        input * cdf.add_scalar(1.0).mul_scalar(0.5)
+    }
+
+    /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis of `[batch, tokens, dim]`, with the biased
+    /// variance.
+    fn layer_norm(
+        &self,
+        input: Tensor<3>,
+        weight: Tensor<1>,
+        bias: Tensor<1>,
+        eps: f64,
+    ) -> Tensor<3> {
+        layer_norm(input, weight, Some(bias), eps)
     }
 
     /// One update with learning rate `lr` of each parameter by its gradient, after the formulas of

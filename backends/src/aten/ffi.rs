@@ -60,6 +60,18 @@ unsafe extern "C" {
         want_bias: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn selfcls_layer_norm_backward(
+        gradient: *const C_tensor,
+        input: *const C_tensor,
+        mean: *const C_tensor,
+        scale: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        want_input: bool,
+        want_weight: bool,
+        want_bias: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
     fn selfcls_update(rule: *const Rule, updates: *const UpdateLists, batched: bool)
     -> *mut c_char;
 }
@@ -256,6 +268,33 @@ pub(super) fn batch_norm_backward(
             saved.reserve.as_ptr(),
             options.training,
             options.eps,
+            want_input,
+            want_weight,
+            want_bias,
+            out,
+        )
+    })?;
+    Ok(gradients.map(defined))
+}
+
+/// Gradients of a layer normalisation's input, weight and bias, where wanted, from the means and the inverse deviations of
+/// the rows.
+pub(super) fn layer_norm_backward(
+    gradient: &Tensor,
+    input: &Tensor,
+    [mean, scale]: [&Tensor; 2],
+    [weight, bias]: [&Tensor; 2],
+    [want_input, want_weight, want_bias]: [bool; 3],
+) -> Result<[Option<Tensor>; 3]> {
+    // SAFETY: all pointers are to live tensors, which are only read; `call` provides three slots.
+    let gradients: [Tensor; 3] = call(|out| unsafe {
+        selfcls_layer_norm_backward(
+            gradient.as_ptr(),
+            input.as_ptr(),
+            mean.as_ptr(),
+            scale.as_ptr(),
+            weight.as_ptr(),
+            bias.as_ptr(),
             want_input,
             want_weight,
             want_bias,

@@ -17,6 +17,7 @@ mod optimizer;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use early::EarlyOps;
 use extension::AtenOps;
 use ffi::{Convolution, Normalisation};
 use sync::{Peers, SyncOps};
+use tokens::TokenOps;
 
 /// ATen's operations. For tensors on a libtorch device; any other panics.
 #[derive(Debug, Clone)]
@@ -199,6 +201,25 @@ impl Kernels for AtenKernels {
         Tensor::from_dispatch(<Dispatch as AtenOps>::aten_add_relu(
             lhs.into_dispatch(),
             rhs.into_dispatch(),
+        ))
+    }
+
+    fn gelu(&self, input: Tensor<3>) -> Tensor<3> {
+        Tensor::from_dispatch(<Dispatch as TokenOps>::aten_gelu(input.into_dispatch()))
+    }
+
+    fn layer_norm(
+        &self,
+        input: Tensor<3>,
+        weight: Tensor<1>,
+        bias: Tensor<1>,
+        eps: f64,
+    ) -> Tensor<3> {
+        Tensor::from_dispatch(<Dispatch as TokenOps>::aten_layer_norm(
+            input.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            eps,
         ))
     }
 

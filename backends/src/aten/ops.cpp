@@ -18,6 +18,7 @@
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/native_layer_norm_backward.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
 
@@ -218,6 +219,21 @@ char *selfcls_batch_norm_backward(int64_t implementation, const at::Tensor *grad
     auto [input_gradient, weight_gradient, bias_gradient] = at::_batch_norm_impl_index_backward(
         implementation, *input, laid_out_as(*gradient, *input), *weight, *mean, *variance,
         *saved_mean, *saved_variance, training, eps, {want_input, want_weight, want_bias}, *reserve);
+    out[0] = owned(input_gradient);
+    out[1] = owned(weight_gradient);
+    out[2] = owned(bias_gradient);
+  });
+}
+
+// out: gradients of input, weight and bias, each undefined where it is not wanted.
+char *selfcls_layer_norm_backward(const at::Tensor *gradient, const at::Tensor *input,
+                                  const at::Tensor *mean, const at::Tensor *scale,
+                                  const at::Tensor *weight, const at::Tensor *bias, bool want_input,
+                                  bool want_weight, bool want_bias, at::Tensor **out) {
+  return guarded([&] {
+    auto [input_gradient, weight_gradient, bias_gradient] =
+        at::native_layer_norm_backward(*gradient, *input, weight->sizes(), *mean, *scale, *weight,
+                                       *bias, {want_input, want_weight, want_bias});
     out[0] = owned(input_gradient);
     out[1] = owned(weight_gradient);
     out[2] = owned(bias_gradient);

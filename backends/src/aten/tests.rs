@@ -4,6 +4,7 @@
 
 mod convolution;
 mod layers;
+mod tokens;
 mod update;
 
 use burn::backend::LibTorch;

@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Train, evaluate, export and classify procedural images of shapes, in about three minutes on two cores
+/// Train, evaluate, export and classify procedural images of shapes, in a minute or two on two cores
 ///
 /// Labels are not used until the end, to score what was found: several classifiers are trained at once, and which of them
 /// answers is decided by how far apart its classes lie.

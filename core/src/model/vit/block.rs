@@ -58,8 +58,10 @@ impl TransformerBlock {
                 None => branch,
             }
         };
-        let x = x.clone() + keep(self.attn.forward(self.norm1.forward(x), context), 0);
-        x.clone() + keep(self.mlp.forward(self.norm2.forward(x), context), 1)
+        let seen = self.norm1.forward(x.clone(), context);
+        let x = x + keep(self.attn.forward(seen, context), 0);
+        let seen = self.norm2.forward(x.clone(), context);
+        x + keep(self.mlp.forward(seen, context), 1)
     }
 }
 
@@ -83,16 +85,8 @@ impl Mlp {
 
     /// `[batch, tokens, dim]` to the same shape.
     pub fn forward(&self, x: Tensor<3>, context: &Context<'_>) -> Tensor<3> {
-        let hidden = gelu(self.fc1.forward_tokens(x, context));
+        let hidden = self.fc1.forward_tokens(x, context);
+        let hidden = context.kernels.gelu(hidden);
         self.fc2.forward_tokens(hidden, context)
     }
-}
-
-/// `x Phi(x) = x (1 + erf(x / sqrt 2)) / 2` (Hendrycks and Gimpel 2016), PyTorch's default form.
-///
-/// Not burn's `gelu`: where a backend has no backward of its own for it, burn takes the derivative of the
-/// tanh approximation instead, which is off by up to 1e-3.
-fn gelu(x: Tensor<3>) -> Tensor<3> {
-    let cdf = x.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf();
-    x * cdf.add_scalar(1.0).mul_scalar(0.5)
 }

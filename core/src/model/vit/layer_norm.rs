@@ -1,8 +1,8 @@
 //! Layer normalisation.
 
-use crate::model::Init;
+use crate::model::{Context, Init};
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 /// Added to the variance (authors' code, as timm; PyTorch's default is 1e-5).
 const EPS: f64 = 1e-6;
@@ -25,8 +25,9 @@ impl LayerNorm {
         }
     }
 
-    /// `[..., dim]` to the same shape.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(x, self.weight.val(), Some(self.bias.val()), EPS)
+    /// `[batch, tokens, dim]` to the same shape.
+    pub fn forward(&self, x: Tensor<3>, context: &Context<'_>) -> Tensor<3> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        context.kernels.layer_norm(x, weight, bias, EPS)
     }
 }

@@ -77,8 +77,8 @@ impl VisionTransformer {
         let Some(block) = self.blocks.get(index) else {
             let [batch, _, dim] = x.dims();
             // Each token is normalised on its own, so the others need not be.
-            let class = x.slice([0..batch, 0..1]).reshape([batch, dim]);
-            return Flow::Features(self.norm.forward(class));
+            let class = self.norm.forward(x.slice([0..batch, 0..1]), context);
+            return Flow::Features(class.reshape([batch, dim]));
         };
         let noise = (context.training && self.drop_path > 0.0).then(|| BlockNoise {
             noise: context.noise,
