@@ -72,6 +72,20 @@ impl Kernels for Late {
         self.0.relu(input)
     }
 
+    fn gelu(&self, input: Tensor<3>) -> Tensor<3> {
+        self.0.gelu(input)
+    }
+
+    fn layer_norm(
+        &self,
+        input: Tensor<3>,
+        weight: Tensor<1>,
+        bias: Tensor<1>,
+        eps: f64,
+    ) -> Tensor<3> {
+        self.0.layer_norm(input, weight, bias, eps)
+    }
+
     fn add_relu(&self, lhs: Tensor<4>, rhs: Tensor<4>) -> Tensor<4> {
         self.0.add_relu(lhs, rhs)
     }
