@@ -76,8 +76,8 @@ pub(crate) fn convolutions_equal_burns(kernels: &dyn Kernels, device: &Device) {
                     let w = |device| tensor(2, [output, input / groups, kernel, kernel], device);
                     assert_close(
                         &format!("{case}: output without autodiff"),
-                        convolve(kernels, &x(&device), &w(&device)),
-                        convolve(&PlainKernels, &x(&device), &w(&device)),
+                        convolve(kernels, &x(device), &w(device)),
+                        convolve(&PlainKernels, &x(device), &w(device)),
                         1e-5,
                     );
 
@@ -171,7 +171,7 @@ pub(crate) fn batch_normalisation_equals_burns(kernels: &dyn Kernels, device: &D
                 x.clone(),
                 weight.clone(),
                 bias.clone(),
-                running(channels, &device),
+                running(channels, device),
                 MOMENTUM,
                 EPS,
             );
@@ -185,11 +185,11 @@ pub(crate) fn batch_normalisation_equals_burns(kernels: &dyn Kernels, device: &D
                 x.clone(),
                 weight.clone(),
                 bias.clone(),
-                running(channels, &device),
+                running(channels, device),
                 EPS,
             );
             let grads = weighted(output.clone()).backward();
-            (output, running(channels, &device), grads)
+            (output, running(channels, device), grads)
         };
         for (mode, ours, theirs) in [
             ("training", train(kernels), train(&PlainKernels)),
