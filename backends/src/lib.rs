@@ -51,6 +51,8 @@ mod error;
 #[cfg(feature = "flex")]
 mod flex;
 mod join;
+#[cfg(any(feature = "flex", feature = "tch"))]
+mod kept;
 mod open;
 mod rendezvous;
 mod selection;

@@ -16,7 +16,7 @@ use burn::backend::{Autodiff, Backend, LibTorch, TensorMetadata, backend_extensi
 use burn::tensor::Tensor;
 use selfcls_core::optim::Arrival;
 
-use super::kept::{Kept, track};
+use crate::kept::{Kept, track};
 
 #[backend_extension(Autodiff, LibTorch)]
 pub(super) trait EarlyOps: Backend {
@@ -38,7 +38,7 @@ impl EarlyOps for LibTorch {
     }
 }
 
-impl Kept<2> for Arrival {
+impl Kept<LibTorch, 2> for Arrival {
     fn gradients(self, gradient: TchTensor, _wanted: [bool; 2]) -> [Option<TchTensor>; 2] {
         if gradient.rank() == 2 {
             self.deliver(Tensor::<2>::from_primitive::<LibTorch>(gradient));
@@ -57,6 +57,6 @@ impl<C: CheckpointStrategy> EarlyOps for Autodiff<LibTorch, C> {
     ) -> FloatTensor<Self> {
         let (weight, weight_node) = weight.into_parts();
         let (_, input_node) = input.into_parts();
-        track::<2, _, C>([weight_node, input_node], arrival, weight)
+        track::<LibTorch, 2, _, C>([weight_node, input_node], arrival, weight)
     }
 }

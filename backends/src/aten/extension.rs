@@ -11,7 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, LibTorch, TensorMetadata, backend_extension};
 
 use super::ffi::{self, Convolution, Normalisation, SavedStatistics};
-use super::kept::{Kept, track};
+use crate::kept::{Kept, track};
 
 #[backend_extension(Autodiff, LibTorch)]
 pub(super) trait AtenOps: Backend {
@@ -182,7 +182,7 @@ struct Convolved {
     shape: Convolution,
 }
 
-impl Kept<2> for Convolved {
+impl Kept<LibTorch, 2> for Convolved {
     fn gradients(self, gradient: TchTensor, wanted: [bool; 2]) -> [Option<TchTensor>; 2] {
         conv2d_backward(&gradient, &self.input, &self.weight, self.shape, wanted)
     }
@@ -196,7 +196,7 @@ struct Normalised {
     options: Normalisation,
 }
 
-impl Kept<3> for Normalised {
+impl Kept<LibTorch, 3> for Normalised {
     fn gradients(self, gradient: TchTensor, wanted: [bool; 3]) -> [Option<TchTensor>; 3] {
         let gradients = ffi::batch_norm_backward(
             &gradient.tensor,
@@ -215,7 +215,7 @@ impl Kept<3> for Normalised {
 #[derive(Debug, Clone)]
 struct Rectified(TchTensor);
 
-impl<const N: usize> Kept<N> for Rectified {
+impl<const N: usize> Kept<LibTorch, N> for Rectified {
     fn gradients(self, gradient: TchTensor, wanted: [bool; N]) -> [Option<TchTensor>; N] {
         let gradient = relu_backward(gradient, &self.0);
         wanted.map(|wanted| wanted.then(|| gradient.clone()))
@@ -237,7 +237,7 @@ impl<C: CheckpointStrategy> AtenOps for Autodiff<LibTorch, C> {
             weight,
             shape,
         };
-        track::<2, _, C>([input_node, weight_node], kept, output)
+        track::<LibTorch, 2, _, C>([input_node, weight_node], kept, output)
     }
 
     fn aten_batch_norm(
@@ -260,7 +260,7 @@ impl<C: CheckpointStrategy> AtenOps for Autodiff<LibTorch, C> {
             saved,
             options,
         };
-        let output = track::<3, _, C>([input_node, weight_node, bias_node], kept, output);
+        let output = track::<LibTorch, 3, _, C>([input_node, weight_node, bias_node], kept, output);
         (
             output,
             <FloatTensor<Self>>::new(mean),
@@ -271,14 +271,14 @@ impl<C: CheckpointStrategy> AtenOps for Autodiff<LibTorch, C> {
     fn aten_relu(input: FloatTensor<Self>) -> FloatTensor<Self> {
         let (input, node) = input.into_parts();
         let output = relu(input);
-        track::<1, _, C>([node], Rectified(output.clone()), output)
+        track::<LibTorch, 1, _, C>([node], Rectified(output.clone()), output)
     }
 
     fn aten_add_relu(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
         let (lhs, lhs_node) = lhs.into_parts();
         let (rhs, rhs_node) = rhs.into_parts();
         let output = relu(LibTorch::float_add(lhs, rhs));
-        track::<2, _, C>([lhs_node, rhs_node], Rectified(output.clone()), output)
+        track::<LibTorch, 2, _, C>([lhs_node, rhs_node], Rectified(output.clone()), output)
     }
 
     fn aten_channels_last(input: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -12,7 +12,6 @@
 mod early;
 mod extension;
 mod ffi;
-mod kept;
 mod optimizer;
 mod sync;
 #[cfg(test)]

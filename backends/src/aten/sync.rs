@@ -30,7 +30,7 @@ use tch::Kind;
 
 use super::extension::expect;
 use super::ffi::{self, Normalisation, SavedStatistics};
-use super::kept::{Kept, track};
+use crate::kept::{Kept, track};
 
 /// The ranks whose batches count together.
 #[derive(Debug, Clone)]
@@ -277,7 +277,7 @@ impl Normalised {
     }
 }
 
-impl Kept<3> for Normalised {
+impl Kept<LibTorch, 3> for Normalised {
     fn gradients(self, gradient: TchTensor, _wanted: [bool; 3]) -> [Option<TchTensor>; 3] {
         let gradients = expect("batch_norm_backward", self.backward(&gradient.tensor));
         gradients.map(|gradient| Some(TchTensor::new(gradient)))
@@ -311,7 +311,7 @@ impl<C: CheckpointStrategy> SyncOps for Autodiff<LibTorch, C> {
             options,
             peers,
         };
-        let output = track::<3, _, C>([input_node, weight_node, bias_node], kept, output);
+        let output = track::<LibTorch, 3, _, C>([input_node, weight_node, bias_node], kept, output);
         (
             output,
             <FloatTensor<Self>>::new(mean),

@@ -7,7 +7,7 @@ use burn::backend::{Autodiff, Backend, LibTorch, backend_extension};
 
 use super::extension::expect;
 use super::ffi;
-use super::kept::{Kept, track};
+use crate::kept::{Kept, track};
 
 #[backend_extension(Autodiff, LibTorch)]
 pub(super) trait TokenOps: Backend {
@@ -70,7 +70,7 @@ impl TokenOps for LibTorch {
 #[derive(Debug, Clone)]
 struct Gated(TchTensor);
 
-impl Kept<1> for Gated {
+impl Kept<LibTorch, 1> for Gated {
     fn gradients(self, gradient: TchTensor, wanted: [bool; 1]) -> [Option<TchTensor>; 1] {
         wanted.map(|wanted| {
             let input = || self.0.tensor.f_gelu_backward(&gradient.tensor, EXACT);
@@ -98,7 +98,7 @@ impl Clone for Normalised {
     }
 }
 
-impl Kept<3> for Normalised {
+impl Kept<LibTorch, 3> for Normalised {
     fn gradients(self, gradient: TchTensor, wanted: [bool; 3]) -> [Option<TchTensor>; 3] {
         let gradients = ffi::layer_norm_backward(
             &gradient.tensor,
@@ -115,7 +115,7 @@ impl<C: CheckpointStrategy> TokenOps for Autodiff<LibTorch, C> {
     fn aten_gelu(input: FloatTensor<Self>) -> FloatTensor<Self> {
         let (input, node) = input.into_parts();
         let output = gelu(&input);
-        track::<1, _, C>([node], Gated(input), output)
+        track::<LibTorch, 1, _, C>([node], Gated(input), output)
     }
 
     fn aten_layer_norm(
@@ -134,6 +134,6 @@ impl<C: CheckpointStrategy> TokenOps for Autodiff<LibTorch, C> {
             bias,
             rows,
         };
-        track::<3, _, C>([input_node, weight_node, bias_node], kept, output)
+        track::<LibTorch, 3, _, C>([input_node, weight_node, bias_node], kept, output)
     }
 }

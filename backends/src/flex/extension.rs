@@ -3,10 +3,7 @@
 //! Images are laid out channels last throughout: each operation converts what comes in otherwise and keeps the
 //! layout in what it gives.
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
@@ -15,6 +12,7 @@ use super::convolution::{Convolution, Plan};
 use super::maps::{channels_last, from_values, in_order, shape, vector};
 use super::normalisation::Statistics;
 use super::rectifier;
+use crate::kept::{Kept, track};
 
 /// What makes a batch normalisation beside its operands.
 #[derive(Debug, Clone, Copy)]
@@ -161,92 +159,67 @@ impl FlexOps for Flex {
     }
 }
 
-#[derive(Debug)]
-struct Conv2dBackward;
+#[derive(Debug, Clone)]
+struct Convolved {
+    input: FlexTensor,
+    weight: FlexTensor,
+    options: Convolution,
+}
 
-impl Backward<Flex, 2> for Conv2dBackward {
-    /// Input and weight.
-    type State = (FlexTensor, FlexTensor, Convolution);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let (input, weight, options) = ops.state;
-        let gradient = channels_last(grads.consume::<Flex>(&ops.node));
-        let plan = Plan::new(shape(&input), shape(&weight), options);
-        let [of_input, of_weight] = ops.parents;
-        if let Some(parent) = of_weight {
-            let gradient = plan.weight_gradient(values(&gradient), values(&input));
-            let gradient = in_order(gradient, shape(&weight));
-            grads.register::<Flex>(parent.id, gradient);
-        }
-        if let Some(parent) = of_input {
-            let gradient = plan.images_gradient(values(&gradient), values(&weight));
-            grads.register::<Flex>(parent.id, from_values(gradient, shape(&input)));
-        }
+impl Kept<Flex, 2> for Convolved {
+    fn gradients(self, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let (gradient, images) = (channels_last(gradient), shape(&self.input));
+        let plan = Plan::new(images, shape(&self.weight), self.options);
+        let [of_input, of_weight] = wanted;
+        [
+            of_input.then(|| {
+                let gradient = plan.images_gradient(values(&gradient), values(&self.weight));
+                from_values(gradient, images)
+            }),
+            of_weight.then(|| {
+                let gradient = plan.weight_gradient(values(&gradient), values(&self.input));
+                in_order(gradient, shape(&self.weight))
+            }),
+        ]
     }
 }
 
-#[derive(Debug)]
-struct BatchNormBackward;
+#[derive(Debug, Clone)]
+struct ChannelsNormalised {
+    input: FlexTensor,
+    weight: FlexTensor,
+    statistics: Statistics,
+    options: Normalisation,
+}
 
-impl Backward<Flex, 3> for BatchNormBackward {
-    /// Input, weight and statistics.
-    type State = (FlexTensor, FlexTensor, Statistics, Normalisation);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let (input, weight, statistics, options) = ops.state;
-        let gradient = channels_last(grads.consume::<Flex>(&ops.node));
-        let weight = weight.to_contiguous();
-        let gradients = statistics.gradients(
-            values(&gradient),
-            values(&input),
-            values(&weight),
-            options.eps,
-            options.training,
+impl Kept<Flex, 3> for ChannelsNormalised {
+    fn gradients(self, gradient: FlexTensor, _wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let gradients = self.statistics.gradients(
+            values(&channels_last(gradient)),
+            values(&self.input),
+            values(&self.weight.to_contiguous()),
+            self.options.eps,
+            self.options.training,
         );
-        let gradients = [
-            from_values(gradients.input, shape(&input)),
-            vector(gradients.weight),
-            vector(gradients.bias),
-        ];
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, gradient);
-            }
-        }
+        [
+            Some(from_values(gradients.input, shape(&self.input))),
+            Some(vector(gradients.weight)),
+            Some(vector(gradients.bias)),
+        ]
     }
 }
 
-/// Backward of `relu` over the sum of `N` operands. Its state is the output, which the next layer keeps
-/// anyway, so the operands need not stay in memory.
-#[derive(Debug)]
-struct ReluBackward;
+/// `relu` over the sum of `N` operands keeps its output, which the next layer keeps anyway, so the operands need not
+/// stay in memory.
+#[derive(Debug, Clone)]
+struct Rectified(FlexTensor);
 
-impl<const N: usize> Backward<Flex, N> for ReluBackward {
-    type State = FlexTensor;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, N>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let gradient = channels_last(grads.consume::<Flex>(&ops.node));
-        let gradient = changed(gradient, |gradient| {
-            rectifier::pass(gradient, values(&ops.state));
+impl<const N: usize> Kept<Flex, N> for Rectified {
+    fn gradients(self, gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N] {
+        let gradient = changed(channels_last(gradient), |gradient| {
+            rectifier::pass(gradient, values(&self.0));
         });
-        for parent in ops.parents.into_iter().flatten() {
-            grads.register::<Flex>(parent.id, gradient.clone());
-        }
+        wanted.map(|wanted| wanted.then(|| gradient.clone()))
     }
 }
 
@@ -260,14 +233,12 @@ impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
         let (weight, weight_node) = weight.into_parts();
         let (input, weight) = laid_out(input, &weight);
         let output = conv2d(&input, &weight, shape);
-        match Conv2dBackward
-            .prepare::<C>([input_node, weight_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((input, weight, shape), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let kept = Convolved {
+            input,
+            weight,
+            options: shape,
+        };
+        track::<Flex, 2, _, C>([input_node, weight_node], kept, output)
     }
 
     fn flex_batch_norm(
@@ -285,16 +256,14 @@ impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
         let running = [mean.into_primitive(), variance.into_primitive()];
         let done = batch_norm(&input, [&weight, &bias], running, options);
         let [mean, variance] = done.running;
-        let output = match BatchNormBackward
-            .prepare::<C>([input_node, weight_node, bias_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => {
-                prep.finish((input, weight, done.statistics, options), done.output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(done.output),
+        let kept = ChannelsNormalised {
+            input,
+            weight,
+            statistics: done.statistics,
+            options,
         };
+        let nodes = [input_node, weight_node, bias_node];
+        let output = track::<Flex, 3, _, C>(nodes, kept, done.output);
         (
             output,
             <FloatTensor<Self>>::new(mean),
@@ -305,23 +274,13 @@ impl<C: CheckpointStrategy> FlexOps for Autodiff<Flex, C> {
     fn flex_relu(input: FloatTensor<Self>) -> FloatTensor<Self> {
         let (input, node) = input.into_parts();
         let output = relu(input);
-        match ReluBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        track::<Flex, 1, _, C>([node], Rectified(output.clone()), output)
     }
 
     fn flex_add_relu(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
         let (lhs, lhs_node) = lhs.into_parts();
         let (rhs, rhs_node) = rhs.into_parts();
         let output = add_relu(lhs, rhs);
-        match ReluBackward
-            .prepare::<C>([lhs_node, rhs_node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        track::<Flex, 2, _, C>([lhs_node, rhs_node], Rectified(output.clone()), output)
     }
 }
