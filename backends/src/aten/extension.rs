@@ -11,6 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, LibTorch, TensorMetadata, backend_extension};
 
 use super::ffi::{self, Convolution, Normalisation, SavedStatistics};
+use super::unrolled::Unrolled;
 use crate::kept::{Kept, track};
 
 #[backend_extension(Autodiff, LibTorch)]
@@ -70,6 +71,9 @@ fn laid_out(input: TchTensor, weight: TchTensor, shape: Convolution) -> (TchTens
 
 /// Both operands laid out already.
 fn conv2d(input: &TchTensor, weight: &TchTensor, shape: Convolution) -> TchTensor {
+    if let Some(unrolled) = Unrolled::of(input, weight, shape) {
+        return unrolled.forward(input, weight);
+    }
     let output = input.tensor.f_conv2d(
         &weight.tensor,
         None::<tch::Tensor>,
@@ -85,7 +89,7 @@ fn conv2d(input: &TchTensor, weight: &TchTensor, shape: Convolution) -> TchTenso
 ///
 /// oneDNN 3.7 (libtorch 2.9) computes wrong weight gradients in bf16, or none but noise, where the image is
 /// one pixel wide and a wider kernel has a stride: found on a processor with AVX-512 BF16, at any number of
-/// channels. The last stage of a ResNet sees such images in small local views. They are no work in f32.
+/// channels. Such layers, where they are not [`Unrolled`], are computed in f32.
 fn conv2d_backward(
     gradient: &TchTensor,
     input: &TchTensor,
@@ -93,6 +97,9 @@ fn conv2d_backward(
     shape: Convolution,
     wanted: [bool; 2],
 ) -> [Option<TchTensor>; 2] {
+    if let Some(unrolled) = Unrolled::of(input, weight, shape) {
+        return unrolled.backward(gradient, input, weight, wanted);
+    }
     let (kind, width) = (input.tensor.kind(), input.shape().dims::<4>()[3]);
     let spoilt = kind == tch::Kind::BFloat16 && width == 1 && weight.shape().dims::<4>()[3] > 1;
     let cast = |tensor: &tch::Tensor, kind| match spoilt {

@@ -17,6 +17,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod unrolled;
 
 use std::sync::Arc;
 
