@@ -21,6 +21,7 @@ use clap::Parser;
 use selfcls_backends::set_threads;
 use selfcls_benches::Outcome;
 use selfcls_benches::figures::{Better, Turns, median, sentence};
+use selfcls_benches::memory::Memory;
 use selfcls_benches::peer::{self, PeerArgs};
 use selfcls_core::data::Source;
 use selfcls_core::eval::features::{Key, Precision};
@@ -325,31 +326,4 @@ fn products_per_second() -> f64 {
     std::hint::black_box(&out);
     let fastest = times.into_iter().fold(f64::INFINITY, f64::min);
     (SIDE * SIDE * SIDE) as f64 / fastest
-}
-
-/// The memory of this process, as Linux accounts for it.
-struct Memory {
-    before: f64,
-}
-
-impl Memory {
-    /// Forgets the last peak; none where that cannot be done.
-    fn watch() -> Option<Self> {
-        std::fs::write("/proc/self/clear_refs", "5").ok()?;
-        Some(Self {
-            before: Self::status("VmRSS:")?,
-        })
-    }
-
-    /// MiB at the peak since, beyond what was in use then.
-    fn peak(self) -> Option<f64> {
-        Some(Self::status("VmHWM:")? - self.before)
-    }
-
-    fn status(key: &str) -> Option<f64> {
-        let status = std::fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(kib / 1024.0)
-    }
 }

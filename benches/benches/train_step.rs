@@ -11,7 +11,10 @@
 //! timed phase by phase, with the device waited for in between. The peer is called as `PYTHON SCRIPT
 //! --arch A --batch N --global-size N --locals N --local-size N --heads N... --hidden N --dim N
 //! --queue N --threads N --steps N --warmup N` and what `--peer-arg` adds (`--channels-last`,
-//! `--amp=bfloat16`), and prints a JSON object of milliseconds: `total` and the five phases.
+//! `--amp=bfloat16`), and prints a JSON object of milliseconds, `total` and the five phases, and of `peak_mib`.
+//!
+//! Memory is what the steps take at their peak beyond what the process held before the network was made, libraries
+//! included: of the first case alone, since later ones find the memory of earlier ones.
 
 #![allow(clippy::print_stdout)]
 
@@ -20,6 +23,7 @@ use clap::Parser;
 use selfcls_backends::{Backend, Opened, Selection, open, set_threads};
 use selfcls_benches::Outcome;
 use selfcls_benches::figures::{Better, Turns, median, sentence};
+use selfcls_benches::memory::Memory;
 use selfcls_benches::peer::{self, PeerArgs};
 use selfcls_core::Config;
 use selfcls_core::loss::Loss;
@@ -52,6 +56,9 @@ struct Args {
     /// Threads of either side.
     #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(1))]
     threads: NonZeroUsize,
+    /// What ours computes convolutions and linear layers in: f32, bf16 or fp16. The peer's is a `--peer-arg`.
+    #[arg(long, default_value = "f32")]
+    precision: String,
     /// Alternations of ours and the peer.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -151,9 +158,12 @@ impl Case {
     /// The configuration of this case.
     ///
     /// # Errors
-    /// If this build does not know the backbone.
-    fn config(&self) -> Result<Config, String> {
-        let text = format!("[model]\nbackbone = \"{}\"\n", self.arch);
+    /// If this build does not know the backbone or the precision.
+    fn config(&self, precision: &str) -> Result<Config, String> {
+        let text = format!(
+            "[model]\nbackbone = \"{}\"\n[train]\nprecision = \"{precision}\"\n",
+            self.arch
+        );
         let mut config = Config::from_toml(&text)?;
         config.model.hidden_dim = HIDDEN;
         config.model.dim = DIM;
@@ -204,6 +214,7 @@ fn main() -> Outcome<()> {
         [] => compiled_in.map(Backend::default_selection).collect(),
         chosen => chosen.to_vec(),
     };
+    let mut first = true;
     for selection in selections {
         let opened = open(&selection)?;
         for case in &CASES {
@@ -212,7 +223,7 @@ fn main() -> Outcome<()> {
                 parts => parts.iter().any(|part| case.name.contains(part)),
             };
             if chosen {
-                let report = compare(&args, &opened, case)?;
+                let report = compare(&args, &opened, case, std::mem::take(&mut first))?;
                 if args.json {
                     println!("{report}");
                 } else {
@@ -224,15 +235,16 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// One case on one backend: the sides in turn, `rounds` times.
-fn compare(args: &Args, opened: &Opened, case: &Case) -> Outcome<Value> {
+/// One case on one backend: the sides in turn, `rounds` times. Of the `first` the memory, too.
+fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Value> {
     let mut report = json!({
         "bench": "train_step",
         "case": format!("{}, {}", case.name, opened.backend),
         "backend": opened.name,
+        "precision": args.precision,
         "threads": args.threads,
     });
-    let config = match case.config() {
+    let config = match case.config(&args.precision) {
         Ok(config) => config,
         Err(reason) => {
             report["not_available"] = reason.into();
@@ -240,11 +252,16 @@ fn compare(args: &Args, opened: &Opened, case: &Case) -> Outcome<Value> {
         }
     };
     let runtime = opened.runtime(config.train.precision)?;
+    let memory = first.then(Memory::watch).flatten();
     let data = Data::new(case, &runtime.device);
     let mut whole = Whole::new(&config, &runtime, &data);
+    for _ in 0..args.warmup + args.steps {
+        whole.step()?;
+    }
+    let peak = memory.and_then(Memory::peak);
+    let mut peer_peak = Value::Null;
     let mut apart = Apart::new(&config, &runtime, &data);
     for _ in 0..args.warmup {
-        whole.step()?;
         apart.step()?;
     }
     let mut turns = Turns::default();
@@ -275,17 +292,23 @@ fn compare(args: &Args, opened: &Opened, case: &Case) -> Outcome<Value> {
             for (name, phase) in PHASES.into_iter().zip(&mut phases) {
                 phase.peer.push(peer::figure(&times, name)?);
             }
+            peer_peak = times["peak_mib"].clone();
         }
     }
     let phases: Map<String, Value> = PHASES
         .into_iter()
         .zip(&phases)
         .map(|(name, phase)| {
-            let times = json!({"ours": median(&phase.ours), "peer": median(&phase.peer)});
-            (name.to_owned(), times)
+            let (ours, peer) = (median(&phase.ours), median(&phase.peer));
+            let ratio = ours.zip(peer).map(|(ours, peer)| ours / peer);
+            (
+                name.to_owned(),
+                json!({"ours": ours, "peer": peer, "ratio": ratio}),
+            )
         })
         .collect();
     report["phases"] = Value::Object(phases);
+    report["peak_mib"] = json!({"ours": peak, "peer": peer_peak});
     report["peer_args"] = json!(args.peer_arg);
     Ok(turns.report(report, "ms per step", Better::Lower))
 }

@@ -82,8 +82,10 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device = torch.device(args.device)
+    torch.backends.cudnn.benchmark = True
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
 
+    before = resident("VmRSS:")
     model = SelfClassifier(args).to(device, memory_format=layout)
     optimizer = Larc(model.parameters(), lr=0.1, momentum=0.9)
     queue = F.normalize(torch.randn(args.queue, args.dim, device=device))
@@ -93,12 +95,12 @@ def main():
     views = sum(count for count, _ in sizes)
     autocast = torch.autocast(device.type, getattr(torch, args.amp or "bfloat16"), enabled=args.amp is not None)
 
-    def now():
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    def step(first_row, apart):
+        def now():
+            if apart and device.type == "cuda":
+                torch.cuda.synchronize()
+            return time.perf_counter()
 
-    def step(first_row):
         times = [now()]
         optimizer.zero_grad()
         with autocast:
@@ -118,14 +120,44 @@ def main():
         times.append(now())
         return times
 
-    rows = []
-    for number in range(args.warmup + args.steps):
-        times = step(number * args.batch % (args.queue - args.batch))
-        if number >= args.warmup:
-            rows.append([1e3 * (end - start) for start, end in zip(times, times[1:])])
-    figures = {name: statistics.median(column) for name, column in zip(PHASES, zip(*rows))}
-    figures["total"] = statistics.median(map(sum, rows))
+    def series(start, apart):
+        """Steps, and the milliseconds between the moments of each that `step` looks at the clock."""
+        rows = []
+        for number in range(start, start + args.warmup + args.steps):
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            began = time.perf_counter()
+            times = step(number * args.batch % (args.queue - args.batch), apart)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times = times if apart else [began, time.perf_counter()]
+            rows.append([1e3 * (after - before) for before, after in zip(times, times[1:])])
+        return rows[args.warmup:]
+
+    # On a GPU waiting between the phases costs time of its own.
+    whole = series(0, apart=False)
+    peak = peak_mib(device, before)
+    phases = series(args.warmup + args.steps, apart=True)
+    figures = {name: statistics.median(column) for name, column in zip(PHASES, zip(*phases))}
+    figures |= {"total": statistics.median(map(sum, whole)), "peak_mib": peak}
     print(json.dumps(figures | {"torch": torch.__version__}))
+
+
+def peak_mib(device, before):
+    """The most memory in use so far: the GPU's, or the process's beyond `before`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    most = resident("VmHWM:")
+    return None if before is None or most is None else most - before
+
+
+def resident(key):
+    """MiB that the system accounts to this process; none where it does not tell."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith(key))
+    except (OSError, StopIteration):
+        return None
 
 
 main()

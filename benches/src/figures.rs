@@ -49,7 +49,8 @@ pub fn median(figures: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-/// The sentence for a case, an object with the keys of [`Turns::report`] and its name under `case`.
+/// The sentence for a case, an object with the keys of [`Turns::report`] and its name under `case`; a line more for
+/// each part that it has under `phases`, objects of `ours`, `peer` and `ratio`.
 pub fn sentence(case: &Value) -> String {
     let text = |key: &str| match &case[key] {
         Value::String(text) => text.clone(),
@@ -66,7 +67,7 @@ pub fn sentence(case: &Value) -> String {
     if case["not_available"].is_string() {
         return format!("{}: not available: {}", text("case"), text("not_available"));
     }
-    format!(
+    let whole = format!(
         "{}: ours {} {}, peer {}, ratio {} ({}; {} is better)",
         text("case"),
         text("ours"),
@@ -75,7 +76,15 @@ pub fn sentence(case: &Value) -> String {
         text("ratio"),
         text("ratio_range"),
         text("better"),
-    )
+    );
+    let parts = case["phases"].as_object().into_iter().flatten();
+    let part = |(name, part): (&String, &Value)| {
+        let number = |key: &str| part[key].as_f64().map(|x| format!("{x:.2}"));
+        let [ours, peer, ratio] =
+            ["ours", "peer", "ratio"].map(|key| number(key).unwrap_or_else(|| "-".into()));
+        format!("\n  {name}: ours {ours}, peer {peer}, ratio {ratio}")
+    };
+    parts.fold(whole, |text, entry| text + &part(entry))
 }
 
 #[cfg(test)]
@@ -97,6 +106,17 @@ mod tests {
         assert_eq!(
             sentence(&report),
             "c: ours 2.000 images/s, peer 1.000, ratio 2.000 (0.500 to 3.000; higher is better)"
+        );
+        let mut report = report;
+        report["phases"] =
+            json!({"decode": {"ours": 1.0, "peer": 2.0, "ratio": 0.5}, "rest": {"ours": 3.0}});
+        let lines = sentence(&report);
+        assert_eq!(
+            lines.lines().skip(1).collect::<Vec<_>>(),
+            [
+                "  decode: ours 1.00, peer 2.00, ratio 0.50",
+                "  rest: ours 3.00, peer -, ratio -"
+            ]
         );
     }
 
