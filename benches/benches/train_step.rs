@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Ours and the peer run in turn on random views of the same shapes, with the same network, heads and
-//! queue and as many threads; each figure is the median over rounds of the median over steps. Every
+//! queue and as many threads; each figure is the median over rounds of the median over steps (on a GPU the mean over
+//! steps that follow each other without a wait). Every
 //! backend of this build is measured (`--features selfcls-benches/tch` adds one), or those of
 //! `--backend`, each on the cases that suit it, or those that `--case` names. A second series of steps is
 //! timed phase by phase, with the device waited for in between. The peer is called as `PYTHON SCRIPT
@@ -59,6 +60,9 @@ struct Args {
     /// What ours computes convolutions and linear layers in: f32, bf16 or fp16. The peer's is a `--peer-arg`.
     #[arg(long, default_value = "f32")]
     precision: String,
+    /// Whole steps of ours and nothing else, none waited for: also how long handing one over takes (`host_ms`).
+    #[arg(long)]
+    whole: bool,
     /// Alternations of ours and the peer.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -97,9 +101,11 @@ enum Speed {
     Middling,
     /// What large trainings run on.
     Fast,
+    /// None: measured where it is asked for, on GPUs.
+    Asked,
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 7] = [
     case("resnet18 2x32 b8", "resnet18", 8, (32, 0, 0), Speed::Slow),
     case(
         "resnet18 2x32 b64",
@@ -123,6 +129,20 @@ const CASES: [Case; 5] = [
         Speed::Fast,
     ),
     case("vit_tiny 2x224 b8", "vit_tiny", 8, (224, 0, 0), Speed::Fast),
+    case(
+        "resnet50 2x224+6x96 b64",
+        "resnet50",
+        64,
+        (224, 6, 96),
+        Speed::Asked,
+    ),
+    case(
+        "vit_tiny 2x224 b64",
+        "vit_tiny",
+        64,
+        (224, 0, 0),
+        Speed::Asked,
+    ),
 ];
 
 /// Of `batch` samples with two global views and `(global size, local views, local size)`.
@@ -259,6 +279,16 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
         whole.step()?;
     }
     let peak = memory.and_then(Memory::peak);
+    if args.whole {
+        let (host, step) = whole.series(args.steps.max(1))?;
+        report["host_ms"] = json!(host);
+        report["peak_mib"] = json!({"ours": peak});
+        let turns = Turns {
+            ours: vec![step],
+            ..Turns::default()
+        };
+        return Ok(turns.report(report, "ms per step", Better::Lower));
+    }
     let mut peer_peak = Value::Null;
     let mut apart = Apart::new(&config, &runtime, &data);
     for _ in 0..args.warmup {
@@ -267,10 +297,9 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     let mut turns = Turns::default();
     let mut phases = vec![Turns::default(); PHASES.len()];
     for _ in 0..args.rounds.max(1) {
-        let steps: Vec<f64> = (0..args.steps.max(1))
-            .map(|_| whole.step())
-            .collect::<Outcome<_>>()?;
-        turns.ours.extend(median(&steps));
+        turns
+            .ours
+            .push(whole.typical(args.steps.max(1), runtime.asynchronous)?);
         let steps: Vec<_> = (0..args.steps.max(1))
             .map(|_| apart.step())
             .collect::<Outcome<_>>()?;
@@ -372,6 +401,28 @@ impl Whole {
         let mut watch = Watch::start(&self.device)?;
         self.learner.step(self.batch.clone(), RATE)?;
         watch.lap()
+    }
+
+    /// Milliseconds of one of several steps: the median, or, on a device that works while it is given the next step, the
+    /// mean, for it is not to wait between them.
+    fn typical(&mut self, steps: usize, asynchronous: bool) -> Outcome<f64> {
+        if asynchronous {
+            return Ok(self.series(steps)?.1);
+        }
+        let times: Vec<f64> = (0..steps).map(|_| self.step()).collect::<Outcome<_>>()?;
+        median(&times).ok_or_else(|| "no step was made".into())
+    }
+
+    /// Milliseconds for handing over one of `steps` steps, and until it is done: means.
+    fn series(&mut self, steps: usize) -> Outcome<(f64, f64)> {
+        let mut watch = Watch::start(&self.device)?;
+        let began = Instant::now();
+        for _ in 0..steps {
+            self.learner.step(self.batch.clone(), RATE)?;
+        }
+        let handed_over = began.elapsed().as_secs_f64() * 1e3;
+        let done = watch.lap()?;
+        Ok((handed_over / steps as f64, done / steps as f64))
     }
 }
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Measures training on a GPU: the step beside PyTorch's, memory, and CIFAR-10 to a result. One command:
+"""Measures training on a GPU: the step beside PyTorch's, memory, gaps, and CIFAR-10 to a result. One command:
 
     benches/gpu/build.sh gpu && python3 gpu/measure.py --cifar10 cifar10 --out gpu/results.json
+
+With what it measures by default it takes about ten minutes, six of them for CIFAR-10.
 
 Nothing but PyTorch and torchvision is needed beside what build.sh puts into its folder. Each part writes its figures
 into the results as soon as it has them, with the date, the hardware and the versions, so that a run cut short keeps
@@ -13,6 +15,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -33,11 +36,13 @@ def main():
     parser.add_argument("--device", default="cuda:0", help="cuda:N or cpu (default: cuda:0)")
     parser.add_argument("--out", type=Path, default=Path("results.json"), help="file for the figures (default: results.json)")
     parser.add_argument("--parts", default="step,profile,cifar10", help="which parts, in order (default: all)")
-    parser.add_argument("--cases", default="resnet18 2x32 b64,resnet18 2x32+6x16,resnet50 2x224+6x96,vit_tiny",
+    parser.add_argument("--cases", default="resnet18 2x32 b64,resnet50 2x224+6x96 b64,vit_tiny 2x224 b64",
                         help="cases of the step benchmark, parts of their names, separated by commas")
-    parser.add_argument("--modes", default=",".join(MODES), help="precisions (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--modes", default="f32,bf16", help=f"precisions out of {', '.join(MODES)} (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--warmup", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="threads of either side, for what a CPU does")
     parser.add_argument("--cifar10", type=Path, help="folder with train and test, a sub-folder per class, for the part cifar10")
     parser.add_argument("--minutes", type=float, default=6.0, help="time for the training of the part cifar10 (default: 6)")
     parser.add_argument("--set", action="append", default=[], metavar="--KEY=VALUE",
@@ -113,8 +118,8 @@ def step(args, environment, keep):
             raise ValueError(f"there is no precision {mode}; there are {', '.join(MODES)}")
         for case in args.cases.split(","):
             command = [HERE / "train_step", "--backend", backend(args), "--precision", mode, "--case", case, "--json"]
-            command += ["--rounds", str(args.rounds), "--steps", str(args.steps), "--warmup", "5"]
-            command += ["--peer-python", sys.executable, "--peer-script", HERE / "train_step.py"]
+            command += ["--rounds", str(args.rounds), "--steps", str(args.steps), "--warmup", str(args.warmup)]
+            command += ["--threads", str(args.threads), "--peer-python", sys.executable, "--peer-script", HERE / "train_step.py"]
             command += [f"--peer-arg={value}" for value in [f"--device={args.device}", *MODES[mode]]]
             done = subprocess.run(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
             lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -127,7 +132,10 @@ def step(args, environment, keep):
 
 
 def profile(args, environment, keep):
-    """How busy the GPU is while our steps run: its own counters, sampled, and the memory that the program holds."""
+    """Whether the GPU waits for the host. Steps are handed over without waiting for any: `host_ms` is how long that
+    takes for one, `ours_ms` how long the GPU needs for it. Where the host takes as long as the GPU, the GPU has gaps.
+    Beside that, the memory of the whole process and what the GPU's own counters say while nothing but steps runs; with
+    NVIDIA's Nsight Systems installed, a trace of each case, to be looked at."""
     if not args.device.startswith("cuda"):
         keep({"not_run": "the profile reads the counters of an NVIDIA GPU"})
         return
@@ -136,25 +144,42 @@ def profile(args, environment, keep):
     for mode in args.modes.split(","):
         for case in args.cases.split(","):
             command = [HERE / "train_step", "--backend", backend(args), "--precision", mode, "--case", case, "--json"]
-            command += ["--rounds", "1", "--steps", str(10 * args.steps), "--warmup", "5"]
-            ours = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
-            query = ["nvidia-smi", "-i", index, "--query-gpu=utilization.gpu,utilization.memory,memory.used,power.draw",
+            command += ["--whole", "--rounds", "1", "--steps", str(10 * args.steps), "--warmup", str(args.warmup)]
+            command += ["--threads", str(args.threads)]
+            trace = args.out.with_name(f"{args.out.stem}-{mode}-{case.replace(' ', '_')}")
+            if shutil.which("nsys"):
+                command = ["nsys", "profile", "--trace=cuda,cudnn", "--force-overwrite=true", f"--output={trace}", *command]
+            query = ["nvidia-smi", "-i", index, "--query-gpu=utilization.gpu,memory.used,power.draw",
                      "--format=csv,noheader,nounits", "-lms", "100"]
+            idle = samples_of(subprocess.run([*query[:-2]], stdout=subprocess.PIPE, text=True).stdout)
+            ours = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
             watch = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
             output, _ = ours.communicate()
             watch.terminate()
-            samples = [[float(value) for value in line.split(",")] for line in watch.communicate()[0].splitlines()
-                       if line.count(",") == 3 and "N/A" not in line]
+            samples = samples_of(watch.communicate()[0])
             # The start is loading, not training.
             steady = sorted(row[0] for row in samples[len(samples) // 2:])
-            line = json.loads(output.splitlines()[-1]) if ours.returncode == 0 and output.strip() else {}
+            lines = [text for text in output.splitlines() if text.startswith("{")]
+            line = json.loads(lines[-1]) if ours.returncode == 0 and lines else {"failed": f"exit code {ours.returncode}"}
             figures.append({
-                "precision": mode, "case": case, "ours_ms": line.get("ours"), "samples": len(samples),
+                "precision": mode, "case": case, "ours_ms": line.get("ours"), "host_ms": line.get("host_ms"),
+                "failed": line.get("failed"), "samples": len(samples),
                 "gpu_busy_percent_median": steady[len(steady) // 2] if steady else None,
-                "memory_used_mib_peak": max((row[2] for row in samples), default=None),
-                "power_w_peak": max((row[3] for row in samples), default=None),
+                "memory_mib_peak": max((row[1] for row in samples), default=0) - idle[0][1] if samples and idle else None,
+                "power_w_peak": max((row[2] for row in samples), default=None),
             })
             keep(figures)
+
+
+def samples_of(text):
+    """The rows of numbers that nvidia-smi printed."""
+    rows = []
+    for line in text.splitlines():
+        try:
+            rows.append([float(value) for value in line.split(",")])
+        except ValueError:  # "[N/A]", or a line cut short
+            continue
+    return [row for row in rows if len(row) == 3]
 
 
 def cifar10(args, environment, keep):
@@ -174,6 +199,7 @@ def cifar10(args, environment, keep):
         process.wait(timeout=120)
     seconds = time.monotonic() - began
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line.get("kind") != "step"]
     done = subprocess.run(
         list(map(str, [program, "eval", "clusters", run, "--data", args.cifar10 / "test", "--head", "all", "--json",
                        "--backend", backend(args)])),

@@ -95,12 +95,13 @@ def main():
     views = sum(count for count, _ in sizes)
     autocast = torch.autocast(device.type, getattr(torch, args.amp or "bfloat16"), enabled=args.amp is not None)
 
-    def step(first_row, apart):
-        def now():
-            if apart and device.type == "cuda":
-                torch.cuda.synchronize()
-            return time.perf_counter()
+    def wait():
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
+    def step(first_row, apart):
+        now = wait if apart else time.perf_counter
         times = [now()]
         optimizer.zero_grad()
         with autocast:
@@ -120,26 +121,27 @@ def main():
         times.append(now())
         return times
 
-    def series(start, apart):
-        """Steps, and the milliseconds between the moments of each that `step` looks at the clock."""
-        rows = []
-        for number in range(start, start + args.warmup + args.steps):
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            began = time.perf_counter()
-            times = step(number * args.batch % (args.queue - args.batch), apart)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            times = times if apart else [began, time.perf_counter()]
-            rows.append([1e3 * (after - before) for before, after in zip(times, times[1:])])
-        return rows[args.warmup:]
+    def steps(start, count, apart):
+        """Of each step the milliseconds between the moments at which it looks at the clock."""
+        moments = [step(number * args.batch % (args.queue - args.batch), apart) for number in range(start, start + count)]
+        return [[1e3 * (after - before) for before, after in zip(times, times[1:])] for times in moments]
 
-    # On a GPU waiting between the phases costs time of its own.
-    whole = series(0, apart=False)
+    def whole(start, count):
+        """Milliseconds of a step: the median, or on a GPU the mean, since none is waited for there."""
+        if device.type != "cuda":
+            return statistics.median(map(sum, steps(start, count, apart=False)))
+        began = wait()
+        steps(start, count, apart=False)
+        return 1e3 * (wait() - began) / count
+
+    # Waiting between the phases costs a GPU time of its own, so they are timed in steps of their own.
+    steps(0, args.warmup, apart=False)
+    total = whole(args.warmup, args.steps)
     peak = peak_mib(device, before)
-    phases = series(args.warmup + args.steps, apart=True)
-    figures = {name: statistics.median(column) for name, column in zip(PHASES, zip(*phases))}
-    figures |= {"total": statistics.median(map(sum, whole)), "peak_mib": peak}
+    wait()
+    columns = zip(*steps(args.warmup + args.steps, args.steps, apart=True))
+    figures = {name: statistics.median(column) for name, column in zip(PHASES, columns)}
+    figures |= {"total": total, "peak_mib": peak}
     print(json.dumps(figures | {"torch": torch.__version__}))
 
 
