@@ -22,13 +22,14 @@ mod cpp {
     use super::nccl::{self, Nccl};
 
     const KERNELS: &str = "src/aten/ops.cpp";
+    const COPIES: &str = "src/aten/copies.cpp";
     const GROUPS: &str = "src/distributed/c10d.cpp";
     const GLOO: &str = "src/distributed/gloo_stub";
-    /// What both include.
+    /// What all include.
     const GUARDED: &str = "src/guarded.h";
 
     pub(super) fn compile() {
-        for path in [KERNELS, GROUPS, GLOO, GUARDED, "nccl.rs"] {
+        for path in [KERNELS, COPIES, GROUPS, GLOO, GUARDED, "nccl.rs"] {
             println!("cargo::rerun-if-changed={path}");
         }
         for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
@@ -42,6 +43,7 @@ mod cpp {
         };
         build(&include)
             .file(KERNELS)
+            .file(COPIES)
             .finish(KERNELS, "selfcls_aten");
         let mut groups = build(&include);
         groups.define("USE_DISTRIBUTED", None);

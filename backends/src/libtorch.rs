@@ -72,6 +72,8 @@ pub(crate) fn open(choice: TchDevice) -> Result<(Device, String), BackendError> 
     let handle = match device {
         TchDevice::Cuda(index) => {
             check_cuda(choice, index)?;
+            // A training has the same few shapes in every step: cuDNN may try out which of its kernels is fastest.
+            tch::Cuda::cudnn_set_benchmark(true);
             Device::libtorch_cuda(index)
         }
         TchDevice::Mps if has_mps() => Device::libtorch_mps(),

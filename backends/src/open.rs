@@ -48,7 +48,10 @@ impl Opened {
         }
         #[cfg(feature = "tch")]
         if self.aten {
-            let kernels = crate::AtenKernels::new(precision, self.asynchronous);
+            let mut kernels = crate::AtenKernels::new(precision, self.asynchronous);
+            if let Some(device) = self.tch {
+                kernels = kernels.on(device);
+            }
             runtime.kernels = std::sync::Arc::new(kernels);
         }
         if runtime.kernels.precision() != precision {

@@ -8,10 +8,10 @@ use crate::config::{OptimConfig, Precision};
 use crate::optim::Arrival;
 use crate::optim::rule::{self, ParamUpdate, Updated};
 use crate::{Error, Result};
-use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm, batch_norm_train, conv2d, layer_norm};
 use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::f64::consts::FRAC_1_SQRT_2;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -34,7 +34,11 @@ pub struct BatchNormOutput {
     pub running: RunningStatistics,
 }
 
-/// Implementations of the operations that training spends its time in.
+/// Numbers on their way from the device: calling it waits for them.
+pub type PendingRead = Box<dyn FnOnce() -> Result<Vec<f32>> + Send>;
+
+/// Implementations of the operations that training spends its time in, and of what goes to the device and comes back
+/// in each step.
 ///
 /// Weights and statistics are f32; images may come in the precision of [`precision`](Self::precision),
 /// and keep it.
@@ -43,6 +47,32 @@ pub trait Kernels: Send + Sync + Debug {
     /// ([`Context::autocast`](crate::model::Context::autocast)).
     fn precision(&self) -> Precision {
         Precision::F32
+    }
+
+    /// `values` on `device`, `[values]`, a constant without autodiff. A device that works by itself may still be
+    /// fetching them when this returns.
+    fn upload(&self, values: Vec<f32>, device: &Device) -> Tensor<1> {
+        let count = values.len();
+        let values = TensorData::new(values, [count]);
+        Tensor::from_data(values, &device.clone().without_autodiff())
+    }
+
+    /// As [`upload`](Self::upload), of integers.
+    fn upload_ints(&self, values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
+        let count = values.len();
+        let values = TensorData::new(values, [count]);
+        Tensor::from_data(values, &device.clone().without_autodiff())
+    }
+
+    /// Begins to read `numbers`, without autodiff. A device that works by itself computes them while the caller goes
+    /// on, and waiting for them later does not wait for what it was given in between.
+    fn begin_read(&self, numbers: Tensor<1>) -> PendingRead {
+        Box::new(move || {
+            let values = numbers.into_data().convert::<f32>().try_into_vec::<f32>();
+            values.map_err(|error| {
+                Error::Invalid(format!("the device did not return numbers: {error:?}"))
+            })
+        })
     }
 
     /// These kernels with batch statistics taken over the batches of all of `peers` together: values, running

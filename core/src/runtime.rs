@@ -15,8 +15,8 @@ pub struct Runtime {
     pub kernels: Arc<dyn Kernels>,
     /// The processes of the run.
     pub collective: Arc<dyn Collective>,
-    /// Whether operations return before they are done. Reading a value then waits for all of them, so the
-    /// trainer reads each step's loss only when the next step is under way.
+    /// Whether operations return before they are done. Waiting for a value then keeps the device waiting, so the
+    /// trainer takes each step's loss only when the next step is under way.
     pub asynchronous: bool,
 }
 

@@ -9,6 +9,7 @@
     reason = "burn 0.22 is the last line with burn-tch; the version is pinned for it"
 )]
 
+mod copies;
 mod early;
 mod extension;
 mod ffi;
@@ -21,16 +22,21 @@ mod unrolled;
 
 use std::sync::Arc;
 
-use burn::backend::Dispatch;
-use burn::tensor::Tensor;
+use burn::backend::libtorch::TchTensor;
+use burn::backend::{Dispatch, LibTorch};
+use burn::tensor::{Device, Int, Tensor};
+use selfcls_core::Error;
 use selfcls_core::collective::Collective;
 use selfcls_core::config::{OptimConfig, Precision};
-use selfcls_core::kernels::{BatchNormOutput, Kernels, RunningStatistics};
+use selfcls_core::kernels::{
+    BatchNormOutput, Kernels, PendingRead, PlainKernels, RunningStatistics,
+};
 use selfcls_core::optim::Arrival;
 use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
+use copies::{Number, Reading};
 use early::EarlyOps;
-use extension::AtenOps;
+use extension::{AtenOps, expect};
 use ffi::{Convolution, Normalisation};
 use sync::{Peers, SyncOps};
 use tokens::TokenOps;
@@ -41,6 +47,8 @@ pub struct AtenKernels {
     precision: Precision,
     /// Whether the device is kept busy by doing without its answers.
     batched: bool,
+    /// The GPU to and from which values are copied while both sides go on; none: burn copies.
+    gpu: Option<tch::Device>,
     /// Whose batches count together in batch normalisation; none: this process's alone.
     peers: Option<Peers>,
 }
@@ -52,9 +60,29 @@ impl AtenKernels {
         Self {
             precision,
             batched: asynchronous,
+            gpu: None,
             peers: None,
         }
     }
+
+    /// The same, for tensors on a CUDA device.
+    pub(crate) fn on(self, device: tch::Device) -> Self {
+        Self {
+            gpu: Some(device).filter(|device| device.is_cuda()),
+            ..self
+        }
+    }
+}
+
+fn uploaded<T: Number>(values: &[T], gpu: tch::Device) -> TchTensor {
+    TchTensor::new(expect("upload", copies::upload(values, gpu)))
+}
+
+fn reading(numbers: &TchTensor) -> PendingRead {
+    let told =
+        |message: String| Error::Invalid(format!("the device did not return numbers: {message}"));
+    let begun = Reading::begin(&numbers.tensor).map_err(told);
+    Box::new(move || begun?.finish().map_err(told))
 }
 
 fn hand_over<const D: usize>(weight: Tensor<D>, input: &Tensor<D>, arrival: Arrival) -> Tensor<D> {
@@ -107,6 +135,29 @@ fn batch_norm(
 impl Kernels for AtenKernels {
     fn precision(&self) -> Precision {
         self.precision
+    }
+
+    fn upload(&self, values: Vec<f32>, device: &Device) -> Tensor<1> {
+        match self.gpu {
+            Some(gpu) => Tensor::from_primitive::<LibTorch>(uploaded(&values, gpu)),
+            None => PlainKernels.upload(values, device),
+        }
+    }
+
+    fn upload_ints(&self, values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
+        match self.gpu {
+            Some(gpu) => Tensor::from_primitive::<LibTorch>(uploaded(&values, gpu)),
+            None => PlainKernels.upload_ints(values, device),
+        }
+    }
+
+    fn begin_read(&self, numbers: Tensor<1>) -> PendingRead {
+        let gpu = self.gpu.is_some();
+        let primitive = |numbers: Tensor<1>| numbers.try_into_primitive::<LibTorch>().ok();
+        match gpu.then(|| primitive(numbers.clone())).flatten() {
+            Some(numbers) => reading(&numbers),
+            None => PlainKernels.begin_read(numbers),
+        }
     }
 
     fn synchronised(&self, peers: Arc<dyn Collective>) -> selfcls_core::Result<Arc<dyn Kernels>> {

@@ -291,7 +291,8 @@ impl Learner {
                 ParamGradients::take(self.model(), &mut grads)
             };
             if let Some(scale) = scale {
-                of_part.scale(Tensor::from_floats([1.0 / scale], &self.runtime.device));
+                let one = Tensor::ones([1], &self.runtime.device);
+                of_part.scale(one.mul_scalar(1.0 / scale));
             }
             grads.add(of_part);
             start = end;

@@ -8,6 +8,7 @@ use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
 use crate::collective::Reduction;
 use crate::config::Config;
 use crate::data::{Loader, Shares, Source};
+use crate::kernels::PendingRead;
 use crate::model::{SelfClassifier, state_dict, with_state_dict};
 use crate::optim::LrSchedule;
 use crate::queue::Queue;
@@ -34,13 +35,13 @@ pub struct Trainer {
     stop_agreed: bool,
 }
 
-/// A step that was made, with its numbers still on the device.
+/// A step that was made, with its numbers still on their way.
 struct Made {
     epoch: usize,
     step: usize,
     lr: f64,
-    /// Loss, neighbour accuracy (zero where unknown) and how many ranks want to stop, `[3]`.
-    numbers: Tensor<1>,
+    /// Loss, neighbour accuracy (zero where unknown) and how many ranks want to stop.
+    numbers: PendingRead,
     knows_neighbours: bool,
     assigned: Tensor<1, Int>,
 }
@@ -285,7 +286,12 @@ impl Trainer {
             let parts = loaded
                 .by_ref()
                 .take(self.config.train.accumulate)
-                .map(|part| Ok(upload(part?, &self.config.views, &self.runtime.device)))
+                .map(|part| {
+                    let Runtime {
+                        kernels, device, ..
+                    } = &self.runtime;
+                    Ok(upload(part?, &self.config.views, &**kernels, device))
+                })
                 .collect::<Result<Vec<_>>>()?;
             if parts.is_empty() {
                 return Ok(ControlFlow::Continue(()));
@@ -307,9 +313,9 @@ impl Trainer {
                 let Some(made) = unread.pop_front() else {
                     break;
                 };
-                let event = self.read(&made)?;
+                let (event, classes) = self.read(made)?;
                 neighbours.add(event.neighbour_accuracy);
-                assigned = Some(made.assigned);
+                assigned = Some(classes);
                 if observe(self, &Event::Step(event))?.is_break() {
                     flow = ControlFlow::Break(());
                 }
@@ -341,7 +347,8 @@ impl Trainer {
 
     /// Adds up what the ranks found in the step just made, and their wishes to stop: one small message.
     fn agree(&self, epoch: usize, lr: f64, output: StepOutput, wish: &AtomicBool) -> Result<Made> {
-        let number = |value: f32| Tensor::from_floats([value], &self.runtime.device);
+        // Filled in by the device, not sent there.
+        let number = |value: f32| Tensor::zeros([1], &self.runtime.device).add_scalar(value);
         let knows_neighbours = output.neighbour_accuracy.is_some();
         let wish = f32::from(u8::from(wish.load(Ordering::Relaxed)));
         let numbers = vec![
@@ -349,23 +356,28 @@ impl Trainer {
             output.neighbour_accuracy.unwrap_or_else(|| number(0.0)),
             number(wish),
         ];
-        let peers = &self.runtime.collective;
+        let Runtime {
+            kernels,
+            collective: peers,
+            ..
+        } = &self.runtime;
+        let numbers = peers.all_reduce(Tensor::cat(numbers, 0), Reduction::Sum)?;
         Ok(Made {
             epoch: epoch + 1,
             step: self.position.step,
             lr,
-            numbers: peers.all_reduce(Tensor::cat(numbers, 0), Reduction::Sum)?,
+            numbers: kernels.begin_read(numbers),
             knows_neighbours,
             assigned: output.assigned,
         })
     }
 
-    /// Reads a step's numbers from the device.
-    fn read(&mut self, made: &Made) -> Result<StepEvent> {
+    /// Waits for a step's numbers; with the classes that it assigned.
+    fn read(&mut self, made: Made) -> Result<(StepEvent, Tensor<1, Int>)> {
         let Made {
             epoch, step, lr, ..
-        } = *made;
-        let [loss, accuracy, wishes] = numbers(made.numbers.clone())?;
+        } = made;
+        let [loss, accuracy, wishes] = numbers(made.numbers)?;
         if !loss.is_finite() {
             return Err(Error::Diverged(format!(
                 "the loss became {loss} at step {step} (epoch {epoch}, learning rate {lr}); lower optim.lr or lengthen optim.warmup_epochs; the last checkpoint is from before"
@@ -374,13 +386,14 @@ impl Trainer {
         self.position.epoch_loss_sum += loss;
         self.stop_agreed |= wishes > 0.0;
         let known = made.knows_neighbours && self.loader.has_labels();
-        Ok(StepEvent {
+        let event = StepEvent {
             epoch,
             step,
             loss,
             lr,
             neighbour_accuracy: known.then_some(accuracy),
-        })
+        };
+        Ok((event, made.assigned))
     }
 
     /// Classes that occur among all ranks' samples of a step.

@@ -3,20 +3,23 @@
 use super::step::Batch;
 use crate::config::ViewsConfig;
 use crate::data::TrainBatch;
+use crate::kernels::{Kernels, PendingRead};
 use crate::model::ViewBatch;
 use crate::{Error, Result};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use std::collections::BTreeSet;
 
-/// A batch on `device`.
-pub(super) fn upload(batch: TrainBatch, views: &ViewsConfig, device: &Device) -> Batch {
+/// A batch on `device`, or on its way there.
+pub(super) fn upload(
+    batch: TrainBatch,
+    views: &ViewsConfig,
+    kernels: &dyn Kernels,
+    device: &Device,
+) -> Batch {
     let images = |values: Vec<f32>, size: usize| -> Tensor<4> {
         let count = values.len() / (3 * size * size);
-        Tensor::from_data(TensorData::new(values, [count, 3, size, size]), device)
-    };
-    let ints = |values: Vec<i64>| -> Tensor<1, Int> {
-        let count = values.len();
-        Tensor::from_data(TensorData::new(values, [count]), device)
+        let values = kernels.upload(values, device);
+        values.reshape([count, 3, size, size])
     };
     let samples = batch.indices.len();
     let labels = match batch.labels {
@@ -29,16 +32,15 @@ pub(super) fn upload(batch: TrainBatch, views: &ViewsConfig, device: &Device) ->
             global: images(batch.global, views.global_size),
             local: batch.local.map(|local| images(local, views.local_size)),
         },
-        indices: ints(indices.collect()),
-        labels: ints(labels),
+        indices: kernels.upload_ints(indices.collect(), device),
+        labels: kernels.upload_ints(labels, device),
     }
 }
 
 /// Three numbers, once the device has computed them.
-pub(super) fn numbers(tensor: Tensor<1>) -> Result<[f64; 3]> {
-    let values = tensor.into_data().convert::<f32>().try_into_vec::<f32>();
-    match values.as_deref() {
-        Ok(&[a, b, c]) => Ok([a, b, c].map(f64::from)),
+pub(super) fn numbers(pending: PendingRead) -> Result<[f64; 3]> {
+    match pending()?.as_slice() {
+        &[a, b, c] => Ok([a, b, c].map(f64::from)),
         other => Err(Error::Invalid(format!(
             "the device did not return three values: {other:?}"
         ))),

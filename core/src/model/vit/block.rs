@@ -53,7 +53,7 @@ impl TransformerBlock {
             let branch = branch.cast(FloatDType::F32);
             match noise {
                 Some(BlockNoise { noise, index, rate }) => {
-                    drop_path(branch, *rate, *noise, 2 * index + number)
+                    drop_path(branch, *rate, *noise, 2 * index + number, context.kernels)
                 }
                 None => branch,
             }

@@ -1,19 +1,25 @@
 //! Stochastic depth (Huang et al. 2016): a sample skips a branch now and then.
 
+use crate::kernels::Kernels;
 use crate::model::Noise;
 use crate::random::Draw;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
 /// Zeroes the branch of each sample with probability `rate` and divides the others by `1 - rate`, so that
 /// the expectation stays: `[batch, tokens, dim]` to the same shape. `layer` numbers the branch.
-pub(super) fn drop_path(branch: Tensor<3>, rate: f64, noise: Noise, layer: usize) -> Tensor<3> {
+pub(super) fn drop_path(
+    branch: Tensor<3>,
+    rate: f64,
+    noise: Noise,
+    layer: usize,
+    kernels: &dyn Kernels,
+) -> Tensor<3> {
     if rate == 0.0 {
         return branch;
     }
     let [batch, ..] = branch.dims();
-    let factors = TensorData::new(factors(rate, batch, noise, layer), [batch, 1, 1]);
-    let factors = Tensor::<3>::from_data(factors, &branch.device());
-    branch * factors
+    let factors = kernels.upload(factors(rate, batch, noise, layer), &branch.device());
+    branch * factors.reshape([batch, 1, 1])
 }
 
 fn factors(rate: f64, batch: usize, noise: Noise, layer: usize) -> Vec<f32> {

@@ -1,0 +1,67 @@
+// Copies between the host and a GPU that the host does not wait for: by way of page-locked memory, which a GPU
+// reads and writes by itself. Nothing here needs CUDA's headers. On the CPU, too, for tests.
+
+#include "../guarded.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <cstdint>
+#include <cstring>
+#include <optional>
+
+extern "C" {
+
+// Numbers on their way to the host, and the moment at which they will be there.
+struct selfcls_reading {
+  at::Tensor numbers;
+  std::optional<c10::Event> arrived;
+};
+
+// out: `count` values, f32 or 64-bit integers, on the GPU of this number; on the CPU where it is negative. The
+// page-locked copy is given back to ATen's cache, which keeps it until the GPU has read it.
+char *selfcls_upload(const void *values, int64_t count, bool integers, int64_t gpu,
+                     at::Tensor **out) {
+  return guarded([&] {
+    const auto options = at::TensorOptions().dtype(integers ? at::kLong : at::kFloat);
+    at::Tensor tensor = at::empty({count}, options.pinned_memory(gpu >= 0));
+    std::memcpy(tensor.mutable_data_ptr(), values, count * tensor.element_size());
+    if (gpu >= 0) {
+      const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
+      tensor = tensor.to(device, tensor.scalar_type(), /*non_blocking=*/true);
+    }
+    out[0] = new at::Tensor(tensor);
+  });
+}
+
+// Begins to copy a tensor of f32 to the host, behind what its device was given so far.
+char *selfcls_begin_read(const at::Tensor *tensor, selfcls_reading **out) {
+  return guarded([&] {
+    selfcls_reading reading;
+    reading.numbers =
+        tensor->to(at::kCPU, at::kFloat, /*non_blocking=*/true, /*copy=*/true).contiguous();
+    const at::Device device = tensor->device();
+    if (!device.is_cpu()) {
+      const c10::impl::VirtualGuardImpl guard(device.type());
+      reading.arrived.emplace(device.type());
+      reading.arrived->record(guard.getStream(device));
+    }
+    *out = new selfcls_reading(std::move(reading));
+  });
+}
+
+// Waits for what was begun, and copies it to `values`, room for `count`.
+char *selfcls_finish_read(const selfcls_reading *reading, float *values, int64_t count) {
+  return guarded([&] {
+    if (reading->arrived) reading->arrived->synchronize();
+    TORCH_CHECK(reading->numbers.numel() == count, "room for ", count, " numbers instead of ",
+                reading->numbers.numel());
+    std::memcpy(values, reading->numbers.const_data_ptr(), count * sizeof(float));
+  });
+}
+
+void selfcls_free_reading(selfcls_reading *reading) { delete reading; }
+
+} // extern "C"

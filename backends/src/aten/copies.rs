@@ -1,0 +1,142 @@
+//! Values to a GPU and numbers back that nobody waits for before they are needed: the functions of `copies.cpp`.
+//!
+//! What burn does for both waits until the device has done all that it was given before.
+#![allow(
+    unsafe_code,
+    reason = "one of the places where this workspace calls foreign functions"
+)]
+
+use std::ffi::{c_char, c_void};
+use std::ptr::null_mut;
+
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+use super::ffi::Result;
+use crate::message;
+
+/// `selfcls_reading` of `copies.cpp`.
+#[repr(C)]
+struct RawReading {
+    _opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn selfcls_upload(
+        values: *const c_void,
+        count: i64,
+        integers: bool,
+        gpu: i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn selfcls_begin_read(tensor: *const C_tensor, out: *mut *mut RawReading) -> *mut c_char;
+    fn selfcls_finish_read(reading: *const RawReading, values: *mut f32, count: i64)
+    -> *mut c_char;
+    fn selfcls_free_reading(reading: *mut RawReading);
+}
+
+/// A type of number that can be uploaded.
+pub(super) trait Number: Copy {
+    /// As libtorch calls it.
+    const KIND: Kind;
+}
+
+impl Number for f32 {
+    const KIND: Kind = Kind::Float;
+}
+
+impl Number for i64 {
+    const KIND: Kind = Kind::Int64;
+}
+
+/// `values` on `device`, `[values]`: a CUDA device may still be fetching them.
+pub(super) fn upload<T: Number>(values: &[T], device: Device) -> Result<Tensor> {
+    let gpu = match device {
+        Device::Cuda(index) => index as i64,
+        _ => -1,
+    };
+    let mut out = null_mut();
+    let (start, integers) = (values.as_ptr().cast(), T::KIND == Kind::Int64);
+    // SAFETY: `values` are as many numbers of 4 or 8 bytes as is said, and are copied before this returns.
+    let thrown = unsafe { selfcls_upload(start, values.len() as i64, integers, gpu, &raw mut out) };
+    // SAFETY: what a function of `copies.cpp` has just returned.
+    unsafe { message::answer(thrown) }?;
+    // SAFETY: a tensor that was allocated for us, and to which nobody else has a pointer.
+    Ok(unsafe { Tensor::from_ptr(out) })
+}
+
+/// Numbers on their way to the host.
+pub(super) struct Reading {
+    raw: *mut RawReading,
+    count: usize,
+}
+
+// SAFETY: the C++ side is a tensor and an event, which belong to no thread; nobody else has the pointer.
+unsafe impl Send for Reading {}
+
+impl Reading {
+    /// Begins to read a tensor of f32, behind what its device was given so far.
+    pub(super) fn begin(tensor: &Tensor) -> Result<Self> {
+        let mut raw = null_mut();
+        // SAFETY: the pointer is to a live tensor, which is only read.
+        let thrown = unsafe { selfcls_begin_read(tensor.as_ptr(), &raw mut raw) };
+        // SAFETY: what a function of `copies.cpp` has just returned.
+        unsafe { message::answer(thrown) }?;
+        let count = tensor.numel();
+        Ok(Self { raw, count })
+    }
+
+    /// Waits for the numbers.
+    pub(super) fn finish(self) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; self.count];
+        // SAFETY: `raw` is what `begin` was given and lives until `drop`; `values` has room for `count`.
+        let thrown =
+            unsafe { selfcls_finish_read(self.raw, values.as_mut_ptr(), self.count as i64) };
+        // SAFETY: what a function of `copies.cpp` has just returned.
+        unsafe { message::answer(thrown) }?;
+        Ok(values)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        // SAFETY: allocated for us by `begin`, freed once.
+        unsafe { selfcls_free_reading(self.raw) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On the CPU the same functions copy at once; a GPU is only told to.
+    #[test]
+    fn values_go_and_come_back() {
+        let values: Vec<f32> = (0..1000).map(|n| n as f32 / 7.0).collect();
+        let tensor = upload(&values, Device::Cpu).expect("uploads");
+        assert_eq!((tensor.size(), tensor.kind()), (vec![1000], Kind::Float));
+        let reading = Reading::begin(&tensor).expect("begins");
+        // What happens to the tensor afterwards is not read.
+        let _changed = tensor.shallow_clone().fill_(0.0);
+        assert_eq!(reading.finish().expect("arrives"), values);
+        let spaced = upload(&values, Device::Cpu)
+            .expect("uploads")
+            .slice(0, 0, 1000, 3);
+        let reading = Reading::begin(&spaced).expect("begins");
+        let every_third: Vec<f32> = values.iter().copied().step_by(3).collect();
+        assert_eq!(reading.finish().expect("arrives"), every_third);
+        let ints = upload(&[i64::MIN, 0, 7], Device::Cpu).expect("uploads");
+        assert_eq!(
+            Vec::<i64>::try_from(ints).expect("integers"),
+            [i64::MIN, 0, 7]
+        );
+        assert_eq!(upload::<f32>(&[], Device::Cpu).expect("uploads").numel(), 0);
+    }
+
+    #[test]
+    fn a_reading_nobody_waits_for_is_no_leak_of_the_device() {
+        let tensor = upload(&[1.0_f32], Device::Cpu).expect("uploads");
+        drop(Reading::begin(&tensor).expect("begins"));
+        assert_eq!(tensor.double_value(&[0]), 1.0);
+    }
+}
