@@ -60,6 +60,9 @@ struct Args {
     /// What ours computes convolutions and linear layers in: f32, bf16 or fp16. The peer's is a `--peer-arg`.
     #[arg(long, default_value = "f32")]
     precision: String,
+    /// Ours recomputes activations (`train.recompute`), in whole steps; what that costs and spares.
+    #[arg(long)]
+    recompute: bool,
     /// Whole steps of ours and nothing else, none waited for: also how long handing one over takes (`host_ms`).
     #[arg(long)]
     whole: bool,
@@ -179,10 +182,10 @@ impl Case {
     ///
     /// # Errors
     /// If this build does not know the backbone or the precision.
-    fn config(&self, precision: &str) -> Result<Config, String> {
+    fn config(&self, args: &Args) -> Result<Config, String> {
         let text = format!(
-            "[model]\nbackbone = \"{}\"\n[train]\nprecision = \"{precision}\"\n",
-            self.arch
+            "[model]\nbackbone = \"{}\"\n[train]\nprecision = \"{}\"\nrecompute = {}\n",
+            self.arch, args.precision, args.recompute
         );
         let mut config = Config::from_toml(&text)?;
         config.model.hidden_dim = HIDDEN;
@@ -262,9 +265,10 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
         "case": format!("{}, {}", case.name, opened.backend),
         "backend": opened.name,
         "precision": args.precision,
+        "recompute": args.recompute,
         "threads": args.threads,
     });
-    let config = match case.config(&args.precision) {
+    let config = match case.config(args) {
         Ok(config) => config,
         Err(reason) => {
             report["not_available"] = reason.into();

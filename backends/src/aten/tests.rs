@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod convolution;
+mod half;
 mod layers;
 mod tokens;
 mod update;

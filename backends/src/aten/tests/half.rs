@@ -1,0 +1,168 @@
+//! Each operation in half precision against the same in f32 on the same, rounded, operands: what is left is the
+//! rounding of the operation itself.
+
+use burn::tensor::{DType, FloatDType, Tensor};
+use selfcls_core::kernels::{Kernels, RunningStatistics};
+
+use super::{aten, device};
+use crate::against_burn::{EPS, MOMENTUM, assert_close, tensor, weighted};
+
+/// Types, with a few units in the last place of each.
+const TYPES: [(FloatDType, f32); 2] = [(FloatDType::BF16, 2e-2), (FloatDType::F16, 3e-3)];
+
+/// `values` as they are after rounding to `dtype`, in `dtype` and in f32; both ask for gradients.
+fn both<const D: usize>(values: Tensor<D>, dtype: FloatDType) -> [Tensor<D>; 2] {
+    let low = values.cast(dtype);
+    let full = low.clone().cast(FloatDType::F32);
+    [low, full].map(|tensor| tensor.detach().require_grad())
+}
+
+/// `run` on the operands in half precision and in f32: outputs and gradients of the first operand and of `others`.
+fn assert_follows<const D: usize, const E: usize>(
+    case: &str,
+    [low, full]: [Tensor<D>; 2],
+    others: &[[Tensor<E>; 2]],
+    tolerance: f32,
+    run: impl Fn(Tensor<D>, usize) -> Tensor<4>,
+) {
+    let dtype = low.dtype();
+    let (ours, expected) = (run(low.clone(), 0), run(full.clone(), 1));
+    assert_eq!(
+        ours.dtype(),
+        dtype,
+        "{case}: the output keeps the precision"
+    );
+    let (our_grads, expected_grads) = (weighted(ours.clone()), weighted(expected.clone()));
+    let (our_grads, expected_grads) = (our_grads.backward(), expected_grads.backward());
+    let plain = |tensor: Tensor<4>| tensor.cast(FloatDType::F32).without_autodiff();
+    assert_close(
+        &format!("{case}: output"),
+        plain(ours),
+        plain(expected),
+        tolerance,
+    );
+    let gradient = low.grad(&our_grads).expect("a gradient");
+    assert_eq!(
+        gradient.dtype(),
+        dtype,
+        "{case}: so does the input's gradient"
+    );
+    assert_close(
+        &format!("{case}: gradient of the input"),
+        gradient.cast(FloatDType::F32),
+        full.grad(&expected_grads).expect("a gradient"),
+        tolerance,
+    );
+    for [low, full] in others {
+        assert_close(
+            &format!("{case}: gradient of a parameter"),
+            low.grad(&our_grads)
+                .expect("a gradient")
+                .cast(FloatDType::F32),
+            full.grad(&expected_grads).expect("a gradient"),
+            tolerance,
+        );
+    }
+}
+
+#[test]
+fn convolutions_follow_f32() {
+    let device = device().autodiff();
+    for (dtype, tolerance) in TYPES {
+        for (kernel, stride, groups, size) in [
+            (1, 1, 1, 9),
+            (1, 2, 1, 8),
+            (3, 1, 1, 9),
+            (3, 2, 1, 8),
+            (3, 1, 4, 6),
+            (3, 2, 16, 6),
+            (7, 2, 1, 12),
+            (3, 1, 1, 2),
+            (3, 2, 1, 1),
+        ] {
+            let x = both(tensor(1, [4, 16, size, size], &device), dtype);
+            let w = both(tensor(2, [32, 16 / groups, kernel, kernel], &device), dtype);
+            let case = format!(
+                "{dtype:?}, kernel {kernel}, stride {stride}, {groups} groups, {size} pixels"
+            );
+            assert_follows(&case, x, &[w.clone()], tolerance, |x, which| {
+                aten().conv2d(x, w[which].clone(), stride, kernel / 2, groups)
+            });
+        }
+    }
+}
+
+#[test]
+fn batch_normalisation_follows_f32() {
+    let device = device().autodiff();
+    let parameters =
+        [1.5, 0.5].map(|shift| (tensor::<1>(3, [8], &device) * 0.5 + shift).require_grad());
+    let running = || {
+        let plain = device.clone().without_autodiff();
+        RunningStatistics {
+            mean: Tensor::zeros([8], &plain),
+            variance: Tensor::ones([8], &plain),
+        }
+    };
+    for (dtype, tolerance) in TYPES {
+        let x = both(tensor(1, [6, 8, 5, 4], &device) * 2.0 + 0.7, dtype);
+        let [weight, bias] = parameters.clone();
+        assert_follows::<4, 1>(
+            &format!("{dtype:?}, training"),
+            x.clone(),
+            &[],
+            tolerance,
+            |x, _| {
+                let (weight, bias) = (weight.clone(), bias.clone());
+                let normalised = aten().batch_norm_train(x, weight, bias, running(), MOMENTUM, EPS);
+                assert_eq!(normalised.running.mean.dtype(), DType::F32);
+                normalised.output
+            },
+        );
+        assert_follows::<4, 1>(
+            &format!("{dtype:?}, evaluation"),
+            x,
+            &[],
+            tolerance,
+            |x, _| aten().batch_norm_eval(x, weight.clone(), bias.clone(), running(), EPS),
+        );
+    }
+}
+
+#[test]
+fn gelus_follow_f32() {
+    let device = device().autodiff();
+    for (dtype, tolerance) in TYPES {
+        let x = both(tensor(1, [3, 7, 20], &device) * 3.0, dtype);
+        assert_follows::<3, 1>(
+            &format!("{dtype:?}, gelu"),
+            x.clone(),
+            &[],
+            tolerance,
+            |x, _| aten().gelu(x).unsqueeze(),
+        );
+    }
+}
+
+#[test]
+fn rectifiers_follow_f32() {
+    let device = device().autodiff();
+    for (dtype, tolerance) in TYPES {
+        let x = both(tensor(1, [3, 4, 5, 6], &device), dtype);
+        let y = both(tensor(2, [3, 4, 5, 6], &device), dtype);
+        assert_follows::<4, 4>(
+            &format!("{dtype:?}, relu"),
+            x.clone(),
+            &[],
+            tolerance,
+            |x, _| aten().relu(x),
+        );
+        assert_follows(
+            &format!("{dtype:?}, add_relu"),
+            x,
+            &[y.clone()],
+            tolerance,
+            |x, which| aten().add_relu(x, y[which].clone()),
+        );
+    }
+}
