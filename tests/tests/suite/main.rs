@@ -77,6 +77,7 @@ trials! {
         training::recomputed_activations_give_the_same_gradients,
         training::the_first_version,
         ranks::shares_give_the_loss_of_the_batch,
+        ranks::groups_give_the_mean_of_their_losses,
         ranks::two_workers_of_the_authors,
         exchange::gradients_are_of_the_same_parameters_in_each_step,
         training::views_apart,
@@ -94,6 +95,7 @@ trials! {
         model::resnet18_in_training,
         model::resnet18_multi_view_step,
         ranks::steps_are_those_of_one_process,
+        ranks::groups_are_those_of_one_process,
     }
     once {
         devices::every_selection_opens_or_explains,
