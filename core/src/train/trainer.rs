@@ -108,6 +108,7 @@ impl Trainer {
                 steps_per_epoch,
                 epoch_loss_sum: 0.0,
                 epoch_loss: None,
+                best_loss: None,
             },
             stop_agreed: false,
         })
