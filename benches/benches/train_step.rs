@@ -19,6 +19,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use clap::Parser;
 use selfcls_backends::{Backend, Opened, Selection, open, set_threads};
 use selfcls_benches::Outcome;
+use selfcls_benches::clock::Clock;
 use selfcls_benches::figures::{Better, Turns, median, sentence};
 use selfcls_benches::peer::{self, PeerArgs};
 use selfcls_core::Config;
@@ -61,6 +62,10 @@ struct Args {
     /// Steps before the first that counts.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
+    /// Count the processor time of all threads instead of the time that passes, on Linux and without a peer: it tells
+    /// the shares of the phases on a machine that other programs use too.
+    #[arg(long, conflicts_with = "peer_python")]
+    processor_time: bool,
     /// One JSON object per case instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -241,21 +246,25 @@ fn compare(args: &Args, opened: &Opened, case: &Case) -> Outcome<Value> {
     };
     let runtime = opened.runtime(config.train.precision)?;
     let data = Data::new(case, &runtime.device);
+    let clock = match args.processor_time {
+        true => Clock::Processor,
+        false => Clock::Wall(Instant::now()),
+    };
     let mut whole = Whole::new(&config, &runtime, &data);
     let mut apart = Apart::new(&config, &runtime, &data);
     for _ in 0..args.warmup {
-        whole.step()?;
-        apart.step()?;
+        whole.step(clock)?;
+        apart.step(clock)?;
     }
     let mut turns = Turns::default();
     let mut phases = vec![Turns::default(); PHASES.len()];
     for _ in 0..args.rounds.max(1) {
         let steps: Vec<f64> = (0..args.steps.max(1))
-            .map(|_| whole.step())
+            .map(|_| whole.step(clock))
             .collect::<Outcome<_>>()?;
         turns.ours.extend(median(&steps));
         let steps: Vec<_> = (0..args.steps.max(1))
-            .map(|_| apart.step())
+            .map(|_| apart.step(clock))
             .collect::<Outcome<_>>()?;
         for (number, phase) in phases.iter_mut().enumerate() {
             let times: Vec<f64> = steps.iter().map(|step| step[number]).collect();
@@ -287,7 +296,11 @@ fn compare(args: &Args, opened: &Opened, case: &Case) -> Outcome<Value> {
         .collect();
     report["phases"] = Value::Object(phases);
     report["peer_args"] = json!(args.peer_arg);
-    Ok(turns.report(report, "ms per step", Better::Lower))
+    let units = match args.processor_time {
+        true => "processor ms per step",
+        false => "ms per step",
+    };
+    Ok(turns.report(report, units, Better::Lower))
 }
 
 /// Random views, and a queue that is full of random embeddings.
@@ -345,8 +358,8 @@ impl Whole {
     }
 
     /// Milliseconds of one step.
-    fn step(&mut self) -> Outcome<f64> {
-        let mut watch = Watch::start(&self.device)?;
+    fn step(&mut self, clock: Clock) -> Outcome<f64> {
+        let mut watch = Watch::start(&self.device, clock)?;
         self.learner.step(self.batch.clone(), RATE)?;
         watch.lap()
     }
@@ -381,11 +394,11 @@ impl Apart {
     }
 
     /// Milliseconds of each of [`PHASES`].
-    fn step(&mut self) -> Outcome<[f64; PHASES.len()]> {
+    fn step(&mut self, clock: Clock) -> Outcome<[f64; PHASES.len()]> {
         let model = self.model.take().ok_or("an earlier step failed")?;
         let kernels = &*self.runtime.kernels;
         let context = Context::training(kernels, Noise::default());
-        let mut watch = Watch::start(&self.runtime.device)?;
+        let mut watch = Watch::start(&self.runtime.device, clock)?;
         let embeddings = model.embed(self.views.clone(), &context);
         let embed = watch.lap()?;
 
@@ -431,14 +444,16 @@ impl Apart {
 /// Time since the last lap, once the device has done what it was given.
 struct Watch<'a> {
     device: &'a Device,
-    last: Instant,
+    clock: Clock,
+    last: f64,
 }
 
 impl<'a> Watch<'a> {
-    fn start(device: &'a Device) -> Outcome<Self> {
+    fn start(device: &'a Device, clock: Clock) -> Outcome<Self> {
         let mut watch = Self {
             device,
-            last: Instant::now(),
+            clock,
+            last: 0.0,
         };
         watch.lap()?;
         Ok(watch)
@@ -449,8 +464,7 @@ impl<'a> Watch<'a> {
         self.device
             .sync()
             .map_err(|error| format!("the device failed: {error:?}"))?;
-        let now = Instant::now();
-        let time = now - std::mem::replace(&mut self.last, now);
-        Ok(time.as_secs_f64() * 1e3)
+        let now = self.clock.now()?;
+        Ok(now - std::mem::replace(&mut self.last, now))
     }
 }
