@@ -23,6 +23,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use clap::Parser;
 use selfcls_backends::{Backend, Opened, Selection, open, set_threads};
 use selfcls_benches::Outcome;
+use selfcls_benches::clock::Clock;
 use selfcls_benches::figures::{Better, Turns, median, sentence};
 use selfcls_benches::memory::Memory;
 use selfcls_benches::peer::{self, PeerArgs};
@@ -75,6 +76,10 @@ struct Args {
     /// Steps before the first that counts.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
+    /// Count the processor time of all threads instead of the time that passes, on Linux and without a peer: it tells
+    /// the shares of the phases on a machine that other programs use too.
+    #[arg(long, conflicts_with = "peer_python")]
+    processor_time: bool,
     /// One JSON object per case instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -278,13 +283,17 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     let runtime = opened.runtime(config.train.precision)?;
     let memory = first.then(Memory::watch).flatten();
     let data = Data::new(case, &runtime.device);
+    let clock = match args.processor_time {
+        true => Clock::Processor,
+        false => Clock::Wall(Instant::now()),
+    };
     let mut whole = Whole::new(&config, &runtime, &data);
     for _ in 0..args.warmup + args.steps {
-        whole.step()?;
+        whole.step(clock)?;
     }
     let peak = memory.and_then(Memory::peak);
     if args.whole {
-        let (host, step) = whole.series(args.steps.max(1))?;
+        let (host, step) = whole.series(args.steps.max(1), clock)?;
         report["host_ms"] = json!(host);
         report["peak_mib"] = json!({"ours": peak});
         let turns = Turns {
@@ -296,16 +305,15 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     let mut peer_peak = Value::Null;
     let mut apart = Apart::new(&config, &runtime, &data);
     for _ in 0..args.warmup {
-        apart.step()?;
+        apart.step(clock)?;
     }
     let mut turns = Turns::default();
     let mut phases = vec![Turns::default(); PHASES.len()];
     for _ in 0..args.rounds.max(1) {
-        turns
-            .ours
-            .push(whole.typical(args.steps.max(1), runtime.asynchronous)?);
+        let typical = whole.typical(args.steps.max(1), runtime.asynchronous, clock)?;
+        turns.ours.push(typical);
         let steps: Vec<_> = (0..args.steps.max(1))
-            .map(|_| apart.step())
+            .map(|_| apart.step(clock))
             .collect::<Outcome<_>>()?;
         for (number, phase) in phases.iter_mut().enumerate() {
             let times: Vec<f64> = steps.iter().map(|step| step[number]).collect();
@@ -343,7 +351,11 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     report["phases"] = Value::Object(phases);
     report["peak_mib"] = json!({"ours": peak, "peer": peer_peak});
     report["peer_args"] = json!(args.peer_arg);
-    Ok(turns.report(report, "ms per step", Better::Lower))
+    let units = match args.processor_time {
+        true => "processor ms per step",
+        false => "ms per step",
+    };
+    Ok(turns.report(report, units, Better::Lower))
 }
 
 /// Random views, and a queue that is full of random embeddings.
@@ -401,30 +413,32 @@ impl Whole {
     }
 
     /// Milliseconds of one step.
-    fn step(&mut self) -> Outcome<f64> {
-        let mut watch = Watch::start(&self.device)?;
+    fn step(&mut self, clock: Clock) -> Outcome<f64> {
+        let mut watch = Watch::start(&self.device, clock)?;
         self.learner.step(self.batch.clone(), RATE)?;
         watch.lap()
     }
 
     /// Milliseconds of one of several steps: the median, or, on a device that works while it is given the next step, the
     /// mean, for it is not to wait between them.
-    fn typical(&mut self, steps: usize, asynchronous: bool) -> Outcome<f64> {
+    fn typical(&mut self, steps: usize, asynchronous: bool, clock: Clock) -> Outcome<f64> {
         if asynchronous {
-            return Ok(self.series(steps)?.1);
+            return Ok(self.series(steps, clock)?.1);
         }
-        let times: Vec<f64> = (0..steps).map(|_| self.step()).collect::<Outcome<_>>()?;
+        let times: Vec<f64> = (0..steps)
+            .map(|_| self.step(clock))
+            .collect::<Outcome<_>>()?;
         median(&times).ok_or_else(|| "no step was made".into())
     }
 
     /// Milliseconds for handing over one of `steps` steps, and until it is done: means.
-    fn series(&mut self, steps: usize) -> Outcome<(f64, f64)> {
-        let mut watch = Watch::start(&self.device)?;
-        let began = Instant::now();
+    fn series(&mut self, steps: usize, clock: Clock) -> Outcome<(f64, f64)> {
+        let mut watch = Watch::start(&self.device, clock)?;
+        let began = clock.now()?;
         for _ in 0..steps {
             self.learner.step(self.batch.clone(), RATE)?;
         }
-        let handed_over = began.elapsed().as_secs_f64() * 1e3;
+        let handed_over = clock.now()? - began;
         let done = watch.lap()?;
         Ok((handed_over / steps as f64, done / steps as f64))
     }
@@ -459,11 +473,11 @@ impl Apart {
     }
 
     /// Milliseconds of each of [`PHASES`].
-    fn step(&mut self) -> Outcome<[f64; PHASES.len()]> {
+    fn step(&mut self, clock: Clock) -> Outcome<[f64; PHASES.len()]> {
         let model = self.model.take().ok_or("an earlier step failed")?;
         let kernels = &*self.runtime.kernels;
         let context = Context::training(kernels, Noise::default());
-        let mut watch = Watch::start(&self.runtime.device)?;
+        let mut watch = Watch::start(&self.runtime.device, clock)?;
         let embeddings = model.embed(self.views.clone(), &context);
         let embed = watch.lap()?;
 
@@ -509,14 +523,16 @@ impl Apart {
 /// Time since the last lap, once the device has done what it was given.
 struct Watch<'a> {
     device: &'a Device,
-    last: Instant,
+    clock: Clock,
+    last: f64,
 }
 
 impl<'a> Watch<'a> {
-    fn start(device: &'a Device) -> Outcome<Self> {
+    fn start(device: &'a Device, clock: Clock) -> Outcome<Self> {
         let mut watch = Self {
             device,
-            last: Instant::now(),
+            clock,
+            last: 0.0,
         };
         watch.lap()?;
         Ok(watch)
@@ -527,8 +543,7 @@ impl<'a> Watch<'a> {
         self.device
             .sync()
             .map_err(|error| format!("the device failed: {error:?}"))?;
-        let now = Instant::now();
-        let time = now - std::mem::replace(&mut self.last, now);
-        Ok(time.as_secs_f64() * 1e3)
+        let now = self.clock.now()?;
+        Ok(now - std::mem::replace(&mut self.last, now))
     }
 }

@@ -380,6 +380,14 @@ fn training_starts_from_other_weights() {
         weights("second", "2.safetensors"),
     );
     assert_eq!(first.len(), second.len());
+    // Of one epoch the newest checkpoint is the best.
+    assert_eq!(first, weights("first@best", "best.safetensors"));
+    fail(
+        path,
+        &["eval", "clusters", "nowhere@best", "--data", "shapes:16"],
+        1,
+        &["nowhere is no run directory"],
+    );
     assert_eq!(
         tensor(&first, "cls_1.weight_v"),
         tensor(&second, "cls_1.weight_v")
@@ -444,6 +452,14 @@ fn training_starts_from_other_weights() {
     );
     let parts = [&backbone[..], &["--pretrained.parts", "backbone"]].concat();
     succeed(path, &train("fourth", &still(&parts)));
+    // The same by naming what may be missing.
+    let missing = [&backbone[..], &["--pretrained.missing", "mlp_head.,cls_"]].concat();
+    succeed(path, &train("fifth", &still(&missing)));
+    let fifth = weights("fifth", "5.safetensors");
+    assert_eq!(
+        tensor(&first, "backbone.conv1.weight"),
+        tensor(&fifth, "backbone.conv1.weight")
+    );
     let fourth = weights("fourth", "4.safetensors");
     assert_eq!(
         tensor(&first, "backbone.conv1.weight"),

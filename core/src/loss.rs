@@ -24,12 +24,20 @@
 //! a head keeps a constant number (about ten) of tensors of views x batch x classes until its gradient is
 //! taken. Training uses [`Loss::value_and_gradient`], which writes the gradient out and keeps fewer.
 //!
+//! # Groups
+//! `loss.group` couples fewer samples than the batch: B above is then that number, and the loss is the mean
+//! over groups ([`Loss::value_and_gradient_in_groups`]). The first arXiv version's code trained so, each
+//! process on its own samples.
+//!
 //! # Several processes
 //! Each keeps these tensors for its own samples only: [`Loss::value_and_gradient_across`] exchanges sums over
 //! the batch instead of logits.
 
 mod across;
 mod gradient;
+mod groups;
+
+pub use groups::Groups;
 
 use crate::config::LossConfig;
 use crate::{Error, Result};

@@ -1,8 +1,8 @@
 //! Where and how a run computes: the device, its fast operations and its peers, in one value.
 
+use crate::Result;
 use crate::collective::{Collective, SingleProcess};
 use crate::kernels::{Kernels, PlainKernels};
-use crate::{Error, Result};
 use burn::tensor::Device;
 use std::sync::Arc;
 
@@ -35,16 +35,11 @@ impl Runtime {
     /// (`train.syncbn_group_size`); 0, and more than there are, means all.
     ///
     /// # Errors
-    /// [`Error::Config`] if the ranks cannot be divided so; [`Error::Invalid`] if the kernels cannot share;
+    /// [`Error::Invalid`](crate::Error::Invalid) if the ranks cannot be divided so or the kernels cannot share;
     /// whatever making the groups gives.
     pub fn with_shared_statistics(mut self, size: usize) -> Result<Self> {
         let world = self.collective.world_size();
         let size = if size == 0 { world } else { size.min(world) };
-        if !world.is_multiple_of(size) {
-            return Err(Error::Config(vec![format!(
-                "train.syncbn_group_size = {size} does not divide the {world} ranks; set it to 0 for all of them, or to a divisor"
-            )]));
-        }
         let peers = match size {
             1 => return Ok(self),
             all if all == world => Arc::clone(&self.collective),

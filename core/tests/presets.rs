@@ -156,6 +156,8 @@ impl Script {
         c.optim.warmup_epochs = self.count("warmup-epochs", 10);
         c.train.epochs = self.count("epochs", 800);
         c.train.batch_size = self.batch(256);
+        // The loss sees what its own process has: no output is gathered.
+        c.loss.group = c.train.batch_size / (self.nodes * self.gpus);
         c
     }
 

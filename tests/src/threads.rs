@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use selfcls_core::collective::{Collective, Reduction, expect_divisor, expect_rows};
 use selfcls_core::{Error, Result};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ struct Meeting {
     size: usize,
     table: Mutex<Table>,
     changed: Condvar,
+    /// Those of some of the threads, by their number and the first of them.
+    groups: Mutex<BTreeMap<(usize, usize), Arc<Self>>>,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +72,7 @@ impl Meeting {
                 to_take: 0,
             }),
             changed: Condvar::new(),
+            groups: Mutex::default(),
         }
     }
 
@@ -172,7 +176,15 @@ impl Collective for ThreadRank {
 
     fn in_groups_of(&self, size: usize) -> Result<Arc<dyn Collective>> {
         expect_divisor(self, size)?;
-        Err(Error::Invalid("threads make no groups".into()))
+        let rank = self.rank % size;
+        let groups = self.meeting.groups.lock();
+        let mut groups = groups.unwrap_or_else(PoisonError::into_inner);
+        let place = (size, self.rank - rank);
+        let meeting = groups
+            .entry(place)
+            .or_insert_with(|| Arc::new(Meeting::new(size)));
+        let meeting = Arc::clone(meeting);
+        Ok(Arc::new(Self { rank, meeting }))
     }
 
     fn check(&self) -> Result<()> {

@@ -8,7 +8,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use selfcls_backends::{Selection, open};
-use selfcls_core::config::ModelConfig;
+use selfcls_core::config::{Arch, ModelConfig};
 use selfcls_core::model::{Context, state_dict};
 use selfcls_core::pretrained::{Part, detectron2, read, safetensors, torchvision};
 use selfcls_core::runtime::Runtime;
@@ -42,19 +42,45 @@ fn pytorch_opens_what_is_converted() {
         let path = folder.path().join(name);
         std::fs::write(path, bytes.expect("converts")).expect("writes");
     };
-    // A full-size ResNet-18, whose features must be those of torchvision's.
+    // Full-size networks of torchvision and a small transformer, whose features must be those that PyTorch finds.
     let selection: Selection = "flex".parse().expect("a backend");
     let runtime = Runtime::new(open(&selection).expect("flex runs everywhere").device);
-    let config = ModelConfig {
+    let small = ModelConfig {
         hidden_dim: 8,
         dim: 4,
         heads: vec![2],
         ..Default::default()
     };
-    let model = config.init(&runtime.device, 5);
-    let state = state_dict(&model);
-    write("backbone.pth", torchvision(&state, Part::Backbone));
-    write("detectron2.pkl", detectron2(&state));
+    let configs = [
+        ("resnet18", small.clone()),
+        (
+            "resnet50",
+            ModelConfig {
+                backbone: Arch::ResNet50,
+                ..small.clone()
+            },
+        ),
+        (
+            "vit",
+            ModelConfig {
+                backbone: Arch::VitTiny,
+                width: 128,
+                depth: 2,
+                patch_size: 8,
+                position_size: SIZE,
+                ..small
+            },
+        ),
+    ];
+    let models = configs.map(|(name, config)| {
+        let model = config.init(&runtime.device, 5);
+        let state = state_dict(&model);
+        write(&format!("{name}.pth"), torchvision(&state, Part::Backbone));
+        if name != "vit" {
+            write(&format!("{name}.pkl"), detectron2(&state));
+        }
+        (name, model)
+    });
     // The authors' whole model.
     let checkpoint =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/authors_checkpoint.pth.tar");
@@ -71,24 +97,26 @@ fn pytorch_opens_what_is_converted() {
     let talk = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{talk}");
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let expected: Vec<f32> = serde_json::from_value(answer["features"].clone()).expect("floats");
-
     let images: Vec<f32> = (0..2 * 3 * SIZE * SIZE)
         .map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0)
         .collect();
     let images = TensorData::new(images, [2, 3, SIZE, SIZE]);
     let images = Tensor::<4>::from_data(images, &runtime.device);
     let context = Context::evaluation(&*runtime.kernels);
-    let features = model.backbone.forward(images, &context).into_data();
-    let features: Vec<f32> = features.try_into_vec().expect("floats");
-    assert_eq!(features.len(), expected.len());
-    let scale = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
-    let worst = features
-        .iter()
-        .zip(&expected)
-        .fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
-    assert!(scale > 0.1, "the features say nothing: {scale}");
-    assert!(worst <= 2e-5 * scale, "{worst} of {scale}");
+    for (name, model) in models {
+        let expected = answer["features"][name].clone();
+        let expected: Vec<f32> = serde_json::from_value(expected).expect("floats");
+        let features = model.backbone.forward(images.clone(), &context).into_data();
+        let features: Vec<f32> = features.try_into_vec().expect("floats");
+        assert_eq!(features.len(), expected.len(), "{name}");
+        let scale = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+        let worst = features
+            .iter()
+            .zip(&expected)
+            .fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(scale > 0.1, "{name}: the features say nothing: {scale}");
+        assert!(worst <= 2e-5 * scale, "{name}: {worst} of {scale}");
+    }
 }
 
 /// bf16 and fp16 round the same operations as PyTorch's autocast: with the same weights and images the gradient
@@ -98,7 +126,7 @@ fn pytorch_opens_what_is_converted() {
 #[test]
 fn half_precision_is_as_close_to_f32_as_autocast() {
     use selfcls_core::Config;
-    use selfcls_core::config::{Arch, OptimKind, Precision, Stem};
+    use selfcls_core::config::{OptimKind, Precision, Stem};
     use selfcls_core::model::ViewBatch;
     use selfcls_core::optim::ParamGradients;
     use selfcls_core::train::{Batch, Learner};

@@ -50,6 +50,10 @@ fn train_on(dir: &Path, config: &Config, until: usize, asynchronous: bool) -> Ou
         asynchronous,
         ..Runtime::new(device)
     };
+    train_in(dir, config, until, runtime)
+}
+
+fn train_in(dir: &Path, config: &Config, until: usize, runtime: Runtime) -> Outcome {
     let stop = AtomicBool::new(false);
     let mut listen = |event: &Event| {
         if let Event::Step(step) = event
@@ -103,6 +107,46 @@ fn interrupted_equals_undisturbed(config: Config, stops: &[usize]) {
         assert_eq!(array, &actual.optimizer.moments[name], "{name}");
     }
     assert!(expected == actual, "manifests or queues differ");
+    assert_eq!(journal, resumed_journal);
+}
+
+/// On libtorch in fp16: the factor on the loss, which an overflow has lowered, goes on where it was.
+#[cfg(feature = "tch")]
+#[test]
+fn the_loss_scale_resumes() {
+    use selfcls_core::config::Precision;
+    use selfcls_core::loss_scale::LossScale;
+    let mut config = config(OptimKind::Sgd);
+    config.train.precision = Precision::Fp16;
+    config.train.epochs = 1;
+    // Neighbours that are equally near would be another matter.
+    config.queue.length = 0;
+    // Colder than usual, so that the first gradients overflow.
+    config.loss.row_temperature = 1e-3;
+    config.loss.col_temperature = 1e-3;
+    let runtime = || {
+        let opened = open(&"tch:cpu".parse().expect("a backend")).expect("libtorch has a CPU");
+        opened.runtime(Precision::Fp16).expect("libtorch has fp16")
+    };
+    let [undisturbed, interrupted] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    assert!(train_in(undisturbed.path(), &config, usize::MAX, runtime()).complete);
+    assert_eq!(train_in(interrupted.path(), &config, 4, runtime()).step, 4);
+    let (stopped, _) = result(interrupted.path());
+    let (scale, initial) = (
+        stopped.manifest.loss_scale.expect("fp16 scales its loss"),
+        LossScale::for_precision(Precision::Fp16).expect("fp16 scales its loss"),
+    );
+    assert!(
+        scale.factor < initial.factor,
+        "nothing overflowed: {scale:?}"
+    );
+    assert!(train_in(interrupted.path(), &config, usize::MAX, runtime()).complete);
+    let ((expected, journal), (actual, resumed_journal)) =
+        (result(undisturbed.path()), result(interrupted.path()));
+    assert_eq!(actual.manifest.loss_scale, expected.manifest.loss_scale);
+    for (name, array) in &expected.model {
+        assert_eq!(array, &actual.model[name], "{name}");
+    }
     assert_eq!(journal, resumed_journal);
 }
 

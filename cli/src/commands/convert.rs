@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// MoCo v2, SimSiam, SwAV, Barlow Twins, DINO, OBoW and SCAN. Nothing in them is executed.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// A run directory (its newest checkpoint), a checkpoint, or a file of weights
+    /// A run directory (its newest checkpoint), RUN@best, a checkpoint, or a file of weights
     #[arg(value_name = "RUN|CHECKPOINT|FILE")]
     model: PathBuf,
     /// File to write; for selfcls, the run directory to create
@@ -47,7 +47,7 @@ pub(crate) struct ConvertArgs {
 enum Format {
     /// A run directory, for eval, export and train
     Selfcls,
-    /// A .pth file for torch.load: a torchvision backbone, or with --part all the authors' model
+    /// A .pth file for torch.load: a torchvision backbone, or with --part all what the authors' scripts take
     Torchvision,
     /// A safetensors file
     Safetensors,

@@ -92,6 +92,7 @@ fn run_as_rank(
         0 => progress,
         _ => Progress::Quiet,
     };
+    config.validate_for_ranks(place.world_size)?;
     share_processors(place);
     let opened = device_of_rank(&args.backend, place)?;
     let mut runtime = opened

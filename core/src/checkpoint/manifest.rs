@@ -50,6 +50,9 @@ pub struct Position {
     pub epoch_loss_sum: f64,
     /// Mean loss of the last complete epoch; none in the first.
     pub epoch_loss: Option<f64>,
+    /// The lowest mean loss of an epoch before the run began here: of a training of the authors' that it continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_loss: Option<f64>,
 }
 
 impl Position {

@@ -1,6 +1,6 @@
 //! The run directory: finding, keeping and locking its checkpoints.
 
-use super::{MANIFEST, load_manifest};
+use super::{MANIFEST, Manifest, load_manifest};
 use crate::{Error, Result};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -34,15 +34,22 @@ pub fn list(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// The checkpoint that `path` means: itself, or the newest of a run directory.
+/// Written after the name of a run directory: its best checkpoint.
+const BEST: &str = "@best";
+
+/// The checkpoint that `path` means: itself, the newest of a run directory, or with `@best` after the directory's
+/// name the one of the epoch with the lowest mean loss.
 ///
 /// # Errors
-/// If `path` is neither, saying what it is.
+/// If `path` is none of these, saying what it is.
 pub fn find(path: &Path) -> Result<PathBuf> {
     if path.join(MANIFEST).is_file() {
         return Ok(path.to_path_buf());
     }
     if !path.exists() {
+        if let Some(run) = path.to_str().and_then(|path| path.strip_suffix(BEST)) {
+            return best(Path::new(run));
+        }
         return Err(Error::Checkpoint(format!(
             "{} does not exist; give a run directory, one of its checkpoints, or a .onnx file",
             path.display()
@@ -62,22 +69,32 @@ pub fn find(path: &Path) -> Result<PathBuf> {
     })
 }
 
+/// The checkpoint of `run` that ends the epoch with the lowest mean loss.
+fn best(run: &Path) -> Result<PathBuf> {
+    if !run.is_dir() {
+        return Err(Error::Checkpoint(format!(
+            "{} is no run directory; {BEST} goes after the name of one",
+            run.display()
+        )));
+    }
+    let all = list(run)?;
+    lowest(&manifests(&all)?)
+        .map(|best| all[best].clone())
+        .ok_or_else(|| {
+            Error::Checkpoint(format!(
+                "{} has no checkpoint of its best epoch: none has ended, or the weights it began from were better; give it without {BEST} for the newest",
+                run.display()
+            ))
+        })
+}
+
 /// Removes the checkpoints that need not be kept.
 pub(super) fn prune(run: &Path) -> Result<()> {
     let all = list(run)?;
     let older = &all[..all.len().saturating_sub(NEWEST)];
-    let mut losses = Vec::new();
-    for path in &all {
-        losses.push(load_manifest(path)?);
-    }
-    let best = losses
-        .iter()
-        .zip(&all)
-        .filter(|(manifest, _)| manifest.position.step_in_epoch() == 0)
-        .filter_map(|(manifest, path)| Some((manifest.position.epoch_loss?, path)))
-        .min_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, path)| path);
-    for (path, manifest) in older.iter().zip(&losses) {
+    let manifests = manifests(&all)?;
+    let best = lowest(&manifests).map(|best| &all[best]);
+    for (path, manifest) in older.iter().zip(&manifests) {
         let every = manifest.config.checkpoint.milestone_epochs;
         let position = &manifest.position;
         let milestone =
@@ -87,6 +104,24 @@ pub(super) fn prune(run: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn manifests(checkpoints: &[PathBuf]) -> Result<Vec<Manifest>> {
+    checkpoints.iter().map(|path| load_manifest(path)).collect()
+}
+
+/// The one of these checkpoints that ends the epoch with the lowest mean loss, if that is known, and none before the run
+/// began here was lower.
+fn lowest(manifests: &[Manifest]) -> Option<usize> {
+    let ends = manifests
+        .iter()
+        .enumerate()
+        .filter(|(_, manifest)| manifest.position.step_in_epoch() == 0);
+    let (best, loss) = ends
+        .filter_map(|(index, manifest)| Some((index, manifest.position.epoch_loss?)))
+        .min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let before = manifests[best].position.best_loss;
+    before.is_none_or(|before| loss < before).then_some(best)
 }
 
 /// Keeps a second process from training into the same run directory; released when dropped, and by

@@ -15,6 +15,7 @@ fn snapshot(step: usize, loss: f64) -> Snapshot {
                 steps_per_epoch: 10,
                 epoch_loss_sum: 0.0,
                 epoch_loss: Some(loss),
+                best_loss: None,
             },
             samples: 100,
             optimizer_steps: BTreeMap::new(),
@@ -83,6 +84,35 @@ fn the_newest_two_the_best_and_milestones_stay() {
             "step-00000270"
         ]
     );
+    let best = format!("{}@best", run.path().display());
+    let found = find(Path::new(&best)).expect("finds");
+    assert!(found.ends_with("step-00000020"), "{}", found.display());
+}
+
+#[test]
+fn the_best_has_a_name() {
+    let run = tempfile::tempdir().expect("a folder");
+    let best = || {
+        let path = format!("{}@best", run.path().display());
+        find(Path::new(&path))
+    };
+    let message = best().expect_err("empty").to_string();
+    assert!(message.contains("without @best"), "{message}");
+    // A training that came here had been better than its first epoch here.
+    let mut continued = snapshot(10, 2.0);
+    continued.manifest.position.best_loss = Some(1.5);
+    save(run.path(), &continued).expect("saves");
+    best().expect_err("1.5 was lower");
+    let mut better = snapshot(20, 1.25);
+    better.manifest.position.best_loss = Some(1.5);
+    let path = save(run.path(), &better).expect("saves");
+    assert_eq!(best().expect("finds"), path);
+    let message = find(Path::new("nowhere@best")).expect_err("no run");
+    assert!(message.to_string().contains("nowhere is no run directory"));
+    // A folder may be called so.
+    let named = run.path().join("x@best");
+    let path = save(&named, &snapshot(10, 1.0)).expect("saves");
+    assert_eq!(find(&named).expect("finds"), path);
 }
 
 #[test]

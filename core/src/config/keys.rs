@@ -90,6 +90,8 @@ section! {
         normalise_targets: bool = true,
         /// Divide predictions by their sum over the batch and multiply them by batch / classes, the uniform prior. Default true (authors' code; false in the first arXiv version).
         normalise_predictions: bool = true,
+        /// Images of a step whose loss is coupled: the softmax over the batch, and the sums over it, are taken over so many consecutive ones, and the loss is the mean over these groups. They lie within the share of one rank, or are the shares of several; 0 couples the whole batch, over all ranks. Must divide train.batch_size. Default 0 (authors' code; a rank's own 256 in the first arXiv version's ImageNet training).
+        group: usize = 0,
     }
 }
 

@@ -5,6 +5,7 @@
 //! defaults, a preset, a file and command-line values, and remembers where each value came from.
 
 mod backbone;
+mod coupling;
 mod heads;
 mod keys;
 mod layers;
@@ -15,6 +16,7 @@ mod section;
 mod validate;
 
 pub use backbone::{Arch, Layout, Residual, ResidualBlock, Transformer};
+pub use coupling::Coupling;
 pub use keys::{
     CheckpointConfig, DataConfig, EvalConfig, Interpolation, LossConfig, MonitorConfig,
     OptimConfig, OptimKind, Precision, QueueConfig, Schedule, TrainConfig, ViewsConfig,

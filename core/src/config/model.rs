@@ -1,7 +1,7 @@
 //! Backbone, head and classifiers.
 
-use super::Arch;
 use super::section::section;
+use super::{Arch, Layout};
 use serde::{Deserialize, Serialize};
 
 /// The first layers of a residual network.
@@ -82,6 +82,12 @@ section! {
 }
 
 impl ModelConfig {
+    /// Whether any layer normalises over the batch.
+    pub fn has_batch_norm(&self) -> bool {
+        let in_head = self.head_bn && self.head_layers > 1;
+        in_head || matches!(self.layout(), Layout::Residual(_))
+    }
+
     /// Input and output width of each linear layer of the head, first to last.
     pub fn head_dims(&self) -> Vec<(usize, usize)> {
         let layers = self.head_layers;

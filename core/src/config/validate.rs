@@ -1,5 +1,7 @@
 //! What makes a configuration impossible, found before any data is touched.
 
+mod ranks;
+
 use super::backbone::HEAD_WIDTH;
 use super::{Arch, Config, EvalConfig, Layout, ModelConfig, Residual, Transformer};
 use crate::preprocess::Preprocess;
@@ -12,6 +14,14 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] with all problems at once, each with its key, its value and the fix.
     pub fn validate(&self) -> Result<()> {
+        self.validate_for_ranks(1)
+    }
+
+    /// As [`validate`](Self::validate), for a training by so many ranks.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn validate_for_ranks(&self, ranks: usize) -> Result<()> {
         let mut problems = Problems::default();
         self.check_views(&mut problems);
         self.check_model(&mut problems);
@@ -20,6 +30,7 @@ impl Config {
         self.check_train(&mut problems);
         self.check_eval(&mut problems);
         self.check_monitor(&mut problems);
+        self.check_ranks(ranks, &mut problems);
         problems.finish()
     }
 
@@ -309,16 +320,9 @@ impl Config {
                 t.batch_size
             )
         });
-        let divides = t.accumulate > 0 && t.batch_size.is_multiple_of(t.accumulate);
-        problems.when(!divides, || {
+        problems.when(!self.parts_are_equal(), || {
             format!(
                 "train.accumulate = {} must divide train.batch_size = {}: all parts of a batch are equal",
-                t.accumulate, t.batch_size
-            )
-        });
-        problems.when(divides && t.accumulate > 1 && t.batch_size < 2 * t.accumulate, || {
-            format!(
-                "train.accumulate = {} leaves one image in each part of train.batch_size = {}; batch normalisation needs at least 2",
                 t.accumulate, t.batch_size
             )
         });

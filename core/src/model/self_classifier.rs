@@ -14,6 +14,20 @@ pub struct ViewBatch {
     pub local: Option<Tensor<4>>,
 }
 
+impl ViewBatch {
+    /// The views of each size, `[views * batch, 3, size, size]`: global and local ones together where they
+    /// are of one size.
+    pub fn by_size(self) -> Vec<Tensor<4>> {
+        let size = |images: &Tensor<4>| images.dims()[2..].to_vec();
+        match self.local {
+            Some(local) if size(&local) == size(&self.global) => {
+                vec![Tensor::cat(vec![self.global, local], 0)]
+            }
+            local => std::iter::once(self.global).chain(local).collect(),
+        }
+    }
+}
+
 /// Global views of a sample.
 const GLOBALS: usize = 2;
 
@@ -60,22 +74,20 @@ impl SelfClassifier {
         if self.views_apart && context.training {
             return self.embed_apart(views, context);
         }
-        let mut features = self.backbone.forward(views.global, context);
-        if let Some(local) = views.local {
-            let second = Context {
-                noise: context.noise.next_pass(),
-                ..*context
-            };
-            features = Tensor::cat(vec![features, self.backbone.forward(local, &second)], 0);
+        let mut pass = *context;
+        let mut features = Vec::new();
+        for images in views.by_size() {
+            features.push(self.backbone.forward(images, &pass));
+            pass.noise = pass.noise.next_pass();
         }
-        self.mlp_head.forward(features, context)
+        self.mlp_head.forward(Tensor::cat(features, 0), context)
     }
 
     fn embed_apart(&self, views: ViewBatch, context: &Context<'_>) -> Tensor<2> {
         let batch = views.global.dims()[0] / GLOBALS;
         let mut pass = *context;
         let mut embeddings = Vec::new();
-        for images in std::iter::once(views.global).chain(views.local) {
+        for images in views.by_size() {
             for view in images.split(batch, 0) {
                 let features = self.backbone.forward(view, &pass);
                 embeddings.push(self.mlp_head.forward(features, &pass));

@@ -34,8 +34,9 @@ pub struct AuthorsOptimizer {
     pub adamw: bool,
     /// SGD's momentum.
     pub momentum: Option<f64>,
-    /// Weight decay of each group of parameters.
-    pub weight_decays: Vec<f64>,
+    /// Weight decay of weights, of biases and other one-dimensional parameters, and of the backbone's weights; the
+    /// same where they are of one group. None where the file does not tell.
+    pub weight_decays: Option<[f64; 3]>,
 }
 
 /// Reads a `model_last.pth.tar` of the authors' training, or one of its siblings.
@@ -60,10 +61,7 @@ pub fn authors_checkpoint(path: &Path) -> Result<AuthorsCheckpoint> {
     let epoch = need("epoch")?
         .size()
         .ok_or_else(|| Error::malformed(path, "\"epoch\" is not a number from 0 up"))?;
-    let mut model = StateDict::new();
-    for (name, ours, entry) in &recognised.entries {
-        model.insert(ours.clone(), file.array(name, entry)?);
-    }
+    let model = recognised.state(&file)?;
     let optimizer = optimizer(torch, need("optimizer")?, &recognised, &model)
         .map_err(|reason| Error::malformed(path, format!("optimizer: {reason}")))?;
     let queue = root
@@ -149,18 +147,15 @@ fn optimizer(
     // Parameters are numbered group by group, and the file does not say which are in which: the
     // authors' rules are tried until lengths and shapes fit.
     let mut reasons = Vec::new();
-    for order in orders(&parameters, &sizes) {
-        match moments(file, &states, &order) {
+    for Order { parameters, places } in orders(&parameters, &sizes) {
+        match moments(file, &states, &parameters) {
             Ok(state) => {
                 let adamw = state.moments.keys().any(|name| name.ends_with("#1"));
                 return Ok(AuthorsOptimizer {
                     state,
                     adamw,
                     momentum: groups.first().and_then(|group| number(*group, "momentum")),
-                    weight_decays: groups
-                        .iter()
-                        .filter_map(|group| number(*group, "weight_decay"))
-                        .collect(),
+                    weight_decays: decays(&groups, places),
                 });
             }
             Err(reason) => reasons.push(reason),
@@ -179,13 +174,27 @@ fn number(group: Value<'_>, key: &str) -> Option<f64> {
     group.get(key).and_then(Value::float)
 }
 
+/// The weight decay of each kind of parameter, by the place of its group.
+fn decays(groups: &[Value<'_>], places: [usize; 3]) -> Option<[f64; 3]> {
+    let mut decays = [0.0; 3];
+    for (decay, place) in decays.iter_mut().zip(places) {
+        *decay = number(*groups.get(place)?, "weight_decay")?;
+    }
+    Some(decays)
+}
+
+/// A way to number parameters.
+struct Order<'a> {
+    /// In the order of their numbers.
+    parameters: Vec<(&'a str, &'a Array)>,
+    /// Which of the file's groups weights, one-dimensional parameters and the backbone's weights are in.
+    places: [usize; 3],
+}
+
 /// The ways in which the authors' code numbers these parameters into groups of these sizes: all in one
 /// group; or weights, then biases and other one-dimensional ones without decay, then those of the
 /// backbone with a decay of their own; with or without fixed classifiers.
-fn orders<'a>(
-    parameters: &[(&'a str, &'a Array)],
-    sizes: &[usize],
-) -> Vec<Vec<(&'a str, &'a Array)>> {
+fn orders<'a>(parameters: &[(&'a str, &'a Array)], sizes: &[usize]) -> Vec<Order<'a>> {
     let mut orders = Vec::new();
     for classifiers in [true, false] {
         for (no_bias, backbone) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -210,7 +219,15 @@ fn orders<'a>(
                 .filter(|&length| length > 0)
                 .collect();
             if lengths == sizes {
-                orders.push(groups.concat());
+                // Those before it that are there, without which kinds are in the first.
+                let place = |group: usize, apart: bool| match apart {
+                    true => groups[..group].iter().filter(|g| !g.is_empty()).count(),
+                    false => 0,
+                };
+                orders.push(Order {
+                    places: [0, place(1, no_bias), place(2, backbone)],
+                    parameters: groups.concat(),
+                });
             }
         }
     }

@@ -16,13 +16,19 @@ pub enum Part {
 
 /// A `.pth` file that `torch.load(..., weights_only=True)` opens. Of the backbone it is what
 /// `torchvision.models.resnet18()` and the like take with `load_state_dict(..., strict=True)` once
-/// their `fc` is an `nn.Identity()`; of the whole model what the authors' `Model` takes.
+/// their `fc` is an `nn.Identity()`. The whole model is laid out as the authors' checkpoints are, which their
+/// scripts take with `--pretrained`: under `state_dict`, with `module.` before every name.
 ///
 /// # Errors
 /// If `state` has no backbone.
 pub fn torchvision(state: &StateDict, part: Part) -> Result<Vec<u8>> {
+    let (container, prefix) = match part {
+        Part::Backbone => (None, ""),
+        Part::Whole => (Some("state_dict"), "module."),
+    };
     let mut entries = Vec::new();
     for (name, array) in select(state, part)? {
+        let name = format!("{prefix}{name}");
         // Batch normalisation counts its batches; that count, which we do not keep, has no effect
         // unless momentum is switched off, but `strict=True` wants it.
         let counter = name
@@ -31,7 +37,7 @@ pub fn torchvision(state: &StateDict, part: Part) -> Result<Vec<u8>> {
         entries.push((name, Content::Floats(array)));
         entries.extend(counter.map(|name| (name, Content::Integer(0))));
     }
-    torch_file(&entries)
+    torch_file(&entries, container)
         .map_err(|error| Error::Checkpoint(format!("cannot write a .pth file: {error}")))
 }
 

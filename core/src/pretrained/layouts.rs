@@ -25,6 +25,12 @@ pub enum Rule {
         /// What we have in its place.
         to: &'static str,
     },
+    /// Classifiers numbered after the prefix that are bare directions, `[classes, dim]`, made unit vectors
+    /// where they are used: they get the name `weight_v`, and a gain of ones beside them.
+    Directions {
+        /// What comes before the number, in the file as with us.
+        prefix: &'static str,
+    },
     /// The tensor is knowingly left out.
     Drop {
         /// The prefix in the file.
@@ -71,6 +77,17 @@ pub const LAYOUTS: &[Layout] = &[
             keep("backbone.", "backbone."),
             keep("mlp_head.mlp.", "mlp_head.mlp."),
             keep("cls_", "cls_"),
+        ],
+    },
+    // The same files of the first arXiv version; CIFAR's backbone has `shortcut` for `downsample`.
+    Layout {
+        project: "Self-Classifier v1",
+        containers: &["state_dict", ""],
+        marks: &["cls_0"],
+        rules: &[
+            keep("backbone.fc.", "mlp_head.mlp."),
+            keep("backbone.", "backbone."),
+            Rule::Directions { prefix: "cls_" },
         ],
     },
     // moco_v2_800ep_pretrain.pth.tar.

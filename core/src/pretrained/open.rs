@@ -48,15 +48,15 @@ pub fn open(path: &Path, ignore: &[String]) -> Result<Weights> {
 /// file. None if no file is configured.
 ///
 /// # Errors
-/// If the file cannot be read, or of those parts anything is missing, unexpected or of another shape:
-/// all of it is listed.
+/// If the file cannot be read, or of those parts anything is missing that is not named to be, unexpected or of
+/// another shape: all of it is listed.
 pub fn select(config: &PretrainedConfig, fresh: StateDict) -> Result<Option<StateDict>> {
     if config.file.is_empty() {
         return Ok(None);
     }
     let path = Path::new(&config.file);
     let weights = open(path, &config.ignored())?;
-    merge(fresh, weights.state, config.parts)
+    merge(fresh, weights.state, config.parts, &config.may_be_missing())
         .map(Some)
         .map_err(|reason| Error::malformed(path, reason))
 }
@@ -66,17 +66,19 @@ pub fn select(config: &PretrainedConfig, fresh: StateDict) -> Result<Option<Stat
 /// # Errors
 /// If it does not fit, listing everything.
 pub fn with_backbone(fresh: StateDict, backbone: &StateDict) -> Result<StateDict> {
-    merge(fresh, backbone.clone(), PretrainedParts::Backbone).map_err(Error::Checkpoint)
+    merge(fresh, backbone.clone(), PretrainedParts::Backbone, &[]).map_err(Error::Checkpoint)
 }
 
 fn merge(
     mut fresh: StateDict,
     given: StateDict,
     parts: PretrainedParts,
+    may_be_missing: &[String],
 ) -> Result<StateDict, String> {
     let mut problems = Vec::new();
+    let allowed = |name: &str| may_be_missing.iter().any(|start| name.starts_with(start));
     for (name, array) in &fresh {
-        if parts.include(name) && !given.contains_key(name) {
+        if parts.include(name) && !given.contains_key(name) && !allowed(name) {
             problems.push(format!("{name} {:?} is missing", array.shape));
         }
     }
@@ -100,7 +102,7 @@ fn merge(
     let hint = if only_backbone && parts != PretrainedParts::Backbone {
         "; the file holds a backbone only: set pretrained.parts to backbone"
     } else {
-        "; set model.* to the model they are of, or pretrained.parts to what fits"
+        "; set model.* to the model they are of, pretrained.parts to what fits, or name in pretrained.missing what may begin anew"
     };
     Err(format!(
         "these weights do not fit: {}{hint}",
@@ -129,7 +131,7 @@ mod tests {
             (PretrainedParts::Head, [1.0, 2.0, 0.0]),
             (PretrainedParts::All, [1.0, 2.0, 3.0]),
         ] {
-            let merged = merge(fresh.clone(), given.clone(), parts).expect("fits");
+            let merged = merge(fresh.clone(), given.clone(), parts, &[]).expect("fits");
             let names = [
                 ("backbone.a", expected[0]),
                 ("mlp_head.b", expected[1]),
@@ -141,17 +143,37 @@ mod tests {
         let mut other = given.clone();
         other.insert("cls_0.c".into(), Array::new([2], vec![0.0; 2]));
         other.insert("cls_1.c".into(), Array::new([2], vec![0.0; 2]));
-        assert!(merge(fresh.clone(), other.clone(), PretrainedParts::Head).is_ok());
-        let message = merge(fresh.clone(), other, PretrainedParts::All).expect_err("refused");
+        assert!(merge(fresh.clone(), other.clone(), PretrainedParts::Head, &[]).is_ok());
+        let message = merge(fresh.clone(), other, PretrainedParts::All, &[]).expect_err("refused");
         assert!(
             message.contains("cls_0.c is [2]") && message.contains("cls_1.c is not part"),
             "{message}"
         );
         let backbone = state(&[("backbone.a", 1.0)]);
-        let message = merge(fresh, backbone, PretrainedParts::All).expect_err("refused");
+        let message =
+            merge(fresh.clone(), backbone.clone(), PretrainedParts::All, &[]).expect_err("refused");
         assert!(
             message.contains("mlp_head.b [1] is missing") && message.contains("backbone only"),
             "{message}"
         );
+        // What is named may be missing, and nothing else.
+        let named = |names: &str| {
+            let config = PretrainedConfig {
+                missing: names.into(),
+                ..Default::default()
+            };
+            let (fresh, backbone) = (fresh.clone(), backbone.clone());
+            merge(
+                fresh,
+                backbone,
+                PretrainedParts::All,
+                &config.may_be_missing(),
+            )
+        };
+        let message = named("cls_").expect_err("the head is not named");
+        assert!(!message.contains("cls_0") && message.contains("mlp_head.b"));
+        let merged = named("cls_0., mlp_head.").expect("all is named");
+        let names = [("backbone.a", 1.0), ("mlp_head.b", 0.0), ("cls_0.c", 0.0)];
+        assert_eq!(merged, state(&names));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::file::{Entry, WeightFile};
 use super::layouts::{COUNTER, LAYOUTS, Layout, Rule, SYNONYMS, WRAPPERS};
-use crate::weights::StateDict;
+use crate::weights::{Array, StateDict};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,6 +25,33 @@ pub(super) struct Recognised {
     /// In the file's order: the name in the file, ours, and where the values are.
     pub(super) entries: Vec<(String, String, Entry)>,
     pub(super) dropped: BTreeMap<String, usize>,
+    /// Classifiers that come without a gain.
+    bare: Vec<String>,
+}
+
+impl Recognised {
+    /// The weights under our names.
+    ///
+    /// # Errors
+    /// If the file is damaged, or a classifier is none.
+    pub(super) fn state(&self, file: &WeightFile) -> Result<StateDict> {
+        let mut state = StateDict::new();
+        for (name, ours, entry) in &self.entries {
+            state.insert(ours.clone(), file.array(name, entry)?);
+        }
+        for name in &self.bare {
+            let directions = state.get(&format!("{name}.weight_v"));
+            let Some(&[classes, _]) = directions.map(|array| array.shape.as_slice()) else {
+                return Err(Error::malformed(
+                    file.path(),
+                    format!("{name} is not a classifier, [classes, dim]"),
+                ));
+            };
+            let gain = Array::new([classes, 1], vec![1.0; classes]);
+            state.insert(format!("{name}.weight_g"), gain);
+        }
+        Ok(state)
+    }
 }
 
 /// Reads the weights in `path`: a `.pth` or `.pth.tar` file of PyTorch or a safetensors file, of one of
@@ -39,13 +66,9 @@ pub(super) struct Recognised {
 pub fn read(path: &Path, ignore: &[String]) -> Result<Pretrained> {
     let file = WeightFile::open(path)?;
     let recognised = recognise(&file, ignore)?;
-    let mut state = StateDict::new();
-    for (name, ours, entry) in &recognised.entries {
-        state.insert(ours.clone(), file.array(name, entry)?);
-    }
     Ok(Pretrained {
         project: recognised.layout.project,
-        state,
+        state: recognised.state(&file)?,
         dropped: recognised.dropped,
     })
 }
@@ -106,6 +129,7 @@ fn sort(
         layout,
         entries: Vec::new(),
         dropped: BTreeMap::new(),
+        bare: Vec::new(),
     };
     let mut unexpected = Vec::new();
     let mut taken = BTreeSet::new();
@@ -118,6 +142,10 @@ fn sort(
         let rule = layout.rules.iter().find(|rule| match rule {
             Rule::Keep { from, .. } => bare.starts_with(from),
             Rule::Drop { prefix, .. } => bare.starts_with(prefix),
+            Rule::Directions { prefix } => {
+                let number = bare.strip_prefix(prefix);
+                number.is_some_and(|number| number.parse::<usize>().is_ok())
+            }
         });
         match rule {
             Some(Rule::Drop { what, .. }) => {
@@ -135,6 +163,11 @@ fn sort(
                         format!("{name} is not the only one that means {ours}"),
                     ));
                 }
+                sorted.entries.push((name, ours, entry));
+            }
+            Some(Rule::Directions { .. }) => {
+                sorted.bare.push(bare.to_owned());
+                let ours = format!("{bare}.weight_v");
                 sorted.entries.push((name, ours, entry));
             }
             None => unexpected.push(name),

@@ -57,6 +57,7 @@ pub fn resumable(authors: AuthorsCheckpoint, base: &Config, samples: usize) -> R
         steps_per_epoch,
         epoch_loss_sum: 0.0,
         epoch_loss: None,
+        best_loss: authors.best_loss,
     };
     let mut optimizer = authors.optimizer.state;
     for steps in optimizer.steps.values_mut().filter(|steps| **steps == 0) {
@@ -94,14 +95,10 @@ fn compare(
             config.optim.momentum
         ));
     }
-    if let Some(&decay) = optimizer.weight_decays.first()
-        && decay != config.optim.weight_decay
-    {
-        problems.push(format!(
-            "its weight decay is {decay}, optim.weight_decay is {}",
-            config.optim.weight_decay
-        ));
+    if let Some(decays) = optimizer.weight_decays {
+        compare_decays(decays, config, &mut problems);
     }
+    compare_classifiers(&optimizer.state.moments, config, &mut problems);
     if let Some(queue) = queue
         && queue.embeddings.len() != queue.indices.len() * config.model.dim
     {
@@ -117,6 +114,58 @@ fn compare(
         "training cannot continue from this checkpoint with these settings: {}",
         problems.join("; ")
     )))
+}
+
+/// Weight decays are those of weights, one-dimensional parameters and the backbone's weights.
+fn compare_decays(
+    [weights, biases, backbone]: [f64; 3],
+    config: &Config,
+    problems: &mut Vec<String>,
+) {
+    let optim = &config.optim;
+    if weights != optim.weight_decay {
+        problems.push(format!(
+            "its weight decay is {weights}, optim.weight_decay is {}",
+            optim.weight_decay
+        ));
+    }
+    let exempt = biases == 0.0 && weights > 0.0;
+    if exempt != (optim.no_bias_weight_decay && weights > 0.0) {
+        problems.push(format!(
+            "its biases decay by {biases}: set optim.no_bias_weight_decay = {exempt}"
+        ));
+    }
+    let ours = match optim.backbone_weight_decay {
+        -1.0 => optim.weight_decay,
+        decay => decay,
+    };
+    if backbone != ours && (backbone != weights || optim.backbone_weight_decay != -1.0) {
+        problems.push(format!(
+            "the weight decay of its backbone is {backbone}, optim.backbone_weight_decay is {}",
+            optim.backbone_weight_decay
+        ));
+    }
+}
+
+/// Parameters that were trained have moments.
+fn compare_classifiers(moments: &StateDict, config: &Config, problems: &mut Vec<String>) {
+    if moments.is_empty() {
+        return;
+    }
+    let fixed = !moments.keys().any(|name| name.starts_with("cls_"));
+    if fixed != config.model.fixed_classifiers {
+        let were = if fixed { "fixed" } else { "trained" };
+        problems.push(format!(
+            "its classifiers were {were}: set model.fixed_classifiers = {fixed}"
+        ));
+    }
+    let gain = moments.contains_key("cls_0.weight_g#0");
+    if !fixed && gain != config.model.classifier_gain {
+        problems.push(format!(
+            "the gain of its classifiers was {}trained: set model.classifier_gain = {gain}",
+            if gain { "" } else { "not " }
+        ));
+    }
 }
 
 fn config_of(state: &StateDict, base: &Config) -> Result<Config> {
@@ -137,6 +186,7 @@ fn unknown_position(epochs: usize) -> Position {
         steps_per_epoch: 1,
         epoch_loss_sum: 0.0,
         epoch_loss: None,
+        best_loss: None,
     }
 }
 
@@ -187,6 +237,7 @@ mod tests {
         assert_eq!(snapshot.manifest.config.queue.length, 16);
         assert_eq!(snapshot.manifest.config.model.heads, [10, 20]);
         assert!(snapshot.optimizer.steps.values().all(|&steps| steps == 30));
+        assert_eq!(position.best_loss, Some(2.649_169_206_619_262_7));
         // It is one of our checkpoints: saved, loaded, the same.
         let run = tempfile::tempdir().expect("a folder");
         let path = crate::checkpoint::save(run.path(), &snapshot).expect("saves");
@@ -217,6 +268,86 @@ mod tests {
             .expect_err("refused")
             .to_string();
         assert!(message.contains("fewer than one batch"), "{message}");
+    }
+
+    /// Groups of parameters, and which of them were trained, are part of what continues.
+    #[test]
+    fn groups_and_classifiers_are_compared() {
+        let refused = |file: &Path, change: &dyn Fn(&mut Config)| {
+            let mut config = settings();
+            change(&mut config);
+            let authors = authors_checkpoint(file).expect("reads");
+            match resumable(authors, &config, 42) {
+                Ok(_) => String::new(),
+                Err(error) => error.to_string(),
+            }
+        };
+        let fixture = |name: &str| file().with_file_name(name);
+        // AdamW over three groups: 0.05, none for biases, 0.2 for the backbone.
+        let adamw = |config: &mut Config| {
+            config.optim.kind = OptimKind::AdamW;
+            config.optim.weight_decay = 0.05;
+            config.optim.no_bias_weight_decay = true;
+            config.optim.backbone_weight_decay = 0.2;
+        };
+        let three = fixture("authors_adamw.pth.tar");
+        assert_eq!(refused(&three, &adamw), "");
+        let message = refused(&three, &|config| {
+            adamw(config);
+            config.optim.no_bias_weight_decay = false;
+            config.optim.backbone_weight_decay = -1.0;
+        });
+        for said in [
+            "optim.no_bias_weight_decay = true",
+            "backbone is 0.2, optim.backbone_weight_decay is -1",
+        ] {
+            assert!(message.contains(said), "{message}");
+        }
+        // LARC over two groups.
+        let two = fixture("authors_groups.pth.tar");
+        let larc = |config: &mut Config| {
+            config.optim.weight_decay = 0.05;
+            config.optim.no_bias_weight_decay = true;
+        };
+        assert_eq!(refused(&two, &larc), "");
+        let message = refused(&two, &|config| {
+            larc(config);
+            config.optim.backbone_weight_decay = 0.2;
+        });
+        assert!(message.contains("backbone is 0.05"), "{message}");
+        // One group.
+        let message = refused(&file(), &|config| config.optim.no_bias_weight_decay = true);
+        assert!(
+            message.contains("no_bias_weight_decay = false"),
+            "{message}"
+        );
+        let message = refused(&file(), &|config| {
+            config.model.fixed_classifiers = true;
+        });
+        assert!(message.contains("fixed_classifiers = false"), "{message}");
+        let message = refused(&file(), &|config| config.model.classifier_gain = false);
+        assert!(message.contains("classifier_gain = true"), "{message}");
+
+        // The first version's: fixed ones were numbered all the same, and none had a gain.
+        let first = |name: &str| {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pretrained");
+            folder.join(name)
+        };
+        let settings_of = |fixed: bool| {
+            move |config: &mut Config| {
+                config.optim.weight_decay = 1e-4;
+                config.model.fixed_classifiers = fixed;
+                config.model.classifier_gain = false;
+            }
+        };
+        assert_eq!(refused(&first("first.pth.tar"), &settings_of(true)), "");
+        let learnt = first("first_cifar.pth.tar");
+        assert_eq!(refused(&learnt, &settings_of(false)), "");
+        let message = refused(&learnt, &|config| {
+            settings_of(false)(config);
+            config.model.classifier_gain = true;
+        });
+        assert!(message.contains("classifier_gain = false"), "{message}");
     }
 
     #[test]

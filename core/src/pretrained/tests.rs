@@ -53,7 +53,11 @@ fn every_layout_is_recognised_and_renamed() {
         ("obow.pth.tar", "OBoW", &["linear classifier"]),
         ("scan.pth.tar", "SCAN", &["clustering head"]),
     ];
-    let mut covered = std::collections::BTreeSet::from(["Self-Classifier", "backbone alone"]);
+    let mut covered = std::collections::BTreeSet::from([
+        "Self-Classifier",
+        "Self-Classifier v1",
+        "backbone alone",
+    ]);
     for (name, project, dropped) in cases {
         let weights = read(&fixture(name), &[]).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(weights.project, project, "{name}");
@@ -166,6 +170,42 @@ fn the_authors_checkpoint_is_read_whole() {
         .expect_err("refused")
         .to_string();
     assert!(message.contains("mocov2.pth.tar"), "{message}");
+}
+
+/// The first version's: an MLP called `fc`, bare classifiers that are numbered first, fixed ones without momentum.
+#[test]
+fn a_checkpoint_of_the_first_version_is_read_whole() {
+    for (name, fixed) in [("first.pth.tar", true), ("first_cifar.pth.tar", false)] {
+        let weights = read(&fixture(name), &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(weights.project, "Self-Classifier v1");
+        assert!(weights.dropped.is_empty());
+        let mut state = weights.state.clone();
+        for (head, classes) in [("cls_0", 5), ("cls_1", 3)] {
+            let gain = state.remove(&format!("{head}.weight_g"));
+            let ones = Array::new([classes, 1], vec![1.0; classes]);
+            assert_eq!(gain, Some(ones), "{name}");
+        }
+        // Backbone, an MLP with one hidden layer, two classifiers.
+        assert_eq!(state.len(), 60 + 8 + 2);
+        check_values(&state);
+        let model = architecture(&weights.state, &ModelConfig::default()).expect("known");
+        assert_eq!((model.backbone, model.width), (Arch::ResNet10, 2));
+        assert_eq!((model.head_layers, model.hidden_dim, model.dim), (2, 6, 8));
+        assert_eq!((model.heads, model.head_bn), (vec![5, 3], true));
+
+        let checkpoint = authors_checkpoint(&fixture(name)).expect("reads");
+        assert_eq!(checkpoint.model, weights.state);
+        assert_eq!((checkpoint.epoch, checkpoint.best_loss), (100, Some(4.25)));
+        assert!(checkpoint.queue.is_none());
+        let optimizer = checkpoint.optimizer;
+        assert_eq!((optimizer.adamw, optimizer.momentum), (false, Some(0.9)));
+        let moments = optimizer.state.moments;
+        check_values(&moments);
+        for name in state.keys().filter(|name| !name.contains("running_")) {
+            let expected = !(fixed && name.starts_with("cls_"));
+            assert_eq!(moments.contains_key(&format!("{name}#0")), expected);
+        }
+    }
 }
 
 #[test]

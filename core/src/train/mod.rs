@@ -23,6 +23,8 @@
 //! second forward pass of backbone and head, about a third more time; the views of the whole batch stay
 //! on the device.
 //!
+//! `loss.group` couples fewer samples than the batch; in 2 the loss is then the mean over groups.
+//!
 //! `train.recompute` cuts a step in one part further, at every block of the backbone: 1 keeps what flows
 //! between the blocks, and 3 computes the rest again. The numbers are those of the plain step, batch
 //! statistics included.

@@ -1,16 +1,19 @@
 //! A batch over several ranks: whose samples are where, and gathering them in order.
 
 use super::step::Batch;
-use crate::collective::Collective;
+use crate::collective::{Collective, SingleProcess};
+use crate::config::Coupling;
 use crate::data::Shares;
+use crate::loss::Groups;
 use crate::{Error, Result};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How a batch is divided: into parts, one after the other, and each part among the ranks.
 #[derive(Debug)]
 pub(super) struct Layout<'a> {
-    peers: &'a dyn Collective,
+    peers: &'a Arc<dyn Collective>,
     parts: usize,
     /// Samples of each rank in a part; none where there is one rank, and parts of any size.
     shares: Option<Shares>,
@@ -24,7 +27,11 @@ impl<'a> Layout<'a> {
     ///
     /// # Errors
     /// If there are no parts, or they are not this rank's shares.
-    pub(super) fn new(peers: &'a dyn Collective, batch: usize, parts: &[Batch]) -> Result<Self> {
+    pub(super) fn new(
+        peers: &'a Arc<dyn Collective>,
+        batch: usize,
+        parts: &[Batch],
+    ) -> Result<Self> {
         let sizes: Vec<usize> = parts.iter().map(|part| part.indices.dims()[0]).collect();
         if sizes.is_empty() {
             return Err(Error::Invalid("a step needs a batch".into()));
@@ -56,6 +63,49 @@ impl<'a> Layout<'a> {
     pub(super) fn own_share(&self) -> Option<(Range<usize>, usize)> {
         let of = |shares: Shares| (shares.of(self.peers.rank()), self.batch / self.parts);
         self.shares.map(of)
+    }
+
+    /// The groups that the loss compares, of `group` samples each (0: all). `sharing` keeps the ranks that share
+    /// one from step to step; all ranks call this together.
+    ///
+    /// # Errors
+    /// If the batch cannot be divided so, or a peer fails.
+    pub(super) fn groups(
+        &self,
+        group: usize,
+        sharing: &mut Option<Arc<dyn Collective>>,
+    ) -> Result<Groups> {
+        let world = self.peers.world_size();
+        let coupling =
+            Coupling::new(group, self.batch, self.parts, world).map_err(Error::Invalid)?;
+        let all = || Arc::clone(self.peers);
+        let share = self.own_share().map_or(self.batch, |(own, _)| own.len());
+        let (own, peers) = match coupling {
+            Coupling::Batch => (self.sizes()[self.peers.rank()], all()),
+            Coupling::Parts(parts) => (share * parts, all()),
+            Coupling::Own(samples) => {
+                let alone: Arc<dyn Collective> = Arc::new(SingleProcess);
+                (samples, alone)
+            }
+            Coupling::Ranks(ranks) => {
+                let peers = match sharing.take() {
+                    Some(peers) if peers.world_size() == ranks => peers,
+                    _ => self.peers.in_groups_of(ranks)?,
+                };
+                *sharing = Some(Arc::clone(&peers));
+                (share, peers)
+            }
+        };
+        let samples = match coupling {
+            Coupling::Batch => self.batch,
+            _ => group,
+        };
+        Ok(Groups {
+            own,
+            samples,
+            count: self.batch / samples,
+            peers,
+        })
     }
 
     /// All ranks' rows of `rows`, `[own batch, dim]`, in the order in which one process would have them.

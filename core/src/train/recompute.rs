@@ -29,7 +29,7 @@ pub(super) fn embed(
 ) -> (Tensor<2>, Kept) {
     let mut pass = *context;
     let (mut runs, mut features) = (Vec::new(), Vec::new());
-    for images in std::iter::once(views.global).chain(views.local) {
+    for images in views.by_size() {
         let rows = images.dims()[0];
         let (mut x, mut inputs) = (Flow::Maps(images), Vec::new());
         for stage in 0..model.backbone.stages() {

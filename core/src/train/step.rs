@@ -2,8 +2,9 @@
 
 use super::ranks::Layout;
 use super::recompute;
+use crate::collective::Collective;
 use crate::config::Config;
-use crate::loss::Loss;
+use crate::loss::{Groups, Loss};
 use crate::loss_scale::LossScale;
 use crate::model::{
     Context, Noise, SelfClassifier, ViewBatch, with_state_dict, with_weight_layout,
@@ -26,6 +27,10 @@ pub struct Learner {
     queue: Option<Queue>,
     replace: bool,
     loss: Loss,
+    /// Samples that the loss compares with each other; 0: all of the batch.
+    group: usize,
+    /// The ranks that share such a group, where it takes several but not all.
+    sharing: Option<Arc<dyn Collective>>,
     loss_scale: Option<LossScale>,
     runtime: Runtime,
     /// Where gradients go among several ranks.
@@ -113,6 +118,8 @@ impl Learner {
             queue,
             replace: config.queue.replace,
             loss: config.loss.init(),
+            group: config.loss.group,
+            sharing: None,
             loss_scale: LossScale::for_precision(runtime.kernels.precision()),
             runtime,
             batch_size: config.train.batch_size,
@@ -219,7 +226,8 @@ impl Learner {
     /// If there are no parts, the views do not belong together, or a peer fails.
     pub fn gradients(&mut self, parts: &[Batch]) -> Result<(StepOutput, ParamGradients)> {
         let peers = Arc::clone(&self.runtime.collective);
-        let layout = Layout::new(&*peers, self.batch_size, parts)?;
+        let layout = Layout::new(&peers, self.batch_size, parts)?;
+        let groups = layout.groups(self.group, &mut self.sharing)?;
         // Only what goes back through half precision needs the scale, and loses it again right after.
         let scale = self.loss_scale.map(|scale| scale.factor);
         if let Some(exchange) = &self.exchange {
@@ -252,7 +260,7 @@ impl Learner {
         let (indices, labels) = (ints(|part| &part.indices), ints(|part| &part.labels));
         let met = self.with_neighbours(embeddings, indices, labels, &layout)?;
 
-        let compared = self.compare(met.embeddings, layout.batch)?;
+        let compared = self.compare(met.embeddings, &groups)?;
         let mut grads = ParamGradients::default();
         match &self.exchange {
             Some(exchange) => exchange.send(compared.classifiers),
@@ -331,9 +339,7 @@ impl Learner {
     }
 
     /// Logits, loss and gradients of all heads, one after the other: the memory is that of the largest.
-    /// `batch` counts the samples of all ranks.
-    fn compare(&self, embeddings: Tensor<3>, batch: usize) -> Result<Comparison> {
-        let peers = &*self.runtime.collective;
+    fn compare(&self, embeddings: Tensor<3>, groups: &Groups) -> Result<Comparison> {
         let shape @ [views, own, dim] = embeddings.dims();
         let leaf = embeddings
             .reshape([views * own, dim])
@@ -353,7 +359,7 @@ impl Learner {
             }
             let (loss, gradient) =
                 self.loss
-                    .value_and_gradient_across(logits.clone(), GLOBALS, batch, peers)?;
+                    .value_and_gradient_in_groups(logits.clone(), GLOBALS, groups)?;
             let loss = loss / heads as f64;
             let pull = (logits * gradient).sum() / heads as f64;
             let mut grads = pull.backward();

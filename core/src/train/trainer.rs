@@ -73,7 +73,7 @@ impl Trainer {
     /// If the configuration is impossible, also for this number of ranks, the source is smaller than one
     /// batch, or ranks were given different settings or data.
     pub fn new(config: Config, source: Arc<dyn Source>, runtime: Runtime) -> Result<Self> {
-        config.validate()?;
+        config.validate_for_ranks(runtime.collective.world_size())?;
         if config.train.precision != runtime.kernels.precision() {
             return Err(Error::Invalid(format!(
                 "train.precision = {:?}, but the kernels given compute in {:?}",
@@ -109,6 +109,7 @@ impl Trainer {
                 steps_per_epoch,
                 epoch_loss_sum: 0.0,
                 epoch_loss: None,
+                best_loss: None,
             },
             stop_agreed: false,
         })

@@ -55,6 +55,28 @@ const ADAM: Limits = Limits {
     weights: 5e-4,
 };
 
+/// Groups of samples that the loss compares alone lie within the share of one of two processes, and are the shares of
+/// two of four; what would cut through a share is refused by all.
+#[test]
+fn groups_of_the_loss() {
+    let mut config = config();
+    config.train.batch_size = 12;
+    config.queue.length = 24;
+    config.loss.group = 6;
+    equal_one("variants::groups_of_the_loss", &config, F32);
+    let Some(binary) = binary_for("variants::groups_of_the_loss") else {
+        return;
+    };
+    let place = Place::new(binary);
+    config.loss.group = 4;
+    let ranks = place.start("cut", &config, 2, |_| Some(Vec::new()));
+    for ended in ranks.wait() {
+        let said = &ended.stderr;
+        assert_eq!(ended.status.code(), Some(2), "{said}");
+        assert!(said.contains("loss.group = 4 cuts"), "{said}");
+    }
+}
+
 #[test]
 fn recomputation() {
     let mut config = config();

@@ -1,6 +1,7 @@
 //! The loss and its gradients.
 
 use crate::fixture::{arrays, hash_images, hash_tensor, json, values};
+use crate::parity::Tolerance;
 use crate::runner::Case;
 use burn::tensor::Tensor;
 use selfcls_core::config::LossConfig;
@@ -36,17 +37,24 @@ impl Expected {
             eps: self.eps,
             normalise_targets: self.normalise_targets,
             normalise_predictions: self.normalise_predictions,
+            ..LossConfig::default()
         }
         .init()
     }
 
-    /// What multiplies the usual rounding of f32 in the case `name`: a logit of 100 over a temperature of
-    /// 0.03 is known to 1e-4 only, and so is its exponential.
-    pub(crate) fn noise(&self, name: &str) -> f32 {
+    /// What loss and gradient of the case `name` may be off: a logit of 100 over a temperature of 0.03 is known to
+    /// 1e-4 only, and so is its exponential.
+    pub(crate) fn tolerances(name: &str) -> [Tolerance; 2] {
         if name.contains("extreme100") {
-            50.0
+            [
+                Tolerance::beside(5e-5, "extreme_loss"),
+                Tolerance::beside(5e-4, "extreme_loss_gradients"),
+            ]
         } else {
-            1.0
+            [
+                Tolerance::beside(1e-6, "loss"),
+                Tolerance::beside(1e-5, "loss_gradients"),
+            ]
         }
     }
 }
@@ -69,8 +77,7 @@ pub(crate) fn loss_and_gradients(case: &Case) {
         let result = loss.forward(&logits, given.globals).expect("a loss");
         let grads = result.backward();
         let value = values(result)[0];
-        let noise = given.noise(&name);
-        let (loss_tolerance, gradient_tolerance) = (1e-6 * noise, 1e-5 * noise);
+        let [loss_tolerance, gradient_tolerance] = Expected::tolerances(&name);
         case.close_scalar(&format!("loss {name}"), value, given.loss, loss_tolerance);
         for (head, logits) in logits.iter().enumerate() {
             let actual = values(logits.grad(&grads).expect("a gradient"));

@@ -29,8 +29,11 @@ mod queue;
 mod ranks;
 mod runner;
 mod schedule;
+#[cfg(feature = "flex")]
+mod trainer;
 mod training;
 mod vit;
+mod vit_small;
 
 use runner::trials;
 use std::path::Path;
@@ -64,19 +67,25 @@ trials! {
         linear::separable_features,
         vit::positions_at_other_sizes,
         vit::small_images_in_evaluation,
+        vit_small::evaluation,
+        vit_small::multi_view_step,
         vit::drop_path_repeats_itself,
+        vit::each_block_drops_its_share,
         classifier::weights_survive_a_round_trip,
         authors::checkpoint_in_evaluation,
         authors::training_resumed_from_the_checkpoint,
         authors::adamw_in_groups_resumed,
         authors::larc_in_groups_resumed,
         training::a_step_moves_every_parameter,
+        training::neighbours_of_the_same_label_are_counted,
         training::fixed_classifiers_stay,
         training::drop_path_follows_the_step,
         training::parts_of_a_batch_give_its_gradients,
         training::recomputed_activations_give_the_same_gradients,
+        training::local_views_of_the_global_size,
         training::the_first_version,
         ranks::shares_give_the_loss_of_the_batch,
+        ranks::groups_give_the_mean_of_their_losses,
         ranks::two_workers_of_the_authors,
         exchange::gradients_are_of_the_same_parameters_in_each_step,
         training::views_apart,
@@ -93,7 +102,9 @@ trials! {
         model::resnet18_in_evaluation,
         model::resnet18_in_training,
         model::resnet18_multi_view_step,
+        training::parts_skip_the_same_branches_twice,
         ranks::steps_are_those_of_one_process,
+        ranks::groups_are_those_of_one_process,
     }
     once {
         devices::every_selection_opens_or_explains,
@@ -105,11 +116,19 @@ trials! {
         metrics::clusters,
         metrics::neighbours,
         #[cfg(feature = "flex")]
+        trainer::a_queue_longer_than_the_data_is_warned_about,
+        #[cfg(feature = "flex")]
+        trainer::neighbours_are_counted_where_labels_exist,
+        #[cfg(feature = "flex")]
         optimizer::parameter_groups,
         #[cfg(feature = "tch")]
         precision::losses_follow_f32,
         #[cfg(feature = "tch")]
         precision::gradients_follow_f32,
+        #[cfg(feature = "tch")]
+        precision::extreme_logits_stay_finite,
+        #[cfg(feature = "tch")]
+        precision::logits_of_half_precision_are_compared_in_f32,
         #[cfg(feature = "tch")]
         precision::an_overflow_skips_the_step,
         #[cfg(all(feature = "tch", feature = "flex"))]

@@ -1,6 +1,7 @@
 //! The optimisers, parameter by parameter over five steps.
 
 use crate::fixture::{Arrays, arrays, json, values};
+use crate::parity::Tolerance;
 use crate::runner::Case;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Gradients, Tensor};
@@ -86,7 +87,7 @@ fn check(case: &Case, run: &str, rates: impl Fn(&Rates) -> &[f64], config: Optim
                 &format!("{run} step {step} {name}"),
                 &actual,
                 expected,
-                2e-6,
+                Tolerance::beside(2e-6, "optimizer"),
             );
         }
         // Halfway the history goes out to plain data and back, as in a checkpoint.
@@ -215,7 +216,13 @@ pub(crate) fn gradient_clipping(case: &Case) {
         for ((name, before), after) in NAMES.iter().zip(before).zip(after) {
             let clipped: Vec<f32> = before.iter().zip(&after).map(|(b, a)| b - a).collect();
             let expected = &fixture.float(&format!("{kind}{limit}.{name}")).data;
-            case.close(&format!("{kind} {limit} {name}"), &clipped, expected, 2e-6);
+            let tolerance = Tolerance::beside(2e-6, "optimizer");
+            case.close(
+                &format!("{kind} {limit} {name}"),
+                &clipped,
+                expected,
+                tolerance,
+            );
         }
     }
 }

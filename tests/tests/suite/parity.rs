@@ -19,6 +19,16 @@ pub(crate) struct Tolerance {
 const TIMES_NOISE: f32 = 8.0;
 
 impl Tolerance {
+    /// `allowed`, beside the noise of one part of the method: the largest difference, over the cases of its fixture,
+    /// between f32 and f64 of PyTorch, and for the loss of the authors' own code.
+    pub(crate) fn beside(allowed: f32, part: &str) -> Self {
+        let noise = json::<BTreeMap<String, f32>>("noise_of_parts")[part];
+        Self {
+            allowed,
+            noise: Some(noise),
+        }
+    }
+
     /// Some times the authors' own noise.
     fn of_noise(noise: f64) -> Self {
         let noise = noise as f32;

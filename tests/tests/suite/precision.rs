@@ -1,11 +1,11 @@
 //! Training in bf16 and fp16 on libtorch: near f32, with f32 weights, and safe from overflow.
 
-use crate::fixture::{hash_images, int_tensor, values};
+use crate::fixture::{hash_images, hash_tensor, int_tensor, values};
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor};
 use selfcls_backends::{Opened, open};
 use selfcls_core::Config;
-use selfcls_core::config::{Arch, OptimKind, Precision, Stem};
+use selfcls_core::config::{Arch, LossConfig, OptimKind, Precision, Stem};
 use selfcls_core::loss_scale::LossScale;
 use selfcls_core::model::{SelfClassifier, ViewBatch, state_dict};
 use selfcls_core::train::{Batch, Learner};
@@ -16,7 +16,7 @@ fn opened() -> Opened {
     open(&"tch:cpu".parse().expect("a backend")).expect("libtorch has a CPU")
 }
 
-fn learner(precision: Precision) -> Learner {
+fn config(precision: Precision) -> Config {
     let mut config = Config::default();
     config.model.backbone = Arch::ResNet10;
     config.model.stem = Stem::CifarStride2;
@@ -28,8 +28,16 @@ fn learner(precision: Precision) -> Learner {
     config.queue.length = 0;
     config.optim.kind = OptimKind::Sgd;
     config.train.precision = precision;
-    let runtime = opened().runtime(precision).expect("libtorch has them all");
-    Learner::new(&config, runtime)
+    config
+}
+
+fn learner(precision: Precision) -> Learner {
+    learner_of(&config(precision))
+}
+
+fn learner_of(config: &Config) -> Learner {
+    let runtime = opened().runtime(config.train.precision);
+    Learner::new(config, runtime.expect("libtorch has them all"))
 }
 
 fn batch(step: u64) -> Batch {
@@ -142,6 +150,74 @@ pub(crate) fn an_overflow_skips_the_step() {
     learner.set_loss_scale(Some(scale));
     learner.step(batch(2), 0.05).expect("a step");
     assert_ne!(before, trainable(&learner));
+}
+
+/// Gains of 100 at temperatures of 0.03 under autocast: every loss is finite, and so are all gradients once the scale
+/// has settled.
+pub(crate) fn extreme_logits_stay_finite() {
+    for precision in [Precision::Bf16, Precision::Fp16] {
+        let mut config = config(precision);
+        config.loss.row_temperature = 0.03;
+        config.loss.col_temperature = 0.03;
+        let mut learner = learner_of(&config);
+        let mut state = state_dict(learner.model());
+        for (name, array) in &mut state {
+            if name.ends_with("weight_g") {
+                array.data.fill(100.0);
+            }
+        }
+        learner.set_weights(&state).expect("its own names");
+        let mut settled = false;
+        // From 2^14 down to 1 at most.
+        for _ in 0..16 {
+            let before = learner.loss_scale();
+            let output = learner.step(batch(0), 0.0).expect("a step");
+            assert!(values(output.loss)[0].is_finite(), "{precision:?}");
+            let scale = |scale: Option<LossScale>| scale.map(|scale| scale.factor);
+            settled = scale(before) == scale(learner.loss_scale());
+            if settled {
+                break;
+            }
+        }
+        assert!(settled, "{precision:?}: {:?}", learner.loss_scale());
+        let (_, grads) = learner.gradients(&[batch(0)]).expect("gradients");
+        for name in grads.names() {
+            let gradient = values(grads.get(name).expect("one").clone());
+            assert!(
+                gradient.iter().all(|x| x.is_finite()),
+                "{precision:?}: {name}"
+            );
+        }
+        let gradient = values(grads.get("backbone.conv1.weight").expect("one").clone());
+        assert!(gradient.iter().any(|&x| x != 0.0), "{precision:?}");
+    }
+}
+
+/// Logits of half precision are taken for what they are: loss and gradient are those of the same numbers in f32.
+pub(crate) fn logits_of_half_precision_are_compared_in_f32() {
+    let device = opened().device;
+    for (temperature, size) in [(0.1, 1.0), (0.03, 50.0)] {
+        let loss = LossConfig {
+            row_temperature: temperature,
+            col_temperature: temperature,
+            ..LossConfig::default()
+        }
+        .init();
+        let logits: Tensor<3> = hash_tensor(5, [4, 6, 7], &device) * size;
+        for dtype in [FloatDType::F16, FloatDType::BF16] {
+            let half = logits.clone().cast(dtype);
+            let of = |logits: Tensor<3>| {
+                let (value, gradient) = loss.value_and_gradient(logits.clone(), 2).expect("views");
+                assert_eq!((value.dtype(), gradient.dtype()), (DType::F32, DType::F32));
+                let forward = values(loss.head(logits, 2).expect("views"));
+                (values(value), forward, values(gradient))
+            };
+            let full = half.clone().cast(FloatDType::F32);
+            let (actual, expected) = (of(half), of(full));
+            assert_eq!(actual, expected, "{dtype:?} at {temperature}");
+            assert!(actual.2.iter().all(|x| x.is_finite()));
+        }
+    }
 }
 
 /// Backends that compute in f32 only say so before anything is read.

@@ -1,14 +1,14 @@
 //! Several ranks against one, on any backend: ranks are threads here.
 
-use crate::fixture::{arrays, hash_images, int_tensor, json, values};
+use crate::fixture::{arrays, hash_images, hash_tensor, int_tensor, json, values};
 use crate::loss::Expected;
 use crate::runner::Case;
 use burn::tensor::{Device, Tensor};
 use selfcls_core::Config;
-use selfcls_core::collective::Collective;
+use selfcls_core::collective::{Collective, SingleProcess};
 use selfcls_core::config::{Arch, LossConfig, OptimKind};
 use selfcls_core::data::Shares;
-use selfcls_core::loss::Loss;
+use selfcls_core::loss::{Groups, Loss};
 use selfcls_core::model::{ViewBatch, state_dict};
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Batch, Learner};
@@ -63,16 +63,72 @@ pub(crate) fn shares_give_the_loss_of_the_batch(case: &Case) {
             contribution(&loss, &logits, expected.globals, &*peers)
         });
         let sum = results.iter().map(|(loss, _)| loss).sum();
-        let noise = expected.noise(&name);
-        case.close_scalar(&format!("loss {name}"), sum, expected.loss, 1e-6 * noise);
+        let [of_loss, of_gradient] = Expected::tolerances(&name);
+        case.close_scalar(&format!("loss {name}"), sum, expected.loss, of_loss);
         let gradients: Vec<Vec<f32>> = results.into_iter().map(|(_, gradient)| gradient).collect();
         case.close(
             &format!("gradient {name}"),
             &joined(&gradients, shape),
             &fixture.float(&format!("{name}.grad.0")).data,
-            1e-5 * noise,
+            of_gradient,
         );
     }
+}
+
+/// Groups of a batch that are compared alone: the loss is the mean of theirs, and the gradient of each is that of
+/// its own loss, divided by their number. On one rank, on two that hold whole groups, on four of which two share one.
+pub(crate) fn groups_give_the_mean_of_their_losses(case: &Case) {
+    const SHAPE: [usize; 3] = [3, 8, 5];
+    let [views, batch, classes] = SHAPE;
+    let device = case.runtime.device.clone().autodiff();
+    let loss = LossConfig::default().init();
+    let logits: Tensor<3> = hash_tensor(77, SHAPE, &device);
+    for (ranks, samples, sharing) in [(1, 4, 1), (1, 2, 1), (2, 4, 1), (2, 2, 1), (4, 4, 2)] {
+        let count = batch / samples;
+        let mut expected = (0.0, Vec::new());
+        for group in 0..count {
+            let rows = group * samples..(group + 1) * samples;
+            let leaf = logits.clone().slice([0..views, rows, 0..classes]);
+            let leaf = leaf.detach().require_grad();
+            let value = loss.head(leaf.clone(), 2).expect("a loss");
+            let grads = value.backward();
+            let gradient = leaf.grad(&grads).expect("a gradient") / count as f64;
+            expected.0 += values(value)[0] / count as f32;
+            expected.1.push(values(gradient));
+        }
+        let results = on_threads(ranks, |peers| {
+            let own = Shares::new(batch, ranks).of(peers.rank());
+            let share = logits.clone().slice([0..views, own, 0..classes]);
+            let groups = Groups {
+                own: samples / sharing,
+                samples,
+                count,
+                peers: peers.in_groups_of(sharing).expect("groups"),
+            };
+            let result = loss.value_and_gradient_in_groups(share, 2, &groups);
+            let (value, gradient) = result.expect("a loss");
+            (values(value)[0], values(gradient))
+        });
+        let what = format!("{count} groups on {ranks} ranks");
+        let sum = results.iter().map(|(loss, _)| loss).sum();
+        case.close_scalar(&format!("loss, {what}"), sum, f64::from(expected.0), 1e-6);
+        let gradients: Vec<Vec<f32>> = results.into_iter().map(|(_, gradient)| gradient).collect();
+        case.close(
+            &format!("gradient, {what}"),
+            &joined(&gradients, SHAPE),
+            &joined(&expected.1, SHAPE),
+            1e-5,
+        );
+    }
+    let groups = Groups {
+        own: 3,
+        samples: 3,
+        count: 2,
+        peers: Arc::new(SingleProcess),
+    };
+    let result = loss.value_and_gradient_in_groups(logits, 2, &groups);
+    let message = result.expect_err("8 are not threes").to_string();
+    assert!(message.contains("loss.group"), "{message}");
 }
 
 /// The authors' code with two workers: the loss that each reports, its gradient with respect to its own
@@ -142,12 +198,22 @@ pub(crate) fn two_workers_of_the_authors(case: &Case) {
     }
 }
 
-const BATCH: usize = 10;
 const STEPS: usize = 4;
+
+/// How a batch is divided.
+#[derive(Clone, Copy)]
+struct Division {
+    batch: usize,
+    parts: usize,
+    /// Samples that the loss compares; 0: all.
+    group: usize,
+    /// Ranks beside the one that is alone.
+    ranks: usize,
+}
 
 /// A small transformer: no batch normalisation, which needs kernels of its own to be shared; samples skip
 /// branches, and the queue is full after two steps.
-fn config() -> Config {
+fn config(division: Division) -> Config {
     let mut config = Config::default();
     config.model.backbone = Arch::VitTiny;
     config.model.width = 8;
@@ -159,16 +225,16 @@ fn config() -> Config {
     config.model.hidden_dim = 8;
     config.model.dim = 4;
     config.model.heads = vec![3, 5];
-    config.queue.length = 2 * BATCH;
+    config.queue.length = 2 * division.batch;
     config.optim.kind = OptimKind::Sgd;
-    config.train.batch_size = BATCH;
-    config.train.accumulate = 2;
+    config.train.batch_size = division.batch;
+    config.train.accumulate = division.parts;
+    config.loss.group = division.group;
     config
 }
 
-/// Samples `own` of the part that begins at sample `first`.
-fn part(first: usize, own: std::ops::Range<usize>, device: &Device) -> Batch {
-    let size = BATCH / 2;
+/// Samples `own` of the part of `size` samples that begins at sample `first`.
+fn part(first: usize, size: usize, own: std::ops::Range<usize>, device: &Device) -> Batch {
     let view = |index: u64, pixels: usize| {
         let all = hash_images(100 * first as u64 + index, size, pixels, device);
         all.slice([own.clone(), 0..3, 0..pixels, 0..pixels])
@@ -194,17 +260,22 @@ struct Course {
     queue: (Vec<f32>, Vec<i64>),
 }
 
-fn course(runtime: &Runtime) -> Course {
-    let config = config();
+fn course(runtime: &Runtime, division: Division) -> Course {
+    let config = config(division);
     let peers = Arc::clone(&runtime.collective);
-    let shares = Shares::new(BATCH / 2, peers.world_size());
+    config
+        .validate_for_ranks(peers.world_size())
+        .expect("possible");
+    let size = division.batch / division.parts;
+    let shares = Shares::new(size, peers.world_size());
     let mut learner = Learner::new(&config, runtime.clone());
     let (mut losses, mut accuracies) = (Vec::new(), Vec::new());
     for step in 0..STEPS {
-        let parts = [0, 1].map(|number| {
-            let first = step * BATCH + number * BATCH / 2;
-            part(first, shares.of(peers.rank()), &runtime.device)
-        });
+        let of_part = |number| {
+            let first = step * division.batch + number * size;
+            part(first, size, shares.of(peers.rank()), &runtime.device)
+        };
+        let parts: Vec<Batch> = (0..division.parts).map(of_part).collect();
         let output = learner.step_in_parts(&parts, 0.5).expect("a step");
         losses.push(values(output.loss)[0]);
         accuracies.extend(output.neighbour_accuracy.map(|value| values(value)[0]));
@@ -221,11 +292,40 @@ fn course(runtime: &Runtime) -> Course {
 /// Four steps in two parts each, with neighbours and skipped branches: parts of five samples on three ranks
 /// (two, two and one) are parts of five on one.
 pub(crate) fn steps_are_those_of_one_process(case: &Case) {
-    let alone = course(&case.runtime);
-    let ranks = on_threads(3, |peers| {
+    let division = Division {
+        batch: 10,
+        parts: 2,
+        group: 0,
+        ranks: 3,
+    };
+    steps_agree(case, division);
+}
+
+/// The same where the loss compares fewer samples than the batch: a part of all ranks, part of one rank's share, the
+/// shares of two ranks of four.
+pub(crate) fn groups_are_those_of_one_process(case: &Case) {
+    let mut losses = Vec::new();
+    for (batch, parts, group, ranks) in [(10, 2, 5, 3), (12, 1, 3, 2), (12, 1, 6, 4), (12, 1, 0, 2)]
+    {
+        let division = Division {
+            batch,
+            parts,
+            group,
+            ranks,
+        };
+        losses.push(steps_agree(case, division));
+    }
+    // Groups are another loss than the batch.
+    assert!((losses[1][0] - losses[3][0]).abs() > 1e-5, "{losses:?}");
+}
+
+/// Returns the losses.
+fn steps_agree(case: &Case, division: Division) -> Vec<f32> {
+    let alone = course(&case.runtime, division);
+    let ranks = on_threads(division.ranks, |peers| {
         let mut runtime = case.runtime.clone();
         runtime.collective = peers;
-        course(&runtime)
+        course(&runtime, division)
     });
     let sum = |of: fn(&Course) -> &Vec<f32>| -> Vec<f32> {
         let mut sum = vec![0.0; of(&ranks[0]).len()];
@@ -243,12 +343,15 @@ pub(crate) fn steps_are_those_of_one_process(case: &Case) {
     for rank in &ranks {
         assert_eq!(rank.queue.1, alone.queue.1, "the order of the queue");
         case.close("queue", &rank.queue.0, &alone.queue.0, 1e-5);
+        // Fewer samples in a group, larger gradients.
+        let tolerance = if division.group == 0 { 1e-5 } else { 3e-5 };
         for (name, array) in &alone.weights {
-            case.close(name, &rank.weights[name].data, &array.data, 1e-5);
+            case.close(name, &rank.weights[name].data, &array.data, tolerance);
             assert_eq!(
                 rank.weights[name], ranks[0].weights[name],
                 "{name} between ranks"
             );
         }
     }
+    alone.losses
 }

@@ -5,9 +5,13 @@ use crate::runner::Case;
 use burn::tensor::{Device, Tensor};
 use selfcls_core::Config;
 use selfcls_core::config::{Arch, ClassifierInit, HeadInit, ModelConfig, OptimKind, Stem};
+use selfcls_core::data::Shares;
 use selfcls_core::model::{Context, Noise, ViewBatch, is_buffer, state_dict, with_state_dict};
 use selfcls_core::optim::ParamGradients;
+use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Batch, Learner};
+use selfcls_core::weights::StateDict;
+use selfcls_tests::on_threads;
 
 const BATCH: usize = 4;
 
@@ -21,6 +25,22 @@ fn config() -> Config {
     config.model.dim = 4;
     config.model.heads = vec![3, 5];
     config.queue.length = 2 * BATCH;
+    config
+}
+
+/// A transformer whose samples skip half of the last block's branches, with the same queue and head.
+fn transformer() -> Config {
+    let mut config = config();
+    config.model = ModelConfig {
+        backbone: Arch::VitTiny,
+        width: 8,
+        depth: 2,
+        patch_size: 8,
+        position_size: 16,
+        drop_path: 0.5,
+        stem: Stem::ImageNet,
+        ..config.model
+    };
     config
 }
 
@@ -63,6 +83,65 @@ pub(crate) fn a_step_moves_every_parameter(case: &Case) {
     assert!(before.keys().any(|name| is_buffer(name)));
 }
 
+/// The fraction of neighbours with the sample's own label, where it is known: each image is met again under another
+/// number, so its neighbour is itself, and one of four keeps its label. Of two ranks each finds its own part of it.
+pub(crate) fn neighbours_of_the_same_label_are_counted(case: &Case) {
+    let mut config = transformer();
+    config.model.head_bn = false;
+    config.model.drop_path = 0.0;
+    config.queue.length = BATCH;
+    config.train.batch_size = BATCH;
+    config.optim.kind = OptimKind::Sgd;
+    let accuracy = |runtime: &Runtime, labels: [i64; BATCH]| -> f32 {
+        let peers = &runtime.collective;
+        let own = Shares::new(BATCH, peers.world_size()).of(peers.rank());
+        let part = |first: i64, labels: &[i64]| {
+            let whole = batch(0, &runtime.device);
+            let of_view = |views: Tensor<4>| {
+                let own = own.clone();
+                views
+                    .split(BATCH, 0)
+                    .into_iter()
+                    .map(move |view| view.slice([own.clone()]))
+            };
+            let indices: Vec<i64> = own.clone().map(|i| first + i as i64).collect();
+            Batch {
+                views: ViewBatch {
+                    global: Tensor::cat(of_view(whole.views.global).collect(), 0),
+                    local: whole
+                        .views
+                        .local
+                        .map(|local| Tensor::cat(of_view(local).collect(), 0)),
+                },
+                indices: int_tensor(&indices, &runtime.device),
+                labels: int_tensor(&labels[own.clone()], &runtime.device),
+            }
+        };
+        let mut learner = Learner::new(&config, runtime.clone());
+        // With initial weights all images look so much alike that rounding would choose among neighbours.
+        let mut state = state_dict(learner.model());
+        for (name, array) in &mut state {
+            if name.starts_with("backbone.") && name.ends_with(".weight") && array.shape.len() > 1 {
+                array.data.iter_mut().for_each(|x| *x *= 10.0);
+            }
+        }
+        learner.set_weights(&state).expect("its own names");
+        let first = learner.step(part(0, &[0, 1, 2, 3]), 0.0).expect("a step");
+        assert!(first.neighbour_accuracy.is_none());
+        let second = learner.step(part(100, &labels), 0.0).expect("a step");
+        values(second.neighbour_accuracy.expect("a full queue"))[0]
+    };
+    let labels = [0, 9, 9, 9];
+    let alone = accuracy(&case.runtime, labels);
+    case.close_scalar("alone", alone, 0.25, 1e-6);
+    let of_ranks = on_threads(2, |peers| {
+        let mut runtime = case.runtime.clone();
+        runtime.collective = peers;
+        accuracy(&runtime, labels)
+    });
+    case.close_scalar("of two ranks", of_ranks.iter().sum(), 0.25, 1e-6);
+}
+
 /// Fixed classifiers keep their bits, weight decay or not, also when the weights came from a checkpoint;
 /// the rest learns.
 pub(crate) fn fixed_classifiers_stay(case: &Case) {
@@ -88,17 +167,7 @@ pub(crate) fn fixed_classifiers_stay(case: &Case) {
 /// Stochastic depth draws by the step's number: a learner that takes over after one step makes the same
 /// second step as the one that went through.
 pub(crate) fn drop_path_follows_the_step(case: &Case) {
-    let mut config = config();
-    config.model = ModelConfig {
-        backbone: Arch::VitTiny,
-        width: 8,
-        depth: 2,
-        patch_size: 8,
-        position_size: 16,
-        drop_path: 0.5,
-        ..config.model
-    };
-    config.model.stem = Stem::ImageNet;
+    let mut config = transformer();
     config.optim.kind = OptimKind::Sgd;
     config.optim.momentum = 0.0;
     config.queue.length = 0;
@@ -133,13 +202,22 @@ pub(crate) fn drop_path_follows_the_step(case: &Case) {
     assert!(largest > 1e-5, "{largest}");
 }
 
+/// With statistics of each part's own.
+pub(crate) fn parts_of_a_batch_give_its_gradients(case: &Case) {
+    in_parts(case, config());
+}
+
+/// Where samples skip branches, a part skips the same ones in both of its passes.
+pub(crate) fn parts_skip_the_same_branches_twice(case: &Case) {
+    in_parts(case, transformer());
+}
+
 /// A step on a batch in three parts, against the same mathematics in one graph: every part embedded by
 /// itself, all logits compared at once, one backward pass through everything. Loss, gradients, running
 /// statistics, queue and neighbours agree.
-pub(crate) fn parts_of_a_batch_give_its_gradients(case: &Case) {
+fn in_parts(case: &Case, mut config: Config) {
     const PARTS: usize = 3;
     let device = &case.runtime.device;
-    let mut config = config();
     config.queue.length = 2 * PARTS * BATCH;
     let mut learner = Learner::new(&config, case.runtime.clone());
     let parts = |step: usize| -> Vec<Batch> {
@@ -161,10 +239,12 @@ pub(crate) fn parts_of_a_batch_give_its_gradients(case: &Case) {
         &state_dict(learner.model()),
     )
     .expect("the same model");
-    let context = Context::training(&*case.runtime.kernels, Noise::default());
     let embeddings: Vec<Tensor<3>> = parts
         .iter()
-        .map(|part| {
+        .enumerate()
+        .map(|(number, part)| {
+            let noise = Noise::new(config.train.seed, 2, number as u32);
+            let context = Context::training(&*case.runtime.kernels, noise);
             let embeddings = model.embed(part.views.clone(), &context);
             embeddings.reshape([3, BATCH, config.model.dim])
         })
@@ -312,22 +392,52 @@ pub(crate) fn views_apart(case: &Case) {
     case.close("in evaluation", &all[..config.dim], &one, 1e-5);
 }
 
+/// Local views of the global ones' size go through the backbone with them: one pass, one set of statistics, which
+/// the running ones take up once. Recomputed steps do the same.
+pub(crate) fn local_views_of_the_global_size(case: &Case) {
+    let device = &case.runtime.device;
+    let mut config = config();
+    config.queue.length = 0;
+    let view = |index: u64| hash_images(index, BATCH, 16, device);
+    let global = Tensor::cat(vec![view(0), view(1)], 0);
+    let local = Tensor::cat(vec![view(2), view(3), view(4)], 0);
+    let views = ViewBatch {
+        global: global.clone(),
+        local: Some(local.clone()),
+    };
+    let training = Context::training(&*case.runtime.kernels, Noise::default());
+    let [ours, expected] = [(); 2].map(|()| config.model.init(device, 0));
+    let together = expected.embed_images(Tensor::cat(vec![global, local], 0), &training);
+    let embeddings = ours.embed(views.clone(), &training);
+    case.close("embeddings", &values(embeddings), &values(together), 1e-5);
+    let close_statistics = |what: &str, actual: &StateDict, expected: &StateDict| {
+        for (name, array) in expected.iter().filter(|(name, _)| is_buffer(name)) {
+            let what = format!("{what}{name}");
+            case.close(&what, &actual[name].data, &array.data, 1e-6);
+        }
+    };
+    let (actual, expected) = (state_dict(&ours), state_dict(&expected));
+    close_statistics("", &actual, &expected);
+
+    config.train.recompute = true;
+    let mut learner = Learner::new(&config, case.runtime.clone());
+    let indices = int_tensor(&[0, 1, 2, 3], device);
+    let batch = Batch {
+        views,
+        indices: indices.clone(),
+        labels: indices,
+    };
+    learner.gradients(&[batch]).expect("gradients");
+    close_statistics("recomputed, ", &state_dict(learner.model()), &expected);
+}
+
 /// Computing activations again changes no number: loss, gradients and statistics are those of the plain step, for
 /// a residual network and a transformer that draws.
 pub(crate) fn recomputed_activations_give_the_same_gradients(case: &Case) {
     let mut residual = config();
     residual.optim.kind = OptimKind::Sgd;
-    let mut transformer = residual.clone();
-    transformer.model = ModelConfig {
-        backbone: Arch::VitTiny,
-        width: 8,
-        depth: 2,
-        patch_size: 8,
-        position_size: 16,
-        drop_path: 0.5,
-        stem: Stem::ImageNet,
-        ..transformer.model
-    };
+    let mut transformer = transformer();
+    transformer.optim.kind = OptimKind::Sgd;
     for mut config in [residual, transformer] {
         let batch = || batch(0, &case.runtime.device);
         let mut plain = Learner::new(&config, case.runtime.clone());

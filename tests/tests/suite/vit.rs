@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor};
 use selfcls_core::config::{Arch, LossConfig, ModelConfig};
 use selfcls_core::model::{
     Backbone, Context, Noise, SelfClassifier, ViewBatch, VisionTransformer, interpolate_positions,
-    with_state_dict,
+    state_dict, with_state_dict,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -98,6 +98,19 @@ impl<'a> Golden<'a> {
         }
     }
 
+    /// The class token and the first two patches, positions added.
+    fn first_tokens(&self, transformer: &VisionTransformer, size: usize) {
+        let context = Context::evaluation(&*self.case.runtime.kernels);
+        let images = hash_images(0, BATCH, size, &self.case.runtime.device);
+        let tokens = transformer.tokens(images, &context);
+        let first = tokens.slice([0..BATCH, 0..3]);
+        self.close(
+            &format!("tokens_first3.{size}"),
+            first,
+            self.noise.evaluation(),
+        );
+    }
+
     /// Every eighth channel of the position embedding at `size`.
     fn positions(&self, transformer: &VisionTransformer, size: usize) {
         let side = size / 16;
@@ -125,11 +138,9 @@ pub(crate) fn small_images_in_evaluation(case: &Case) {
     let transformer = transformer(&model);
     golden.positions(transformer, 64);
     golden.positions(transformer, 96);
+    golden.first_tokens(transformer, 64);
     let context = Context::evaluation(&*case.runtime.kernels);
     let device = &case.runtime.device;
-    let tokens = transformer.tokens(hash_images(0, BATCH, 64, device), &context);
-    let first = tokens.slice([0..BATCH, 0..3]);
-    golden.close("tokens_first3.64", first, golden.noise.evaluation());
     let oblong = hash_tensor(1_000_000, [1, 3, 96, 64], device);
     let features = model.backbone.forward(oblong, &context);
     golden.close("backbone.96x64", features, golden.noise.evaluation());
@@ -140,6 +151,14 @@ pub(crate) fn large_images_in_evaluation(case: &Case) {
     let golden = Golden::new(case);
     golden.evaluation(224);
     golden.evaluation(96);
+    let model = golden.model.valid();
+    let transformer = transformer(&model);
+    golden.first_tokens(transformer, 224);
+    golden.first_tokens(transformer, 96);
+    // Theirs leave the positions as they are there: the fixture's difference is 0.
+    let positions = values(transformer.positions([14, 14]));
+    let table = values(transformer.pos_embed.val());
+    case.close("pos.224", &positions, &table, 0.0);
 }
 
 /// Two views at 64 pixels, two at 32: embeddings, loss and the gradient of every parameter, by its norm
@@ -248,4 +267,56 @@ pub(crate) fn drop_path_repeats_itself(case: &Case) {
     let plain = without.init(device, 1).backbone;
     let plain = plain.forward(images.clone(), &Context::training(kernels, noise));
     case.close("nothing dropped", &values(plain), &still, 1e-5);
+}
+
+/// In training each block's branches are skipped at its own rate: 0, a half and all of `drop_path`. Only one branch of
+/// the network does anything, so a sample that skips it looks as if nothing did.
+pub(crate) fn each_block_drops_its_share(case: &Case) {
+    const SAMPLES: usize = 2000;
+    let config = ModelConfig {
+        backbone: Arch::VitTiny,
+        width: 8,
+        depth: 3,
+        patch_size: 8,
+        position_size: 8,
+        drop_path: 0.5,
+        head_layers: 0,
+        dim: 8,
+        heads: vec![2],
+        ..Default::default()
+    };
+    let device = &case.runtime.device;
+    let fresh = config.init(device, 1);
+    let context = Context::training(&*case.runtime.kernels, Noise::new(3, 5, 0));
+    // The same patch everywhere: what is skipped alone tells samples apart.
+    let images = hash_images(0, 1, 8, device).expand([SAMPLES, 3, 8, 8]);
+    let features = |only: &str| -> Vec<f32> {
+        let mut state = state_dict(&fresh);
+        for (name, array) in &mut state {
+            let ends_branch = name.contains(".attn.proj.") || name.contains(".mlp.fc2.");
+            if ends_branch && !name.starts_with(only) {
+                array.data.fill(0.0);
+            } else if ends_branch && name.ends_with("weight") {
+                array.data.iter_mut().for_each(|x| *x *= 100.0);
+            }
+        }
+        let model = with_state_dict(fresh.clone(), &state).expect("its own names");
+        values(model.backbone.forward(images.clone(), &context))
+    };
+    let idle = features("none");
+    for (block, rate) in [(0, 0.0), (1, 0.25), (2, 0.5)] {
+        for branch in ["attn", "mlp"] {
+            let active = features(&format!("backbone.blocks.{block}.{branch}"));
+            let rows = active.chunks(8).zip(idle.chunks(8));
+            let skipped = rows
+                .filter(|(a, b)| a.iter().zip(*b).all(|(a, b)| (a - b).abs() < 1e-5))
+                .count() as f64;
+            let share = skipped / SAMPLES as f64;
+            let deviation = (rate * (1.0 - rate) / SAMPLES as f64).sqrt();
+            assert!(
+                (share - rate).abs() <= 4.0 * deviation,
+                "block {block}, {branch}: {share} skipped, {rate} expected"
+            );
+        }
+    }
 }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 /// Runs whose settings differ in the seed alone are one group; its mean and standard deviation follow the single runs.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// Run directories (their newest checkpoints), checkpoints, or exported ONNX files
+    /// Run directories (their newest checkpoints), RUN@best (of the epoch with the lowest loss), checkpoints, or exported ONNX files
     #[arg(value_name = "RUN|CHECKPOINT|MODEL.onnx", required = true, num_args = 1..)]
     pub(crate) models: Vec<PathBuf>,
     /// Labelled images: a folder with one sub-folder per class, or what `train --help` names for --data

@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// What is evaluated, and on what.
 #[derive(Debug, Args)]
 pub(crate) struct EvalTarget {
-    /// A run directory (its newest checkpoint), a checkpoint, an exported ONNX file, or a file of weights (see convert)
+    /// A run directory (its newest checkpoint), RUN@best (of the epoch with the lowest loss), a checkpoint, an exported ONNX file, or a file of weights (see convert)
     #[arg(value_name = "RUN|CHECKPOINT|FILE")]
     pub(crate) model: PathBuf,
     /// Images: a folder, with one sub-folder per class where labels are needed; or what `train --help` names for --data

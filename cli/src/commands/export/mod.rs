@@ -33,7 +33,8 @@ use std::sync::Arc;
 /// --weights f16 within 1e-2; what --input any resizes, within one grey level.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// A run directory (its newest checkpoint), a checkpoint, or a file of weights (see convert)
+    /// A run directory (its newest checkpoint), RUN@best (of the epoch with the lowest loss), a checkpoint, or a file of
+    /// weights (see convert)
     #[arg(value_name = "RUN|CHECKPOINT|FILE")]
     pub(crate) model: PathBuf,
     /// File to write

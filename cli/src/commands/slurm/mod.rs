@@ -101,8 +101,8 @@ fn script(args: &SlurmArgs) -> Result<Script> {
     let mut train = vec!["--preset", &args.preset, "--backend", backend];
     train.extend(args.train.iter().map(String::as_str));
     let config = training(&train)?;
-    check_groups(&config, ranks)?;
     let batch = share(&config, ranks)?;
+    check_ranks(&config, ranks)?;
     let slug = args.preset.replace('/', "-");
     let mut directives = vec![
         Directive::new("job-name", &format!("selfcls-{slug}"))?,
@@ -156,16 +156,13 @@ fn training(words: &[&str]) -> Result<Config> {
     }
 }
 
-/// Refuses groups for batch statistics that the ranks cannot be divided into.
-fn check_groups(config: &Config, ranks: usize) -> Result<()> {
-    let group = config.train.syncbn_group_size;
-    if group == 0 || group >= ranks || ranks.is_multiple_of(group) {
-        return Ok(());
-    }
-    Err(CliError::usage(format!(
-        "train.syncbn_group_size = {group} does not divide {ranks} ranks"
-    ))
-    .hint("append `-- --train.syncbn_group_size G`: 0 shares batch statistics among all ranks, the number of GPUs of a node within each"))
+/// Refuses settings that so many ranks cannot train with.
+fn check_ranks(config: &Config, ranks: usize) -> Result<()> {
+    config.validate_for_ranks(ranks).map_err(|error| {
+        CliError::usage(error).hint(
+            "append `-- --KEY VALUE` to change a setting (train.syncbn_group_size = 0 shares batch statistics among all ranks), or choose other numbers of nodes and ranks",
+        )
+    })
 }
 
 /// The total batch, and in words each rank's part of it.

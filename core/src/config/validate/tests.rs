@@ -40,6 +40,9 @@ const IMPOSSIBLE: &[(&str, Edit)] = &[
         c.loss.col_temperature = f64::NAN;
     }),
     ("loss.eps", |c| c.loss.eps = 0.0),
+    ("loss.group = 1 must divide", |c| c.loss.group = 1),
+    ("loss.group = 100 must divide", |c| c.loss.group = 100),
+    ("loss.group = 512 must divide", |c| c.loss.group = 512),
     ("queue.length = 255 cannot hold", |c| c.queue.length = 255),
     ("optim.lr", |c| c.optim.lr = f64::INFINITY),
     ("monitor.samples", |c| c.monitor.samples = 1),
@@ -137,6 +140,59 @@ fn unusual_but_possible_values_are_accepted() {
     config.model.head_layers = 1;
     config.views.local_size = config.views.global_size;
     config.validate().expect("possible");
+}
+
+#[test]
+fn what_ranks_cannot_do_is_listed_with_the_rest() {
+    let mut config = Config::default();
+    config.loss.eps = 0.0;
+    config.loss.group = 64;
+    config.train.syncbn_group_size = 5;
+    config.validate_for_ranks(1).expect_err("eps");
+    let Err(Error::Config(problems)) = config.validate_for_ranks(12) else {
+        panic!("accepted");
+    };
+    let said = ["loss.eps", "loss.group = 64 cuts", "syncbn_group_size = 5"];
+    assert_eq!(problems.len(), said.len(), "{problems:#?}");
+    for (problem, said) in problems.iter().zip(said) {
+        assert!(problem.contains(said), "{problem}");
+    }
+    config.loss.eps = 1e-12;
+    config.train.syncbn_group_size = 0;
+    for ranks in [1, 2, 4, 8, 16, 128] {
+        config.validate_for_ranks(ranks).expect("possible");
+    }
+    let message = config.validate_for_ranks(512).expect_err("512 of 256");
+    assert!(message.to_string().contains("every rank needs one"));
+}
+
+/// One image among the ranks that share statistics is normalised to nothing; without batch normalisation it may be
+/// alone.
+#[test]
+fn batch_statistics_need_two_images() {
+    let mut config = Config::default();
+    config.train.batch_size = 8;
+    config.train.accumulate = 2;
+    let after = |config: &Config, ranks, sharing| {
+        let mut config = config.clone();
+        config.train.syncbn_group_size = sharing;
+        config.validate_for_ranks(ranks)
+    };
+    after(&config, 4, 0).expect("all four together");
+    after(&config, 4, 2).expect("two and two");
+    after(&config, 2, 1).expect("two each");
+    for (ranks, sharing) in [(4, 1), (3, 1)] {
+        let message = after(&config, ranks, sharing).expect_err("one image");
+        let message = message.to_string();
+        let said = ["one image", "train.syncbn_group_size = 0"];
+        assert!(said.iter().all(|said| message.contains(said)), "{message}");
+    }
+    config.model.backbone = Arch::VitTiny;
+    after(&config, 4, 1).expect_err("the head normalises");
+    config.model.head_bn = false;
+    after(&config, 4, 1).expect("nothing does");
+    config.train.accumulate = 8;
+    config.validate().expect("every image by itself");
 }
 
 fn problems_after(change: impl FnOnce(&mut Config)) -> Vec<String> {

@@ -22,6 +22,12 @@ pub(super) fn drop_path(
     branch * factors.reshape([batch, 1, 1])
 }
 
+/// The probability with which a sample skips a branch of block `index` of `depth`: `last` at the last block, rising
+/// linearly from 0 at the first.
+pub(super) fn rate(last: f64, index: usize, depth: usize) -> f64 {
+    last * index as f64 / depth.saturating_sub(1).max(1) as f64
+}
+
 fn factors(rate: f64, batch: usize, noise: Noise, layer: usize) -> Vec<f32> {
     let kept = (1.0 / (1.0 - rate)) as f32;
     noise.per_row(
@@ -36,6 +42,17 @@ fn factors(rate: f64, batch: usize, noise: Noise, layer: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As `torch.linspace(0, 0.1, 12)` and the like, which the authors' code takes.
+    #[test]
+    fn rates_rise_linearly() {
+        let rates =
+            |last, depth| -> Vec<f64> { (0..depth).map(|i| rate(last, i, depth)).collect() };
+        assert_eq!(rates(0.5, 5), [0.0, 0.125, 0.25, 0.375, 0.5]);
+        assert_eq!(rates(0.5, 1), [0.0]);
+        let twelve = rates(0.1, 12);
+        assert!((twelve[1] - 0.009_090_909).abs() < 1e-8 && twelve[11] == 0.1);
+    }
 
     /// 20,000 draws at rate 0.25: the share within four standard deviations, the mean kept.
     #[test]

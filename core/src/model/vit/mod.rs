@@ -83,7 +83,7 @@ impl VisionTransformer {
         let noise = (context.training && self.drop_path > 0.0).then(|| BlockNoise {
             noise: context.noise,
             index,
-            rate: self.drop_path * index as f64 / (self.blocks.len() - 1).max(1) as f64,
+            rate: drop_path::rate(self.drop_path, index, self.blocks.len()),
         });
         Flow::Tokens(block.forward(x, noise.as_ref(), context))
     }

@@ -182,7 +182,7 @@ fn changed_weights_are_noticed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("changed.pth");
     let array = Array::new([3], vec![1.0, 2.0, 3.0]);
-    let mut bytes = torch_file(&[("x".into(), Content::Floats(&array))]).expect("written");
+    let mut bytes = torch_file(&[("x".into(), Content::Floats(&array))], None).expect("written");
     let place = bytes
         .windows(4)
         .position(|window| window == 3.0_f32.to_le_bytes())
@@ -213,7 +213,7 @@ fn what_is_written_is_read() {
         .map(|(name, array)| (name.to_string(), Content::Floats(array)))
         .collect();
     entries.push(("count".into(), Content::Integer(-7)));
-    fs::write(&path, torch_file(&entries).expect("written")).expect("writes");
+    fs::write(&path, torch_file(&entries, None).expect("written")).expect("writes");
     let file = TorchFile::open(&path).expect("opens");
     for (name, expected) in &arrays {
         let tensor = tensor(&file, name).expect("readable").expect("a tensor");

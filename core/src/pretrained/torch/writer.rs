@@ -22,11 +22,15 @@ pub(crate) enum Content<'a> {
     Integer(i64),
 }
 
-/// The bytes of a `.pth` file with an `OrderedDict` of `entries`, in their order.
+/// The bytes of a `.pth` file with an `OrderedDict` of `entries`, in their order: the file's own value, or that
+/// under the key `container` of a dictionary.
 ///
 /// # Errors
 /// If the archive cannot be made; writing to memory, it only can be too large.
-pub(crate) fn torch_file(entries: &[(String, Content<'_>)]) -> Result<Vec<u8>, Error> {
+pub(crate) fn torch_file(
+    entries: &[(String, Content<'_>)],
+    container: Option<&str>,
+) -> Result<Vec<u8>, Error> {
     let mut archive = ZipArchiveWriter::new(Vec::new());
     let mut put = |name: &str, bytes: &[u8]| -> Result<(), Error> {
         let name = format!("archive/{name}");
@@ -42,7 +46,7 @@ pub(crate) fn torch_file(entries: &[(String, Content<'_>)]) -> Result<Vec<u8>, E
         entry.finish(sizes)?;
         Ok(())
     };
-    put("data.pkl", &state_dict(entries))?;
+    put("data.pkl", &pickled(entries, container))?;
     put("byteorder", b"little")?;
     for (key, (_, content)) in entries.iter().enumerate() {
         let bytes: Vec<u8> = match content {
@@ -55,9 +59,21 @@ pub(crate) fn torch_file(entries: &[(String, Content<'_>)]) -> Result<Vec<u8>, E
     archive.finish()
 }
 
-/// `OrderedDict([(name, tensor), ...])`.
-fn state_dict(entries: &[(String, Content<'_>)]) -> Vec<u8> {
+fn pickled(entries: &[(String, Content<'_>)], container: Option<&str>) -> Vec<u8> {
     let mut pickle = Writer::new(2);
+    match container {
+        None => state_dict(&mut pickle, entries),
+        Some(key) => {
+            pickle.empty_dict().mark().text(key);
+            state_dict(&mut pickle, entries);
+            pickle.set_items();
+        }
+    }
+    pickle.finish()
+}
+
+/// `OrderedDict([(name, tensor), ...])`.
+fn state_dict(pickle: &mut Writer, entries: &[(String, Content<'_>)]) {
     pickle
         .global("collections", "OrderedDict")
         .empty_tuple()
@@ -92,7 +108,6 @@ fn state_dict(entries: &[(String, Content<'_>)]) -> Vec<u8> {
         pickle.tuple().call();
     }
     pickle.set_items();
-    pickle.finish()
 }
 
 /// Row-major strides.
