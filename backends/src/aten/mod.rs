@@ -9,6 +9,7 @@
     reason = "burn 0.22 is the last line with burn-tch; the version is pinned for it"
 )]
 
+mod attention;
 mod early;
 mod extension;
 mod ffi;
@@ -21,13 +22,14 @@ mod tokens;
 use std::sync::Arc;
 
 use burn::backend::Dispatch;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use selfcls_core::collective::Collective;
 use selfcls_core::config::{OptimConfig, Precision};
-use selfcls_core::kernels::{BatchNormOutput, Kernels, RunningStatistics};
+use selfcls_core::kernels::{BatchNormOutput, Kernels, PlainKernels, RunningStatistics};
 use selfcls_core::optim::Arrival;
 use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
+use attention::AttentionOps;
 use early::EarlyOps;
 use extension::AtenOps;
 use ffi::{Convolution, Normalisation};
@@ -219,6 +221,17 @@ impl Kernels for AtenKernels {
             weight.into_dispatch(),
             bias.into_dispatch(),
             eps,
+        ))
+    }
+
+    fn attention(&self, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+        // ATen has this one for the CPU alone.
+        if qkv.device().without_autodiff() != Device::libtorch() {
+            return PlainKernels.attention(qkv, heads);
+        }
+        Tensor::from_dispatch(<Dispatch as AttentionOps>::aten_attention(
+            qkv.into_dispatch(),
+            heads,
         ))
     }
 
