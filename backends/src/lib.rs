@@ -54,6 +54,8 @@ mod join;
 #[cfg(any(feature = "flex", feature = "tch"))]
 mod kept;
 mod open;
+#[cfg(any(feature = "flex", feature = "tch"))]
+mod options;
 mod rendezvous;
 mod selection;
 mod status;

@@ -8,10 +8,10 @@ use crate::config::{OptimConfig, Precision};
 use crate::optim::Arrival;
 use crate::optim::rule::{self, ParamUpdate, Updated};
 use crate::{Error, Result};
-use burn::tensor::activation::relu;
+use burn::tensor::activation::{relu, softmax};
 use burn::tensor::module::{batch_norm, batch_norm_train, conv2d, layer_norm};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use std::f64::consts::FRAC_1_SQRT_2;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -178,6 +178,33 @@ pub trait Kernels: Send + Sync + Debug {
         eps: f64,
     ) -> Tensor<3> {
         layer_norm(input, weight, Some(bias), eps)
+    }
+
+    /// `softmax(Q K^T / sqrt(width)) V` in each of `heads` heads (Vaswani et al. 2017, section 3.2): queries, then
+    /// keys, then values, of all heads one after the other, `[batch, tokens, 3 * heads * width]`, to
+    /// `[batch, tokens, heads * width]`. Products in the precision of `qkv`, the softmax in f32.
+    ///
+    /// All three come in one tensor, as their layer gives them, so that nobody has to take them apart in memory, nor
+    /// to put their gradients together.
+    fn attention(&self, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+        let [batch, tokens, features] = qkv.dims();
+        let width = features / (3 * heads);
+        let qkv = qkv
+            .reshape([batch, tokens, 3, heads, width])
+            .permute([2, 0, 3, 1, 4]);
+        let [q, k, v] = [0, 1, 2].map(|part| {
+            let part = qkv.clone().slice(part..part + 1);
+            part.reshape([batch, heads, tokens, width])
+        });
+        // The smaller factor is scaled; with heads of 64 features the scale is a power of two, so nothing is rounded.
+        let scores = q
+            .mul_scalar((width as f64).powf(-0.5))
+            .matmul(k.transpose());
+        let weights = softmax(scores.cast(FloatDType::F32), 3).cast(v.dtype());
+        let mixed = weights.matmul(v);
+        mixed
+            .swap_dims(1, 2)
+            .reshape([batch, tokens, heads * width])
     }
 
     /// One update with learning rate `lr` of each parameter by its gradient, after the formulas of

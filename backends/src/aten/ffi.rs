@@ -13,6 +13,7 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 use crate::message;
+pub(super) use crate::options::{Convolution, Normalisation};
 
 /// What libtorch threw.
 pub(super) type Result<T> = std::result::Result<T, String>;
@@ -144,14 +145,6 @@ pub(super) fn channels_first(tensor: &Tensor) -> Result<Tensor> {
     Ok(out)
 }
 
-/// The shape of a convolution, the same along height and width.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Convolution {
-    pub(super) stride: usize,
-    pub(super) padding: usize,
-    pub(super) groups: usize,
-}
-
 /// Gradients of a convolution's input and weight, where wanted.
 pub(super) fn convolution_backward(
     gradient: &Tensor,
@@ -175,15 +168,6 @@ pub(super) fn convolution_backward(
         )
     })?;
     Ok(gradients.map(defined))
-}
-
-/// How a batch normalisation takes its statistics.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Normalisation {
-    /// From the batch, blending them into the running ones; otherwise from the running ones.
-    pub(super) training: bool,
-    pub(super) momentum: f64,
-    pub(super) eps: f64,
 }
 
 /// What the forward pass of a batch normalisation leaves for the backward pass.

@@ -9,6 +9,7 @@
     reason = "burn 0.22 is the last line with burn-tch; the version is pinned for it"
 )]
 
+mod attention;
 mod copies;
 mod early;
 mod extension;
@@ -34,6 +35,7 @@ use selfcls_core::kernels::{
 use selfcls_core::optim::Arrival;
 use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
+use attention::AttentionOps;
 use copies::{Number, Reading};
 use early::EarlyOps;
 use extension::{AtenOps, expect};
@@ -271,6 +273,17 @@ impl Kernels for AtenKernels {
             weight.into_dispatch(),
             bias.into_dispatch(),
             eps,
+        ))
+    }
+
+    fn attention(&self, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+        // ATen has this one for the CPU alone.
+        if qkv.device().without_autodiff() != Device::libtorch() {
+            return PlainKernels.attention(qkv, heads);
+        }
+        Tensor::from_dispatch(<Dispatch as AttentionOps>::aten_attention(
+            qkv.into_dispatch(),
+            heads,
         ))
     }
 

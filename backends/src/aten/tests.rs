@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod attention;
 mod convolution;
 mod half;
 mod layers;

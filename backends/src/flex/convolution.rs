@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::filters::Filters;
 use super::product::{Matrix, product};
 use super::window::{Axis, Window};
+use crate::options::Convolution;
 
 /// Values of a tile of rows: 512 KiB, which the second-level cache of most processors holds beside the weights.
 const TILE: usize = 128 << 10;
@@ -23,14 +24,6 @@ const PARTS: usize = 8;
 const BLOCK: usize = 4 << 20;
 /// Output channels of one task of these.
 const OUTPUTS: usize = 64;
-
-/// What makes a convolution beside its operands' shapes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Convolution {
-    pub(super) stride: usize,
-    pub(super) padding: usize,
-    pub(super) groups: usize,
-}
 
 /// A convolution of images of one shape by weights of one shape.
 pub(super) struct Plan {

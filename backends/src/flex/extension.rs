@@ -8,20 +8,12 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
-use super::convolution::{Convolution, Plan};
+use super::convolution::Plan;
 use super::maps::{channels_last, from_values, in_order, shape, vector};
 use super::normalisation::Statistics;
 use super::rectifier;
 use crate::kept::{Kept, track};
-
-/// What makes a batch normalisation beside its operands.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Normalisation {
-    /// By the batch's own statistics, which count `momentum` in the new running ones; or by the running ones.
-    pub(super) training: bool,
-    pub(super) momentum: f64,
-    pub(super) eps: f64,
-}
+use crate::options::{Convolution, Normalisation};
 
 #[backend_extension(Autodiff, Flex)]
 pub(super) trait FlexOps: Backend {

@@ -20,8 +20,9 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, Tensor};
 use selfcls_core::kernels::{BatchNormOutput, Kernels, PlainKernels, RunningStatistics};
 
-use convolution::Convolution;
-use extension::{FlexOps, Normalisation};
+use extension::FlexOps;
+
+use crate::options::{Convolution, Normalisation};
 
 /// Operations for tensors on the flex device; others panic. In f32; other types go to burn's own operations.
 #[derive(Debug, Clone, Copy, Default)]

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use selfcls_core::kernels::{Kernels, PlainKernels};
 
 use super::FlexKernels;
-use super::convolution::{Convolution, Plan};
+use super::convolution::Plan;
 use super::window::Axis;
 use crate::against_burn::{self, assert_close, residual_gradients, tensor, values, weighted};
+use crate::options::Convolution;
 
 fn device() -> Device {
     Device::flex()

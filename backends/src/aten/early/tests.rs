@@ -86,6 +86,10 @@ impl Kernels for Late {
         self.0.layer_norm(input, weight, bias, eps)
     }
 
+    fn attention(&self, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+        self.0.attention(qkv, heads)
+    }
+
     fn add_relu(&self, lhs: Tensor<4>, rhs: Tensor<4>) -> Tensor<4> {
         self.0.add_relu(lhs, rhs)
     }
