@@ -19,7 +19,7 @@ mod cpp {
     use std::env;
     use std::path::{Path, PathBuf};
 
-    use super::nccl::{self, Nccl};
+    use super::nccl::{Nccl, Search};
 
     const KERNELS: &str = "src/aten/ops.cpp";
     const COPIES: &str = "src/aten/copies.cpp";
@@ -49,7 +49,7 @@ mod cpp {
         groups.define("USE_DISTRIBUTED", None);
         groups.define("USE_C10D_GLOO", None);
         groups.include(GLOO);
-        match nccl::find() {
+        match Search::here().find() {
             Nccl::Found(folders) => {
                 groups.define("USE_C10D_NCCL", None);
                 groups.includes(folders);

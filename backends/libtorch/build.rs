@@ -30,11 +30,21 @@ pub(crate) fn main() {
         println!("cargo::rustc-cfg=libtorch_gpu");
     }
 
-    let version = lib.parent().map(|root| root.join("build-version"));
-    if let Some(version) = version.and_then(|file| std::fs::read_to_string(file).ok()) {
-        println!(
-            "cargo::rustc-env=SELFCLS_LIBTORCH_VERSION={}",
-            version.trim()
-        );
+    if let Some(version) = lib.parent().and_then(version) {
+        println!("cargo::rustc-env=SELFCLS_LIBTORCH_VERSION={version}");
     }
+}
+
+/// The version of the libtorch or PyTorch in `root`: the first has a file for it, the second a module with a line
+/// `__version__ = '2.9.0+cu128'`.
+fn version(root: &Path) -> Option<String> {
+    if let Ok(text) = std::fs::read_to_string(root.join("build-version")) {
+        return Some(text.trim().to_owned());
+    }
+    let module = std::fs::read_to_string(root.join("version.py")).ok()?;
+    let line = module
+        .lines()
+        .find(|line| line.starts_with("__version__"))?;
+    let value = line.split('=').nth(1)?.trim();
+    Some(value.trim_matches(['\'', '"']).to_owned())
 }

@@ -63,6 +63,9 @@ fn gpu_of_rank(choice: TchDevice, rendezvous: &Rendezvous) -> Result<TchDevice, 
 /// Waits for all ranks, and joins them. `device` is this rank's; a peer that does not answer within
 /// `timeout`, now or later, is given up.
 ///
+/// Where that is noticed and this process is not able to return from an operation, or from what waits for a GPU, it is ended with
+/// exit code 1; before that `last_words` is called with the reason, in a thread of its own.
+///
 /// # Errors
 /// [`BackendError::Joining`], naming the ranks that did not come, or why there can be no group;
 /// [`BackendError::CannotJoin`] on a device that knows no groups.
@@ -70,12 +73,13 @@ pub fn join(
     rendezvous: &Rendezvous,
     device: &Opened,
     timeout: Duration,
+    last_words: impl Fn(&str) + Send + Sync + 'static,
 ) -> Result<Arc<dyn Collective>, BackendError> {
     #[cfg(feature = "tch")]
     if let Some(tch) = device.tch_device() {
-        return crate::distributed::join(rendezvous, device, tch, timeout);
+        return crate::distributed::join(rendezvous, device, tch, timeout, last_words);
     }
-    let _ = timeout;
+    let _ = (timeout, last_words);
     Err(BackendError::CannotJoin {
         device: device.name.clone(),
         fix: format!(

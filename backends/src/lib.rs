@@ -69,6 +69,13 @@ mod libtorch;
 mod malloc;
 #[cfg(feature = "tch")]
 mod message;
+/// Of the build script, to be tested.
+#[cfg(all(test, feature = "tch"))]
+#[path = "../nccl.rs"]
+#[allow(dead_code, reason = "the build script asks for more")]
+mod nccl;
+#[cfg(all(test, feature = "tch"))]
+mod nccl_tests;
 
 #[cfg(feature = "tch")]
 pub use aten::AtenKernels;

@@ -101,6 +101,22 @@ pub trait PendingSum: Send + Debug {
     /// # Errors
     /// As [`Collective::all_reduce`].
     fn wait(self: Box<Self>) -> Result<Tensor<1>>;
+
+    /// The sum, cut into pieces of these lengths, which together are its own. An implementation may give each for one
+    /// that may be written to, though they lie in one piece of memory.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    fn wait_in_pieces(self: Box<Self>, lengths: &[usize]) -> Result<Vec<Tensor<1>>> {
+        let sum = self.wait()?;
+        let mut start = 0;
+        let pieces = lengths.iter().map(|length| {
+            let range = start..start + length;
+            start = range.end;
+            sum.clone().slice(range)
+        });
+        Ok(pieces.collect())
+    }
 }
 
 /// A sum that is there.

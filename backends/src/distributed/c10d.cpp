@@ -6,11 +6,15 @@
 #include "../guarded.h"
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #ifdef USE_C10D_NCCL
+#include <torch/csrc/cuda/nccl.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
@@ -86,6 +90,18 @@ struct LogErrorsLater {
 
 void finish(const c10::intrusive_ptr<c10d::Work> &work) { work->wait(); }
 
+#ifdef USE_C10D_NCCL
+// The options of a group hold a struct of nccl.h by value: they are allocated here and filled in libtorch, which
+// must have been compiled with the same one. Releases of one minor version do not change it.
+void check_nccl() {
+  const uint64_t theirs = torch::cuda::nccl::version();
+  const uint64_t major = theirs >> 32, minor = (theirs >> 16) & 0xffff;
+  TORCH_CHECK(major == NCCL_MAJOR && minor == NCCL_MINOR, "this build was compiled with the headers of NCCL ", NCCL_MAJOR,
+              ".", NCCL_MINOR, ", and libtorch with those of NCCL ", major, ".", minor,
+              ": give its build the headers of that version, first in SELFCLS_NCCL_INCLUDE");
+}
+#endif
+
 } // namespace
 
 struct selfcls_store {
@@ -94,6 +110,11 @@ struct selfcls_store {
 
 struct selfcls_group {
   c10::intrusive_ptr<c10d::Backend> backend;
+  bool shut_down = false;
+};
+
+struct selfcls_mark {
+  c10::Event event;
 };
 
 struct selfcls_work {
@@ -137,6 +158,21 @@ char *selfcls_store_get(selfcls_store *store, const char *key, char **value) {
   });
 }
 
+// The values of `prefix`0, `prefix`1 and so on, all of which exist, each followed by a line break; to be given back to
+// `selfcls_free_message`.
+char *selfcls_store_get_all(selfcls_store *store, const char *prefix, int count, char **values) {
+  return guarded([&] {
+    std::vector<std::string> keys;
+    for (int number = 0; number < count; ++number) keys.push_back(prefix + std::to_string(number));
+    std::string lines;
+    for (const auto &value : store->store->multiGet(keys)) {
+      lines.append(value.begin(), value.end());
+      lines.push_back('\n');
+    }
+    *values = message(lines.c_str());
+  });
+}
+
 // How long the store may take to answer from now on.
 char *selfcls_store_timeout(selfcls_store *store, uint64_t timeout) {
   return guarded([&] { store->store->setTimeout(milliseconds(timeout)); });
@@ -153,6 +189,7 @@ char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int si
     auto own = c10::make_intrusive<c10d::PrefixStore>(name, store->store);
     if (device >= 0) {
 #ifdef USE_C10D_NCCL
+      check_nccl();
       auto options = c10d::ProcessGroupNCCL::Options::create();
       options->timeout = milliseconds(timeout);
       auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(own, rank, size, options);
@@ -215,14 +252,42 @@ char *selfcls_group_all_gather(selfcls_group *group, at::Tensor *tensor, at::Ten
   return guarded([&] { finish(group->backend->_allgather_base(*out, *tensor)); });
 }
 
+// Lets what is under way come to its end before it is freed; all ranks of the group do so.
+char *selfcls_group_shut_down(selfcls_group *group) {
+  return guarded([&] {
+    group->shut_down = true;
+    group->backend->shutdown();
+  });
+}
+
 // Closes its connections, so that the other ranks see at once that nothing will come.
 void selfcls_group_free(selfcls_group *group) {
 #ifdef USE_C10D_NCCL
-  if (group->backend->getBackendName() == "nccl") {
+  if (!group->shut_down && group->backend->getBackendName() == "nccl") {
     std::free(guarded([&] { group->backend->abort(); }));
   }
 #endif
   delete group;
 }
+
+// A mark behind everything that the GPU `device` has been given.
+char *selfcls_mark_new(int device, selfcls_mark **out) {
+  return guarded([&] {
+    const c10::Device gpu(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device));
+    const c10::DeviceGuard guard(gpu);
+    selfcls_mark mark{c10::Event(c10::DeviceType::CUDA)};
+    mark.event.record(c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getStream(gpu));
+    *out = new selfcls_mark(std::move(mark));
+  });
+}
+
+char *selfcls_mark_reached(const selfcls_mark *mark, bool *reached) {
+  return guarded([&] { *reached = mark->event.query(); });
+}
+
+void selfcls_mark_free(selfcls_mark *mark) { delete mark; }
+
+// Ends the process as it is: what a normal end would wait for may never come.
+void selfcls_end_process(int code) { std::_Exit(code); }
 
 } // extern "C"

@@ -32,6 +32,11 @@ struct RawWork {
     _opaque: [u8; 0],
 }
 
+#[repr(C)]
+struct RawMark {
+    _opaque: [u8; 0],
+}
+
 unsafe extern "C" {
     fn selfcls_c10d_has_nccl() -> bool;
     fn selfcls_store_open(
@@ -51,6 +56,12 @@ unsafe extern "C" {
         store: *mut RawStore,
         key: *const c_char,
         value: *mut *mut c_char,
+    ) -> *mut c_char;
+    fn selfcls_store_get_all(
+        store: *mut RawStore,
+        prefix: *const c_char,
+        count: i32,
+        values: *mut *mut c_char,
     ) -> *mut c_char;
     fn selfcls_store_timeout(store: *mut RawStore, timeout: u64) -> *mut c_char;
     fn selfcls_store_free(store: *mut RawStore);
@@ -86,7 +97,12 @@ unsafe extern "C" {
         tensor: *mut C_tensor,
         out: *mut C_tensor,
     ) -> *mut c_char;
+    fn selfcls_group_shut_down(group: *mut RawGroup) -> *mut c_char;
     fn selfcls_group_free(group: *mut RawGroup);
+    fn selfcls_mark_new(device: i32, out: *mut *mut RawMark) -> *mut c_char;
+    fn selfcls_mark_reached(mark: *const RawMark, reached: *mut bool) -> *mut c_char;
+    fn selfcls_mark_free(mark: *mut RawMark);
+    fn selfcls_end_process(code: i32);
 }
 
 fn taken(text: *mut c_char) -> Option<String> {
@@ -164,6 +180,18 @@ impl Store {
         // SAFETY: the store is live, the key outlives the call; `value` is null or a text made for us.
         done(unsafe { selfcls_store_get(self.0, key.as_ptr(), &raw mut value) })?;
         Ok(taken(value))
+    }
+
+    /// The values of `prefix`0 to `prefix``count - 1`, all of which have been set; they have one line each.
+    pub(super) fn get_all(&mut self, prefix: &str, count: usize) -> Result<Vec<String>> {
+        let prefix = c_text(prefix);
+        let mut values = null_mut();
+        // SAFETY: as in `get`.
+        done(unsafe {
+            selfcls_store_get_all(self.0, prefix.as_ptr(), small(count), &raw mut values)
+        })?;
+        let lines = taken(values).unwrap_or_default();
+        Ok(lines.lines().map(str::to_owned).collect())
     }
 
     /// How long the store may take to answer from now on.
@@ -261,6 +289,46 @@ impl Group {
         // SAFETY: as in `all_reduce`; libtorch checks that `out` has room.
         done(unsafe { selfcls_group_all_gather(self.0, tensor.as_mut_ptr(), out.as_mut_ptr()) })
     }
+
+    /// Lets what is under way come to its end; all ranks of the group do so, and use it no more.
+    pub(super) fn shut_down(&mut self) -> Result<()> {
+        // SAFETY: the group is live.
+        done(unsafe { selfcls_group_shut_down(self.0) })
+    }
+}
+
+/// A place behind everything that a GPU has been given.
+pub(super) struct Mark(*mut RawMark);
+
+impl Mark {
+    /// Sets a mark on the GPU `device`.
+    pub(super) fn new(device: usize) -> Result<Self> {
+        let mut mark = null_mut();
+        // SAFETY: `mark` is written where nothing is thrown.
+        done(unsafe { selfcls_mark_new(small(device), &raw mut mark) })?;
+        Ok(Self(mark))
+    }
+
+    /// Whether the GPU has come to it.
+    pub(super) fn is_reached(&self) -> Result<bool> {
+        let mut reached = false;
+        // SAFETY: the mark is live; `reached` is written where nothing is thrown.
+        done(unsafe { selfcls_mark_reached(self.0, &raw mut reached) })?;
+        Ok(reached)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // SAFETY: made by `selfcls_mark_new`, and freed once.
+        unsafe { selfcls_mark_free(self.0) }
+    }
+}
+
+/// Ends the process without waiting for anything, not even for what GPUs do.
+pub(super) fn end_process(code: i32) {
+    // SAFETY: a call of the C library that needs nothing and does not come back.
+    unsafe { selfcls_end_process(code) }
 }
 
 /// A sum that is under way. libtorch holds on to the tensor itself.

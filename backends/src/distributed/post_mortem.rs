@@ -3,8 +3,9 @@
 //! What c10d says is that a connection was closed or that nothing came in time: it names no rank. So every
 //! rank that notices leaves a note in the store and looks for those of the others. A rank that left for a
 //! reason of its own has written it down; one that was killed or hangs writes nothing, and is the one
-//! without a note. Ranks close their connections before they look, so a failure runs through all of them
-//! within moments, except where they wait for a deadline of their own.
+//! without a note and without a fresh sign of life. Ranks close their connections before they look, so a failure runs
+//! through all of them within moments, except where they wait for a deadline of their own. What one has found it
+//! tells all, so that they say the same.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,6 +16,10 @@ use super::world::World;
 /// How long to wait for notes, at most; less where the timeout is short.
 const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(50);
+/// Where it is said what is wrong.
+const FOUND: &str = "found";
+/// Where it is said that the run has come to its end.
+const PARTED: &str = "parted";
 
 /// Notes by rank.
 type Notes = BTreeMap<usize, Note>;
@@ -46,24 +51,33 @@ impl Note {
 
 /// Why `operation`, which c10d says failed for `reason`, did: a message that names the rank where it can.
 pub(super) fn explain(world: &World, store: &mut Store, operation: &str, reason: &str) -> String {
-    let patience = patience(world);
+    let patience = patience(world.timeout);
     // A store that hangs must not make us hang.
     let reachable = store.set_timeout(patience).is_ok()
         && store
             .set(&key(world.rank), &Note::Noticed(operation.into()).text())
             .is_ok();
+    let mut said = None;
     let (notes, reachable) = if reachable {
-        collect(world, store, patience)
+        collect(world, store, patience, &mut said)
     } else {
         (Notes::new(), false)
     };
-    let blame = blame(
-        world.rank,
-        world.size,
-        &notes,
-        reachable,
-        world.rank_0_serves,
-    );
+    let blame = said.unwrap_or_else(|| {
+        let blame = blame(
+            world.rank,
+            world.size,
+            &notes,
+            reachable,
+            world.rank_0_serves,
+            &|rank| world.watch.is_alive(rank),
+        );
+        if reachable {
+            // Where the store goes now, the others find out for themselves.
+            let _ = tell(store, &blame);
+        }
+        blame
+    });
     if reachable {
         linger(world, store);
     }
@@ -75,10 +89,11 @@ pub(super) fn explain(world: &World, store: &mut Store, operation: &str, reason:
 }
 
 /// Leaves the reason why this rank ends.
-pub(super) fn leave(world: &World, store: &mut Store, reason: &str) {
+pub(super) fn leave(rank: usize, timeout: Duration, store: &mut Store, reason: &str) {
     // Where the store is gone, the others are, too.
-    let _ = store.set_timeout(patience(world));
-    let _ = store.set(&key(world.rank), &Note::Left(reason.into()).text());
+    let _ = store.set_timeout(patience(timeout));
+    let _ = store.set(&key(rank), &Note::Left(reason.into()).text());
+    let _ = tell(store, &has_ended(rank, reason));
 }
 
 /// The rank that keeps the store waits until the others have had time to read it.
@@ -88,7 +103,10 @@ pub(super) fn linger(world: &World, store: &mut Store) {
     }
     let began = Instant::now();
     let mut seen = Notes::new();
-    while seen.len() < world.size && began.elapsed() < patience(world) {
+    let awaited = |seen: &Notes| {
+        (0..world.size).any(|rank| !seen.contains_key(&rank) && world.watch.is_alive(rank))
+    };
+    while awaited(&seen) && began.elapsed() < patience(world.timeout) {
         if look(world, store, &mut seen).is_err() {
             return;
         }
@@ -96,6 +114,26 @@ pub(super) fn linger(world: &World, store: &mut Store) {
     }
     // The last has just written its note, and now looks for the others'.
     std::thread::sleep(10 * GLANCE);
+}
+
+/// Tells all ranks what is wrong.
+pub(super) fn tell(store: &mut Store, blame: &str) -> super::ffi::Result<()> {
+    store.set(FOUND, blame)
+}
+
+/// What a rank has found to be wrong, if one has.
+pub(super) fn told(store: &mut Store) -> super::ffi::Result<Option<String>> {
+    store.get(FOUND)
+}
+
+/// Tells all ranks that the run has come to its end.
+pub(super) fn part(store: &mut Store) -> super::ffi::Result<()> {
+    store.set(PARTED, "")
+}
+
+/// Whether a rank has come to the end of the run.
+pub(super) fn have_parted(store: &mut Store) -> super::ffi::Result<bool> {
+    Ok(store.get(PARTED)?.is_some())
 }
 
 /// `rank 3`, `ranks 3 and 5`, `ranks 1, 3 and 5`.
@@ -112,21 +150,38 @@ fn key(rank: usize) -> String {
     format!("note/{rank}")
 }
 
-fn patience(world: &World) -> Duration {
-    PATIENCE.min(world.timeout / 2).max(Duration::from_secs(1))
+/// How long to wait for the others' notes where a rank may be waited for `timeout`.
+pub(super) fn patience(timeout: Duration) -> Duration {
+    PATIENCE.min(timeout / 2).max(Duration::from_secs(1))
 }
 
-/// All ranks' notes, as far as they come: until there is one with a reason, or all are there. And whether
-/// the store could be reached to the end.
-fn collect(world: &World, store: &mut Store, patience: Duration) -> (Notes, bool) {
+fn has_ended(rank: usize, reason: &str) -> String {
+    format!("rank {rank} has ended: {reason}")
+}
+
+/// All ranks' notes, as far as they come: until there is one with a reason, all are there, or another has found out
+/// and `said` it. And whether the store could be reached to the end.
+fn collect(
+    world: &World,
+    store: &mut Store,
+    patience: Duration,
+    said: &mut Option<String>,
+) -> (Notes, bool) {
     let began = Instant::now();
     let mut notes = Notes::new();
     loop {
         if look(world, store, &mut notes).is_err() {
             return (notes, false);
         }
+        match told(store) {
+            Ok(found) => *said = found,
+            Err(_) => return (notes, false),
+        }
         let reason = notes.values().any(|note| matches!(note, Note::Left(_)));
-        if reason || notes.len() == world.size || began.elapsed() > patience {
+        // Nobody else will write one: who is silent by now stays so.
+        let all =
+            (0..world.size).all(|rank| notes.contains_key(&rank) || !world.watch.is_alive(rank));
+        if reason || said.is_some() || all || began.elapsed() > patience {
             return (notes, true);
         }
         std::thread::sleep(GLANCE);
@@ -144,10 +199,18 @@ fn look(world: &World, store: &mut Store, notes: &mut Notes) -> super::ffi::Resu
     Ok(())
 }
 
-/// Who is to blame, from what rank `own` of `size` found in the store.
-fn blame(own: usize, size: usize, notes: &Notes, reachable: bool, rank_0_serves: bool) -> String {
+/// Who is to blame, from what rank `own` of `size` found in the store. A rank without a note that lives has only not
+/// looked yet.
+fn blame(
+    own: usize,
+    size: usize,
+    notes: &Notes,
+    reachable: bool,
+    rank_0_serves: bool,
+    lives: &dyn Fn(usize) -> bool,
+) -> String {
     let left = notes.iter().find_map(|(rank, note)| match note {
-        Note::Left(reason) => Some(format!("rank {rank} has ended: {reason}")),
+        Note::Left(reason) => Some(has_ended(*rank, reason)),
         Note::Noticed(_) => None,
     });
     if let Some(left) = left {
@@ -161,7 +224,7 @@ fn blame(own: usize, size: usize, notes: &Notes, reachable: bool, rank_0_serves:
         };
     }
     let silent: Vec<usize> = (0..size)
-        .filter(|rank| *rank != own && !notes.contains_key(rank))
+        .filter(|rank| *rank != own && !notes.contains_key(rank) && !lives(*rank))
         .collect();
     if silent.is_empty() {
         return "the connection was lost, though all ranks are there: look at the network".into();
@@ -187,29 +250,37 @@ mod tests {
 
     #[test]
     fn silence_is_to_blame() {
-        let text = blame(0, 4, &noticed(&[0, 1, 3]), true, true);
+        let blame =
+            |own, size, noted: &[usize]| blame(own, size, &noticed(noted), true, true, &|_| false);
+        let text = blame(0, 4, &[0, 1, 3]);
         assert!(text.starts_with("rank 2 gives no sign of life"), "{text}");
-        let text = blame(1, 4, &noticed(&[1]), true, true);
+        let text = blame(1, 4, &[1]);
         assert!(text.starts_with("ranks 0, 2 and 3 give"), "{text}");
-        let text = blame(1, 2, &noticed(&[0, 1]), true, true);
+        let text = blame(1, 2, &[0, 1]);
         assert!(text.contains("network"), "{text}");
+    }
+
+    #[test]
+    fn who_computes_is_not_to_blame() {
+        let text = blame(0, 4, &noticed(&[0, 1]), true, true, &|rank| rank == 3);
+        assert!(text.starts_with("rank 2 gives no sign of life"), "{text}");
     }
 
     #[test]
     fn a_reason_goes_before_silence() {
         let mut notes = noticed(&[0, 1]);
         notes.insert(3, Note::Left("cannot read 7.jpg".into()));
-        let text = blame(0, 4, &notes, true, true);
+        let text = blame(0, 4, &notes, true, true, &|_| false);
         assert_eq!(text, "rank 3 has ended: cannot read 7.jpg");
     }
 
     #[test]
     fn whoever_keeps_the_store_takes_it_along() {
-        let gone = |rank_0_serves| blame(1, 4, &Notes::new(), false, rank_0_serves);
+        let gone = |rank_0_serves| blame(1, 4, &Notes::new(), false, rank_0_serves, &|_| false);
         assert!(gone(true).starts_with("rank 0 is gone"));
         assert!(gone(false).starts_with("the launcher is gone"));
         // Rank 0 said before it went that another is to blame.
-        let text = blame(1, 4, &noticed(&[0, 1, 3]), false, true);
+        let text = blame(1, 4, &noticed(&[0, 1, 3]), false, true, &|_| false);
         assert!(text.starts_with("rank 2 gives"), "{text}");
     }
 

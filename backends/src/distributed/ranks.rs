@@ -65,7 +65,7 @@ impl Ranks {
     /// Runs `work` in this group, `operation` being its name in messages.
     fn run<T>(
         &self,
-        operation: &str,
+        operation: &'static str,
         work: impl FnOnce(&mut ffi::Group) -> ffi::Result<T>,
     ) -> Result<T> {
         let done = self.world.with_group(self.group, operation, work);
@@ -135,6 +135,21 @@ impl PendingSum for UnderWay {
         let sum = world.with_group(group, ADDING, |_| work.wait());
         let sum = TchTensor::new(sum.map_err(Error::Peers)?);
         Ok(Tensor::from_primitive::<LibTorch>(sum))
+    }
+
+    /// Each piece counts as a tensor of its own, so that the optimiser need not copy it before it writes to it: no two
+    /// share a value, and nobody has the whole.
+    fn wait_in_pieces(self: Box<Self>, lengths: &[usize]) -> Result<Vec<Tensor<1>>> {
+        let Self { world, group, work } = *self;
+        let sum = world.with_group(group, ADDING, |_| work.wait());
+        let sum = sum.map_err(Error::Peers)?;
+        let mut start = 0;
+        let pieces = lengths.iter().map(|&length| {
+            let piece = or_message(sum.f_narrow(0, start, length as i64)).map_err(Error::Peers)?;
+            start += length as i64;
+            Ok(Tensor::from_primitive::<LibTorch>(TchTensor::new(piece)))
+        });
+        pieces.collect()
     }
 }
 

@@ -1,14 +1,21 @@
 //! Ranks as threads of one process: each has its own connection to the store and its own groups, as
 //! processes have.
 
+#![allow(deprecated, reason = "burn 0.22 is the last line with burn-tch")]
+
+mod gradients;
+mod watched;
+
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
+use burn::backend::LibTorch;
 use burn::tensor::{Device, Int, Tensor};
 use selfcls_core::collective::{Collective, PendingSum, Reduction};
 
-use crate::{Launcher, Rendezvous, Selection, TchDevice, join, open};
+use super::ffi::Store;
+use crate::{Launcher, Rendezvous, Selection, TchDevice, open};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -34,7 +41,9 @@ fn place(rank: usize, world_size: usize, master_port: u16) -> Rendezvous {
 
 fn joined(place: &Rendezvous, timeout: Duration) -> Result<Arc<dyn Collective>, String> {
     let device = open(&Selection::Tch(TchDevice::Cpu)).expect("libtorch's CPU");
-    join(place, &device, timeout).map_err(|error| error.to_string())
+    let end = Arc::new(|reason: &str| eprintln!("a rank would be ended: {reason}"));
+    super::join_or_end(place, &device, tch::Device::Cpu, timeout, end)
+        .map_err(|error| error.to_string())
 }
 
 /// What `rank` returns on each of `size` ranks.
@@ -117,6 +126,29 @@ fn sums_go_on_by_themselves() {
         assert_eq!(small, [3.0; 2]);
         assert!(large.len() == 100_000 && large.iter().all(|&sum| sum == 3.0));
         assert_eq!((most, kept), (vec![2.0], vec![own; 2]));
+    }
+}
+
+/// Several gradients that travel together are each for the optimiser to write to, though they lie in one piece.
+#[test]
+fn pieces_of_a_sum_are_written_to_in_place() {
+    let results = on_ranks(2, |peers| {
+        let values = Tensor::<1>::from_floats([1.0, 2.0, 3.0, 4.0, 5.0], &device());
+        let sum = peers.begin_sum(values).expect("begins");
+        let pieces = sum.wait_in_pieces(&[2, 3]).expect("a sum");
+        let pieces = pieces.into_iter().map(|piece| {
+            let count = piece.dims()[0];
+            let gradient: Tensor<4> = piece.reshape([1, 1, 1, count]).permute([0, 3, 1, 2]);
+            let gradient = gradient
+                .try_into_primitive::<LibTorch>()
+                .expect("libtorch's");
+            assert!(gradient.can_mut());
+            Tensor::<4>::from_primitive::<LibTorch>(gradient) + 1.0
+        });
+        pieces.map(floats).collect::<Vec<_>>()
+    });
+    for pieces in results {
+        assert_eq!(pieces, [vec![3.0, 5.0], vec![7.0, 9.0, 11.0]]);
     }
 }
 
@@ -239,4 +271,35 @@ fn ranks_that_never_come_are_named() {
     }
     let alone = joined(&place(1, 2, port), short).expect_err("nobody there");
     assert!(alone.contains("did not reach rank 0"), "{alone}");
+}
+
+/// As with torchrun, whose agent keeps the store: rank 0 is a client, and training does not end with it.
+#[test]
+fn a_launcher_may_keep_the_store() {
+    let port = port();
+    let seconds = Duration::from_secs(2);
+    let store = Store::open("127.0.0.1", port, true, seconds, "agent").expect("serves");
+    let store = Mutex::new(Some(store));
+    let (there, gone) = (Barrier::new(3), Barrier::new(3));
+    std::thread::scope(|scope| {
+        for rank in 0..3 {
+            let (store, there, gone) = (&store, &there, &gone);
+            scope.spawn(move || {
+                let mut place = place(rank, 3, port);
+                place.agent_store = true;
+                let peers = joined(&place, seconds).expect("joins");
+                let sum = || {
+                    let own = Tensor::<1>::from_floats([1.0], &device());
+                    floats(peers.all_reduce(own, Reduction::Sum).expect("a sum"))
+                };
+                assert_eq!(sum(), [3.0]);
+                there.wait();
+                drop(store.lock().expect("not poisoned").take());
+                gone.wait();
+                // Longer than a rank may be silent.
+                std::thread::sleep(2 * seconds);
+                assert_eq!(sum(), [3.0]);
+            });
+        }
+    });
 }

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::ffi::{self, Group, Store, Transport};
 use super::post_mortem;
+use super::watch::{self, End, GRACE, MARGIN, Place, Watch};
 use crate::Rendezvous;
 
 /// Between two looks at the store while waiting for others.
 const GLANCE: Duration = Duration::from_millis(50);
-/// How much longer than the others the rank that keeps the store waits for those that are missing.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long the rank that keeps the store waits for the others' good-bye.
+/// How long a rank waits for the others' good-bye, where it must.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+const MAKING: &str = "making a group of ranks";
 
 /// What this process knows of the run.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct World {
     /// Whether rank 0 keeps the store, and not the launcher.
     pub(super) rank_0_serves: bool,
     pub(super) timeout: Duration,
+    pub(super) watch: Watch,
     state: Mutex<State>,
 }
 
@@ -40,11 +42,12 @@ pub(super) struct State {
 }
 
 impl World {
-    /// Meets all ranks in the store.
+    /// Meets all ranks in the store. `end` ends the process where it does not end by itself.
     pub(super) fn join(
         rendezvous: &Rendezvous,
         transport: Transport,
         timeout: Duration,
+        end: End,
     ) -> ffi::Result<Arc<Self>> {
         let Rendezvous {
             rank,
@@ -55,6 +58,14 @@ impl World {
         } = *rendezvous;
         let serves = rank == 0 && !rendezvous.agent_store;
         let prefix = format!("selfcls/{}", rendezvous.attempt);
+        let place = Place {
+            rank,
+            size,
+            serves,
+            rank_0_serves: !rendezvous.agent_store,
+            timeout,
+        };
+        let watch = Watch::start(place, end)?;
         let began = Instant::now();
         let store = Store::open(master_addr, port, serves, timeout, &prefix);
         let mut store = store.map_err(|reason| {
@@ -84,14 +95,19 @@ impl World {
                 if missing.len() == 1 { "it" } else { "them" },
             ));
         }
+        let address = master_addr.clone();
+        watch.all_have_met(transport, move |timeout| {
+            Store::open(&address, port, false, timeout, &prefix)
+        })?;
         Ok(Arc::new(Self {
             rank,
             size,
             local_size: rendezvous.local_world_size,
             transport,
             serves,
-            rank_0_serves: !rendezvous.agent_store,
+            rank_0_serves: place.rank_0_serves,
             timeout,
+            watch,
             state: Mutex::new(State {
                 store,
                 groups: Vec::new(),
@@ -112,20 +128,22 @@ impl World {
         state.made += 1;
         let name = format!("group/{}/{first}", state.made);
         let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
+        let busy = self.watch.begin(MAKING);
         let made = Group::new(
             &mut state.store,
             &name,
             (rank, size),
-            self.timeout,
+            self.timeout + MARGIN,
             self.transport,
             interface.as_deref(),
         );
+        drop(busy);
         match made {
             Ok(group) => {
                 state.groups.push(group);
                 Ok(state.groups.len() - 1)
             }
-            Err(reason) => Err(self.fail(&mut state, "making a group of ranks", &reason)),
+            Err(reason) => Err(self.fail(&mut state, MAKING, &reason)),
         }
     }
 
@@ -134,17 +152,23 @@ impl World {
     pub(super) fn with_group<T>(
         &self,
         number: usize,
-        operation: &str,
+        operation: &'static str,
         work: impl FnOnce(&mut Group) -> ffi::Result<T>,
     ) -> ffi::Result<T> {
         let mut state = self.state();
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
+        if self.watch.found().is_some() {
+            return Err(self.fail(&mut state, operation, "heard of before it began"));
+        }
         let Some(group) = state.groups.get_mut(number) else {
             return Err(format!("{operation}: the ranks have parted"));
         };
-        work(group).map_err(|reason| self.fail(&mut state, operation, &reason))
+        let busy = self.watch.begin(operation);
+        let done = work(group);
+        drop(busy);
+        done.map_err(|reason| self.fail(&mut state, operation, &reason))
     }
 
     /// The first failure.
@@ -158,14 +182,16 @@ impl World {
         if state.failure.is_some() {
             return;
         }
+        self.watch.failing();
         state.failure = Some(format!("this rank has left: {reason}"));
-        post_mortem::leave(self, &mut state.store, reason);
+        post_mortem::leave(self.rank, self.timeout, &mut state.store, reason);
         // Closed after the reason was written: who sees the one finds the other.
         state.groups.clear();
         post_mortem::linger(self, &mut state.store);
     }
 
     fn fail(&self, state: &mut State, operation: &str, reason: &str) -> String {
+        self.watch.failing();
         // Closed first: ranks that wait for this one then fail, too, and say so.
         state.groups.clear();
         let failure = post_mortem::explain(self, &mut state.store, operation, reason);
@@ -179,22 +205,42 @@ impl World {
 }
 
 impl Drop for World {
-    /// The store goes with the rank that keeps it, so that one waits for the others to be done.
+    /// The store goes with the rank that keeps it, so that one waits for the others to be done. So do all where what
+    /// they have sent may still be under way on GPUs.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.failure.is_some() {
             return;
         }
-        let farewell = |rank: usize| format!("done/{rank}");
+        if std::thread::panicking() {
+            post_mortem::leave(self.rank, self.timeout, &mut state.store, "it panicked");
+            state.groups.clear();
+            return;
+        }
+        self.watch.parted();
         // Nothing is lost where the store cannot be reached any more.
-        let _ = state.store.set(&farewell(self.rank), "");
-        let began = Instant::now();
-        for rank in (0..self.size).filter(|_| self.serves) {
-            while began.elapsed() < FAREWELL && matches!(state.store.get(&farewell(rank)), Ok(None))
-            {
-                std::thread::sleep(GLANCE);
+        let _ = post_mortem::part(&mut state.store);
+        let all_done = |store: &mut Store, what: &str, wait: bool| {
+            let _ = store.set(&format!("{what}/{}", self.rank), "");
+            let began = Instant::now();
+            let mut there = |rank: usize| loop {
+                match store.get(&format!("{what}/{rank}")) {
+                    Ok(Some(_)) => return true,
+                    Ok(None) if began.elapsed() < FAREWELL => std::thread::sleep(GLANCE),
+                    _ => return false,
+                }
+            };
+            !wait || (0..self.size).all(&mut there)
+        };
+        if self.transport != Transport::Gloo && all_done(&mut state.store, "done", true) {
+            let _busy = self.watch.begin("parting");
+            for group in &mut state.groups {
+                // What is left is then freed as after a failure.
+                let _ = group.shut_down();
             }
         }
+        state.groups.clear();
+        all_done(&mut state.store, "gone", self.serves);
     }
 }
 
@@ -202,7 +248,7 @@ impl Drop for World {
 /// the store was last seen.
 fn wait_for_all(store: &mut Store, rank: usize, size: usize, end: Instant) -> Vec<usize> {
     let mut missing: Vec<usize> = (0..size).filter(|&other| other != rank).collect();
-    let mut reached = store.set(&here(rank), "").is_ok();
+    let mut reached = watch::say_hello(store, rank).is_ok() && store.set(&here(rank), "").is_ok();
     while reached && !missing.is_empty() && Instant::now() < end {
         missing.retain(|&other| match store.get(&here(other)) {
             Ok(found) => found.is_none(),

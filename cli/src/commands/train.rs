@@ -99,7 +99,9 @@ fn run_as_rank(
         .runtime(config.train.precision)
         .map_err(CliError::usage)?;
     let timeout = Duration::from_secs(config.train.timeout_seconds);
-    let peers = selfcls_backends::join(place, &opened, timeout).map_err(CliError::failure)?;
+    let last_words = |reason: &str| CliError::failure(reason).print();
+    let peers =
+        selfcls_backends::join(place, &opened, timeout, last_words).map_err(CliError::failure)?;
     runtime.collective = Arc::clone(&peers);
     let source = data::open(&config.data.source, &config.data).inspect_err(|error| {
         peers.leave(&error.to_string());

@@ -196,12 +196,13 @@ impl Exchange {
         }
         let mut sums = ParamGradients::default();
         for Bucket { shapes, sum } in step.left.drain(..) {
-            let flat = sum.wait()?;
-            let mut start = 0;
-            for (name, shape) in shapes {
-                let end = start + shape.iter().product::<usize>();
-                sums.insert(name, unflatten(flat.clone().slice(start..end), shape));
-                start = end;
+            let lengths: Vec<usize> = shapes
+                .iter()
+                .map(|(_, shape)| shape.iter().product())
+                .collect();
+            let pieces = sum.wait_in_pieces(&lengths)?;
+            for ((name, shape), flat) in shapes.into_iter().zip(pieces) {
+                sums.insert(name, unflatten(flat, shape));
             }
         }
         Ok(sums)

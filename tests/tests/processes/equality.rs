@@ -200,6 +200,40 @@ fn parts_are_divided_among_processes() {
     ranks_equal_one("parts_are_divided_among_processes", &config, &[2, 4]);
 }
 
+/// Rank 0 alone reads the weights to begin with. The others have drawn their own, and get those of rank 0 with their running
+/// statistics.
+#[test]
+fn ranks_begin_with_the_weights_of_the_first() {
+    let Some(binary) = binary_for("ranks_begin_with_the_weights_of_the_first") else {
+        return;
+    };
+    let place = Place::new(binary);
+    let mut other = config();
+    other.train.seed = 1;
+    place.train("other", &other, 1);
+    let from = vec![
+        "--pretrained".to_owned(),
+        place.path("other").display().to_string(),
+    ];
+    for world in [1, 2, 4] {
+        let run = format!("of-{world}");
+        let ranks = place.start(&run, &config(), world, |_| Some(from.clone()));
+        for ended in ranks.wait() {
+            assert!(ended.status.success(), "{}", ended.stderr);
+        }
+        assert_equal(
+            &format!("{world} processes from other weights"),
+            &place.path(&run),
+            &place.path("of-1"),
+        );
+    }
+    // Ranks that had kept their own would have been noticed.
+    place.train("own", &config(), 1);
+    let first = |run: &str| losses(&place.path(run))[0];
+    let apart = (first("own") - first("of-1")).abs();
+    assert!(apart > 1e-3, "{apart}");
+}
+
 /// A rank asks to stop, all do after the same step; another number of ranks goes on, and then one process,
 /// and the end is that of an undisturbed process.
 #[test]

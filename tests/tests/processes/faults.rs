@@ -15,16 +15,35 @@ pub(crate) fn endless() -> Config {
     config
 }
 
-/// Failed, and said of rank `rank` in some operation what is expected.
-fn assert_blames(ended: &Ended, rank: usize, text: &str) {
+/// How much longer than the timeout ranks may take to end: those that are ended from beside have a moment to do so by
+/// themselves, and the one that keeps the store lets the others read there who is to blame. Test machines are busy.
+const MORE: Duration = Duration::from_secs(12);
+
+/// What ranks do together in a training that is under way.
+const OPERATIONS: [&str; 5] = [
+    "adding up values",
+    "adding up gradients",
+    "finding maxima",
+    "gathering rows",
+    "sending rank 0's state to all",
+];
+
+/// Failed within the timeout and [`MORE`], and said of rank `rank` in some operation what is expected.
+pub(crate) fn assert_blames(ended: &Ended, rank: usize, text: &str, timeout: u64) {
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     let said = &ended.stderr;
-    assert!(said.contains(" failed: "), "names the operation: {said}");
+    let operation = |name: &&str| said.contains(&format!("{name} failed: "));
+    assert!(
+        OPERATIONS.iter().any(operation),
+        "names the operation: {said}"
+    );
     assert!(
         said.contains(&format!("rank {rank} ")) && said.contains(text),
         "{said}"
     );
     assert!(!said.contains("panicked"), "{said}");
+    let limit = Duration::from_secs(timeout) + MORE;
+    assert!(ended.after < limit, "{:?}: {said}", ended.after);
 }
 
 /// The store dies with rank 0, and stays with any other.
@@ -40,24 +59,34 @@ fn a_killed_rank_is_named() {
         ranks.signal(killed, "KILL");
         let others: Vec<usize> = (0..3).filter(|&rank| rank != killed).collect();
         for ended in ranks.wait_for(&others) {
-            assert_blames(&ended, killed, text);
+            // Connections that are closed are noticed at once.
+            assert_blames(&ended, killed, text, 0);
         }
     }
 }
 
-/// One that stops answering is given up after the timeout.
+/// One that stops answering is given up after the timeout, also the one that keeps the store.
 #[test]
 fn a_hanging_rank_is_named() {
     let Some(binary) = binary_for("a_hanging_rank_is_named") else {
         return;
     };
-    let place = Place::new(binary);
-    let mut ranks = place.start("run", &endless(), 3, |_| Some(Vec::new()));
-    ranks.reached(&place.path("run"), 3);
-    ranks.signal(1, "STOP");
-    let ended = ranks.wait_for(&[0, 2]);
-    for ended in &ended {
-        assert_blames(ended, 1, "no sign of life");
+    for stopped in [1, 0] {
+        let place = Place::new(binary.clone());
+        let config = endless();
+        let mut ranks = place.start("run", &config, 3, |_| Some(Vec::new()));
+        ranks.reached(&place.path("run"), 3);
+        ranks.signal(stopped, "STOP");
+        let others: Vec<usize> = (0..3).filter(|&rank| rank != stopped).collect();
+        let timeout = config.train.timeout_seconds;
+        for ended in ranks.wait_for(&others) {
+            assert_blames(&ended, stopped, "no sign of life", timeout);
+            assert!(
+                ended.after > Duration::from_secs(timeout / 2),
+                "given up too early: {:?}",
+                ended.after
+            );
+        }
     }
 }
 
@@ -73,7 +102,9 @@ fn a_rank_that_never_comes_is_named() {
     let ended = ranks.wait();
     for ended in &ended {
         assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-        assert!(ended.after < Duration::from_secs(60), "{:?}", ended.after);
+        // From the start of the processes, which load libtorch first.
+        let limit = Duration::from_secs(config.train.timeout_seconds) + 2 * MORE;
+        assert!(ended.after < limit, "{:?}", ended.after);
     }
     let said = &ended[0].stderr;
     assert!(said.contains("rank 1 of 3 did not come"), "{said}");
@@ -102,7 +133,7 @@ fn a_rank_that_fails_gives_its_reason_to_all() {
         let ended = ranks.wait();
         assert_eq!(ended[1].status.code(), Some(1), "{}", ended[1].stderr);
         assert!(ended[1].stderr.contains(reason), "{}", ended[1].stderr);
-        assert_blames(&ended[0], 1, reason);
+        assert_blames(&ended[0], 1, reason, config().train.timeout_seconds);
         assert!(
             ended[0].stderr.contains("rank 1 has ended"),
             "{}",

@@ -1,7 +1,8 @@
 //! Training in several processes, by the binary: equal to one process, and never left hanging.
 //!
 //! The variables that a launcher would set are set here, or by a launcher: `selfcls-cli launch`, torchrun, and a Slurm of
-//! two nodes that the test itself starts. Everything runs on CPUs, through Gloo.
+//! two nodes that the test itself starts. Everything runs on CPUs, through Gloo, and
+//! a part of it again where there are several GPUs, through NCCL.
 
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 #![cfg(unix)]
@@ -9,6 +10,7 @@
 mod cluster;
 mod equality;
 mod faults;
+mod gpus;
 mod launchers;
 mod monitor;
 mod places;

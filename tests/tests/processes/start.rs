@@ -39,6 +39,7 @@ pub(crate) const SAMPLES: usize = 40;
 pub(crate) struct Place {
     binary: PathBuf,
     folder: tempfile::TempDir,
+    backend: &'static str,
 }
 
 /// Processes that were started. They do not outlive the test.
@@ -47,6 +48,7 @@ pub(crate) struct Ranks {
     talk: Vec<PathBuf>,
     results: Vec<PathBuf>,
     began: Instant,
+    signalled: Option<Instant>,
 }
 
 /// How a process ended.
@@ -55,14 +57,26 @@ pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// Since all were started.
+    /// Since all were started, or since the last signal.
     pub(crate) after: Duration,
 }
 
 impl Place {
     pub(crate) fn new(binary: PathBuf) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self { binary, folder }
+        Self {
+            binary,
+            folder,
+            backend: "tch:cpu",
+        }
+    }
+
+    /// Whose processes take a GPU each, and compute in all of f32.
+    pub(crate) fn on_gpus(binary: PathBuf) -> Self {
+        Self {
+            backend: "tch:cuda",
+            ..Self::new(binary)
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -89,6 +103,7 @@ impl Place {
             talk: Vec::new(),
             results: Vec::new(),
             began: Instant::now(),
+            signalled: None,
         };
         for rank in 0..world {
             let Some(more) = more(rank) else {
@@ -98,7 +113,7 @@ impl Place {
             let results = self.path(&format!("{run}.{world}.{rank}.stdout"));
             let mut command = Command::new(&self.binary);
             command
-                .args(["train", "--backend", "tch:cpu", "--data"])
+                .args(["train", "--backend", self.backend, "--data"])
                 .arg(format!("shapes:{SAMPLES}"))
                 .arg("--config")
                 .arg(&settings)
@@ -107,6 +122,7 @@ impl Place {
                 .args(more)
                 .env("OMP_NUM_THREADS", "1")
                 .env("RAYON_NUM_THREADS", "1")
+                .env("NVIDIA_TF32_OVERRIDE", "0")
                 .stdout(File::create(&results).expect("creates"))
                 .stderr(File::create(&talk).expect("creates"));
             if world > 1 {
@@ -158,13 +174,14 @@ impl Place {
 
 impl Ranks {
     /// Sends a signal by its name (`KILL`, `STOP`, `TERM`) to a rank.
-    pub(crate) fn signal(&self, rank: usize, name: &str) {
+    pub(crate) fn signal(&mut self, rank: usize, name: &str) {
         let number = self.children[rank].id().to_string();
         let sent = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(number)
             .status();
         assert!(sent.expect("kill runs").success());
+        self.signalled = Some(Instant::now());
     }
 
     /// Waits until the run in `run` has made `steps` steps.
@@ -194,13 +211,14 @@ impl Ranks {
 
     /// Waits for these.
     pub(crate) fn wait_for(&mut self, ranks: &[usize]) -> Vec<Ended> {
+        let since = self.signalled.unwrap_or(self.began);
         let mut ended: Vec<Option<(ExitStatus, Duration)>> = vec![None; self.children.len()];
         while ranks.iter().any(|&rank| ended[rank].is_none()) {
             for &rank in ranks {
                 if ended[rank].is_none()
                     && let Some(status) = self.children[rank].try_wait().expect("waits")
                 {
-                    ended[rank] = Some((status, self.began.elapsed()));
+                    ended[rank] = Some((status, since.elapsed()));
                 }
             }
             assert!(

@@ -2,6 +2,8 @@
 
 use crate::parity::{Tolerance, larger, record};
 use libtest_mimic::Trial;
+#[cfg(feature = "tch")]
+use selfcls_backends::TchDevice;
 use selfcls_backends::{Opened, Selection, open};
 use selfcls_core::config::Precision;
 use selfcls_core::runtime::Runtime;
@@ -197,8 +199,24 @@ pub(crate) fn on_backends(every: &[Listed], some: &[Listed]) -> Vec<Trial> {
     }
     #[cfg(feature = "tch")]
     {
-        add("tch", "tch", run, &all);
-        add("tch-plain", "tch", run_plain, &all);
+        add("tch", "tch:cpu", run, &all);
+        add("tch-plain", "tch:cpu", run_plain, &all);
+        match exact_cuda() {
+            Ok(()) => add("tch-cuda", "tch:cuda", run, &all),
+            Err(reason) => trials.push(trial("tch-cuda".into(), || {
+                not_run("tch-cuda (every case)", reason);
+            })),
+        }
     }
     trials
+}
+
+/// Whether there is a GPU that computes in all of f32.
+#[cfg(feature = "tch")]
+fn exact_cuda() -> Result<(), String> {
+    open(&Selection::Tch(TchDevice::Cuda(0))).map_err(|error| error.to_string())?;
+    if std::env::var("NVIDIA_TF32_OVERRIDE").is_ok_and(|value| value == "0") {
+        return Ok(());
+    }
+    Err("NVIDIA_TF32_OVERRIDE=0 is not set: convolutions round f32 to TF32 without it".into())
 }

@@ -269,6 +269,8 @@ impl Ready {
             command.env(name, value);
         }
         self.add_library_path(command);
+        // On a GPU, f32 is compared with f32.
+        command.env("NVIDIA_TF32_OVERRIDE", "0");
         // Graphics drivers want a folder for sockets and complain on every start without one.
         if env::var_os("XDG_RUNTIME_DIR").is_none() {
             let folder = workspace.dependencies().join("run");

@@ -1,0 +1,215 @@
+//! One, two and four ranks have the same gradients, step by step and before an optimiser has seen them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use selfcls_core::collective::{Collective, SingleProcess};
+use selfcls_core::config::{Arch, Config, OptimKind, Precision, Stem};
+use selfcls_core::data::Shares;
+use selfcls_core::kernels::Kernels;
+use selfcls_core::model::{ViewBatch, state_dict};
+use selfcls_core::runtime::Runtime;
+use selfcls_core::train::{Batch, Learner};
+use selfcls_core::weights::StateDict;
+
+use super::on_ranks;
+use crate::AtenKernels;
+use crate::against_burn::tensor;
+
+/// The queue is full after four: in the later ones neighbours replace views.
+const STEPS: usize = 6;
+
+/// Of a step's whole gradient: the norm of the difference against its own. Measured: 4e-6.
+const LIMIT: f64 = 1e-5;
+/// Of each parameter's alone, which may be a few sums of much larger numbers. Measured: 2e-5.
+const LIMIT_OF_EACH: f64 = 1e-4;
+/// Now and then, in one of a hundred steps, the input of a rectifier is rounded to the other side of zero: a gradient that
+/// passes there is stopped here.
+const LIMIT_OF_ONE_STEP: f64 = 0.1;
+/// A gradient that is nothing but rounding, such as that of a bias before batch normalisation, is compared with this part
+/// of the whole.
+const LEAST: f64 = 1e-2;
+
+/// A step's gradients by parameter, and the weights after it.
+#[derive(PartialEq)]
+struct Step {
+    gradients: BTreeMap<String, Vec<f32>>,
+    weights: StateDict,
+}
+
+fn config(batch: usize, parts: usize) -> Config {
+    let mut config = Config::default();
+    config.views.global_size = 16;
+    config.model.backbone = Arch::ResNet10;
+    config.model.stem = Stem::CifarStride2;
+    config.model.width = 4;
+    config.model.hidden_dim = 16;
+    config.model.dim = 8;
+    config.model.heads = vec![5, 7];
+    // At the usual temperatures, which multiply rounding, gradients are no farther from those of one process than one
+    // process' are when it takes a batch in reverse order: 8e-6 of the whole in both cases.
+    config.loss.row_temperature = 0.5;
+    config.loss.col_temperature = 0.25;
+    config.queue.length = 4 * batch;
+    config.optim.kind = OptimKind::Sgd;
+    config.train.batch_size = batch;
+    config.train.accumulate = parts;
+    config.train.bucket_mib = 0.001;
+    config
+}
+
+/// The samples `own` of a view-major tensor of two views of `batch`.
+fn share(all: Tensor<4>, batch: usize, own: &std::ops::Range<usize>) -> Tensor<4> {
+    let [_, channels, height, width] = all.dims();
+    all.reshape([2, batch, channels * height * width])
+        .slice([0..2, own.clone()])
+        .reshape([2 * own.len(), channels, height, width])
+}
+
+/// A rank's shares of the parts of a step's batch.
+fn parts(config: &Config, step: u64, (rank, world): (usize, usize)) -> Vec<Batch> {
+    let device = Device::libtorch();
+    let count = config.train.batch_size / config.train.accumulate;
+    let own = Shares::new(count, world).of(rank);
+    let numbers = |first: usize| {
+        let values: Vec<i64> = own.clone().map(|sample| (first + sample) as i64).collect();
+        Tensor::<1, Int>::from_data(TensorData::new(values, [own.len()]), &device)
+    };
+    (0..config.train.accumulate)
+        .map(|part| {
+            let seed = 100 * step + 10 * part as u64;
+            let views = |seed, side| {
+                let all = tensor(seed, [2 * count, 3, side, side], &device);
+                share(all, count, &own)
+            };
+            let first = step as usize * config.train.batch_size + part * count;
+            Batch {
+                views: ViewBatch {
+                    global: views(seed, 16),
+                    local: Some(views(seed + 1, 8)),
+                },
+                indices: numbers(first),
+                labels: numbers(0),
+            }
+        })
+        .collect()
+}
+
+/// The steps of a rank, each from the weights that one process had there, if they are `given`.
+fn steps(config: &Config, peers: Arc<dyn Collective>, given: Option<&[Step]>) -> Vec<Step> {
+    let place = (peers.rank(), peers.world_size());
+    let kernels = AtenKernels::new(Precision::F32, false);
+    let kernels: Arc<dyn Kernels> = match place.1 {
+        1 => Arc::new(kernels),
+        _ => kernels
+            .synchronised(Arc::clone(&peers))
+            .expect("libtorch's"),
+    };
+    let runtime = Runtime {
+        kernels,
+        collective: peers,
+        ..Runtime::new(Device::libtorch())
+    };
+    let mut learner = Learner::new(config, runtime);
+    (0..STEPS)
+        .map(|step| {
+            let parts = parts(config, step as u64, place);
+            let (_, grads) = learner.gradients(&parts).expect("a step");
+            let names: Vec<String> = grads.names().map(str::to_owned).collect();
+            let values = |name: String| {
+                let grad = grads.get(&name).expect("named").clone();
+                let values = grad.into_data().try_into_vec().expect("floats");
+                (name, values)
+            };
+            let gradients = names.into_iter().map(values).collect();
+            learner.apply(grads, 0.01);
+            if let Some(given) = given {
+                learner.set_weights(&given[step].weights).expect("they fit");
+            }
+            Step {
+                gradients,
+                weights: state_dict(learner.model()),
+            }
+        })
+        .collect()
+}
+
+/// How far two steps' gradients are apart.
+#[derive(Debug, Default)]
+struct Apart {
+    whole: f64,
+    each: f64,
+    /// The parameter of `each`.
+    name: String,
+}
+
+impl Apart {
+    fn of(ours: &Step, theirs: &Step) -> Self {
+        let (ours, theirs) = (&ours.gradients, &theirs.gradients);
+        assert!(ours.keys().eq(theirs.keys()));
+        let squares =
+            |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x * x)).sum::<f64>();
+        let each: Vec<(&String, f64, f64)> = theirs
+            .iter()
+            .map(|(name, theirs)| {
+                let pairs = ours[name].iter().zip(theirs);
+                let off = squares(&mut pairs.map(|(a, e)| a - e));
+                (name, off, squares(&mut theirs.iter().copied()))
+            })
+            .collect();
+        let off: f64 = each.iter().map(|(_, off, _)| off).sum();
+        let size: f64 = each.iter().map(|(_, _, size)| size).sum();
+        assert!(off.is_finite() && size > 0.0);
+        let mut apart = Self {
+            whole: (off / size).sqrt(),
+            ..Self::default()
+        };
+        for (name, off, own) in each {
+            let each = off.sqrt() / own.sqrt().max(LEAST * size.sqrt());
+            if each > apart.each {
+                apart.each = each;
+                apart.name.clone_from(name);
+            }
+        }
+        apart
+    }
+
+    fn is_rounding(&self) -> bool {
+        self.whole <= LIMIT && self.each <= LIMIT_OF_EACH
+    }
+}
+
+#[test]
+fn gradients_are_those_of_one_process() {
+    // Two ranks of equal shares, four of unequal ones; and parts of a batch.
+    for (batch, accumulate) in [(10, 1), (12, 2)] {
+        let config = config(batch, accumulate);
+        let alone = steps(&config, Arc::new(SingleProcess), None);
+        for pair in alone.windows(2) {
+            assert!(
+                Apart::of(&pair[0], &pair[1]).whole > 0.1,
+                "they are all the same"
+            );
+        }
+        for world in [2, 4] {
+            let ranks = on_ranks(world, |peers| steps(&config, peers, Some(&alone)));
+            for rank in &ranks[1..] {
+                let equal = rank.iter().zip(&ranks[0]);
+                assert!(equal.into_iter().all(|(a, b)| a.gradients == b.gradients));
+            }
+            let apart: Vec<Apart> = ranks[0]
+                .iter()
+                .zip(&alone)
+                .map(|(ours, theirs)| Apart::of(ours, theirs))
+                .collect();
+            let more: Vec<&Apart> = apart.iter().filter(|step| !step.is_rounding()).collect();
+            assert!(
+                more.len() <= 1 && more.iter().all(|step| step.whole < LIMIT_OF_ONE_STEP),
+                "{batch} images, {world} ranks: {apart:?}"
+            );
+            let most = apart.iter().map(|step| step.whole).fold(0.0, f64::max);
+            eprintln!("{batch} images, {world} ranks: off by {most:.1e} at most");
+        }
+    }
+}
