@@ -14,7 +14,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionOutputs};
 use ort::value::TensorRef;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Runs at a time that nobody asked for by number: each keeps a copy of the weights.
 const MOST_RUNS: usize = 4;
@@ -39,7 +39,7 @@ pub(super) struct Sessions {
     /// The name of the input.
     input: String,
     /// For loading it again; kept only while there are sessions left to load.
-    source: Option<Source>,
+    source: Mutex<Option<Arc<Source>>>,
     /// Each slot is filled on first use; the first one at once.
     slots: Vec<OnceLock<Mutex<Session>>>,
     /// Who uses which.
@@ -77,7 +77,7 @@ impl Sessions {
         }
         let providers = options.providers.iter();
         let threads = (threads / copies).max(1);
-        let mut sessions = Self {
+        let sessions = Self {
             selected,
             threads,
             spin: options.spin,
@@ -85,14 +85,11 @@ impl Sessions {
                 .map(|&provider| Ok((provider, provider.dispatch(threads)?)))
                 .collect::<Result<_>>()?,
             input,
-            source: Some(source),
+            source: Mutex::new(Some(Arc::new(source))),
             slots: (0..copies).map(|_| OnceLock::new()).collect(),
             places: Places::new(copies),
         };
         sessions.session(0)?;
-        if copies == 1 {
-            sessions.source = None;
-        }
         Ok(sessions)
     }
 
@@ -157,15 +154,25 @@ impl Sessions {
         if let Some(session) = slot.get() {
             return Ok(session);
         }
-        let Some(source) = &self.source else {
+        let source = self.source().clone();
+        let Some(source) = source else {
             // Invariant: the source is dropped only when every slot is filled.
             return Err(Error::Engine("the network is not loaded".to_owned()));
         };
         let session = self
-            .create(source)
+            .create(&source)
             .map_err(|error| self.failed("load the network", error))?;
-        // Two callers may have loaded at once; the first to arrive stays.
-        Ok(slot.get_or_init(|| Mutex::new(session)))
+        // Whoever has a place is the only one to fill its slot.
+        let session = slot.get_or_init(|| Mutex::new(session));
+        if self.slots.iter().all(|slot| slot.get().is_some()) {
+            *self.source() = None;
+        }
+        Ok(session)
+    }
+
+    fn source(&self) -> MutexGuard<'_, Option<Arc<Source>>> {
+        // It is replaced in one assignment.
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn create(&self, source: &Source) -> ort::Result<Session> {
