@@ -3,7 +3,7 @@
 use crate::materials;
 use crate::{Args, ours};
 use selfcls_benches::Outcome;
-use selfcls_benches::figures::{Better, Turns};
+use selfcls_benches::figures::{Better, Turns, median};
 use selfcls_benches::peer::{figure, run};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -138,51 +138,72 @@ impl Case {
     }
 }
 
-/// Images per second: the sides in turn, `rounds` times.
-fn throughput(args: &Args, case: &Case) -> Outcome<Value> {
-    let mut turns = Turns::default();
-    let (mut last, mut theirs) = (Value::Null, Value::Null);
-    for _ in 0..args.rounds.max(1) {
-        last = run(&mut ours::command(args, case)?)?;
-        turns.ours.push(figure(&last, "images_per_s")?);
-        if let Some(mut peer) = case.peer(args, &last) {
-            theirs = run(&mut peer)?;
-            turns.peer.push(figure(&theirs, "wall_images_per_s")?);
-        }
-    }
-    let report = said(case.object(args), &last, &theirs);
-    Ok(turns.report(report, "images/s", Better::Higher))
+/// What was said in all rounds of a case.
+#[derive(Default)]
+struct Rounds {
+    turns: Turns,
+    ours: Vec<Value>,
+    peer: Vec<Value>,
 }
 
-/// What either side said beside its figure.
-fn said(mut report: Value, ours: &Value, theirs: &Value) -> Value {
-    for key in ["engine", "images", "open_ms"] {
-        report[key] = ours[key].clone();
+impl Rounds {
+    fn ours(&mut self, figure: f64, said: Value) {
+        self.turns.ours.push(figure);
+        self.ours.push(said);
     }
-    for key in ["peak_mib", "cpu_ms_per_image"] {
-        report[key] = json!([ours[key], theirs[key]]);
+
+    fn peer(&mut self, figure: f64, said: Value) {
+        self.turns.peer.push(figure);
+        self.peer.push(said);
     }
-    report
+
+    /// The case's figures, and the medians of what else was said.
+    fn report(&self, args: &Args, case: &Case, units: &str, better: Better) -> Value {
+        let mut report = case.object(args);
+        if let Some(last) = self.ours.last() {
+            report["engine"] = last["engine"].clone();
+            report["images"] = last["images"].clone();
+        }
+        let middle = |said: &[Value], key: &str| {
+            let figures: Vec<f64> = said.iter().filter_map(|said| said[key].as_f64()).collect();
+            median(&figures)
+        };
+        report["open_ms"] = json!(middle(&self.ours, "open_ms"));
+        for key in ["peak_mib", "cpu_ms_per_image"] {
+            report[key] = json!([middle(&self.ours, key), middle(&self.peer, key)]);
+        }
+        self.turns.report(report, units, better)
+    }
+}
+
+/// Images per second: the sides in turn, `rounds` times.
+fn throughput(args: &Args, case: &Case) -> Outcome<Value> {
+    let mut rounds = Rounds::default();
+    for _ in 0..args.rounds.max(1) {
+        let ours = run(&mut ours::command(args, case)?)?;
+        if let Some(mut peer) = case.peer(args, &ours) {
+            let said = run(&mut peer)?;
+            rounds.peer(figure(&said, "wall_images_per_s")?, said);
+        }
+        rounds.ours(figure(&ours, "images_per_s")?, ours);
+    }
+    Ok(rounds.report(args, case, "images/s", Better::Higher))
 }
 
 /// The time from a file to its answer, with nothing else under way.
 fn latency(args: &Args, case: &Case) -> Outcome<Value> {
-    let mut turns = Turns::default();
-    let (mut last, mut theirs) = (Value::Null, Value::Null);
+    let mut rounds = Rounds::default();
     for _ in 0..args.rounds.max(1) {
-        last = run(ours::command(args, case)?.arg("--one-by-one"))?;
-        turns.ours.push(figure(&last, "latency_ms")?);
-        if let Some(mut peer) = case.peer(args, &last) {
-            theirs = run(&mut peer)?;
+        let ours = run(ours::command(args, case)?.arg("--one-by-one"))?;
+        if let Some(mut peer) = case.peer(args, &ours) {
+            let said = run(&mut peer)?;
             // Of a peer that does not say it: it has one image under way too.
-            let rate = figure(&theirs, "wall_images_per_s")?;
-            turns
-                .peer
-                .push(theirs["latency_ms"].as_f64().unwrap_or(1e3 / rate));
+            let mean = 1e3 / figure(&said, "wall_images_per_s")?;
+            rounds.peer(said["latency_ms"].as_f64().unwrap_or(mean), said);
         }
+        rounds.ours(figure(&ours, "latency_ms")?, ours);
     }
-    let report = said(case.object(args), &last, &theirs);
-    Ok(turns.report(report, "ms", Better::Lower))
+    Ok(rounds.report(args, case, "ms", Better::Lower))
 }
 
 /// From nothing to the first answer.
@@ -192,25 +213,38 @@ fn from_nothing(args: &Args, case: &Case) -> Outcome<Value> {
         many: false,
         ..case.clone()
     };
-    let mut turns = Turns::default();
-    let (mut last, mut theirs) = (Value::Null, Value::Null);
     let timed = |command: &mut Command| -> Outcome<(f64, Value)> {
         let started = Instant::now();
         let said = run(command)?;
         Ok((started.elapsed().as_secs_f64() * 1e3, said))
     };
+    let mut rounds = Rounds::default();
     for _ in 0..args.rounds.max(1) {
-        let (ours, said) = timed(ours::command(args, &case)?.arg("--one-by-one"))?;
-        turns.ours.push(ours);
-        if let Some(mut peer) = case.peer(args, &said) {
+        let (time, ours) = timed(ours::command(args, &case)?.arg("--one-by-one"))?;
+        if let Some(mut peer) = case.peer(args, &ours) {
             let (time, said) = timed(&mut peer)?;
-            turns.peer.push(time);
-            theirs = said;
+            rounds.peer(time, said);
         }
-        last = said;
+        rounds.ours(time, ours);
     }
-    let report = said(case.object(args), &last, &theirs);
-    Ok(turns.report(report, "ms", Better::Lower))
+    Ok(rounds.report(args, &case, "ms", Better::Lower))
+}
+
+/// Several runs of the network at a time beside one on all threads.
+fn side_by_side(args: &Args, case: &Case) -> Outcome<Value> {
+    let one = Case {
+        many: false,
+        runs: 1,
+        ..case.clone()
+    };
+    let mut rounds = Rounds::default();
+    for _ in 0..args.rounds.max(1) {
+        let said = run(&mut ours::command(args, case)?)?;
+        rounds.ours(figure(&said, "images_per_s")?, said);
+        let said = run(&mut ours::command(args, &one)?)?;
+        rounds.peer(figure(&said, "images_per_s")?, said);
+    }
+    Ok(rounds.report(args, case, "images/s", Better::Higher))
 }
 
 /// What we add to the engine, on the clock and in processor time.
@@ -238,23 +272,4 @@ fn overhead(args: &Args, case: &Case) -> Outcome<Vec<Value>> {
         (!turns.ours.is_empty()).then_some(report)
     });
     Ok(reports.collect())
-}
-
-/// Several runs of the network at a time beside one on all threads.
-fn side_by_side(args: &Args, case: &Case) -> Outcome<Value> {
-    let one = Case {
-        many: false,
-        runs: 1,
-        ..case.clone()
-    };
-    let mut turns = Turns::default();
-    let (mut many_said, mut one_said) = (Value::Null, Value::Null);
-    for _ in 0..args.rounds.max(1) {
-        many_said = run(&mut ours::command(args, case)?)?;
-        one_said = run(&mut ours::command(args, &one)?)?;
-        turns.ours.push(figure(&many_said, "images_per_s")?);
-        turns.peer.push(figure(&one_said, "images_per_s")?);
-    }
-    let report = said(case.object(args), &many_said, &one_said);
-    Ok(turns.report(report, "images/s", Better::Higher))
 }
