@@ -295,7 +295,7 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     if args.whole {
         let (host, step) = whole.series(args.steps.max(1), clock)?;
         report["host_ms"] = json!(host);
-        report["peak_mib"] = json!({"ours": peak});
+        report["peak_mib"] = json!([peak, Value::Null]);
         let turns = Turns {
             ours: vec![step],
             ..Turns::default()
@@ -349,7 +349,7 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
         })
         .collect();
     report["phases"] = Value::Object(phases);
-    report["peak_mib"] = json!({"ours": peak, "peer": peer_peak});
+    report["peak_mib"] = json!([peak, peer_peak]);
     report["peer_args"] = json!(args.peer_arg);
     let units = match args.processor_time {
         true => "processor ms per step",

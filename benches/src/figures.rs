@@ -49,8 +49,9 @@ pub fn median(figures: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-/// The sentence for a case, an object with the keys of [`Turns::report`] and its name under `case`; a line more for
-/// each part that it has under `phases`, objects of `ours`, `peer` and `ratio`.
+/// The sentence for a case, an object with the keys of [`Turns::report`] and its name under `case`; `cpu_ms_per_image` and
+/// `peak_mib`, ours and the peer's, where they are known; a line more for each part that it has under `phases`, objects of
+/// `ours`, `peer` and `ratio`.
 pub fn sentence(case: &Value) -> String {
     let text = |key: &str| match &case[key] {
         Value::String(text) => text.clone(),
@@ -67,7 +68,7 @@ pub fn sentence(case: &Value) -> String {
     if case["not_available"].is_string() {
         return format!("{}: not available: {}", text("case"), text("not_available"));
     }
-    let whole = format!(
+    let mut sentence = format!(
         "{}: ours {} {}, peer {}, ratio {} ({}; {} is better)",
         text("case"),
         text("ours"),
@@ -77,6 +78,16 @@ pub fn sentence(case: &Value) -> String {
         text("ratio_range"),
         text("better"),
     );
+    for (key, what) in [
+        ("cpu_ms_per_image", "ms of processor time per image"),
+        ("peak_mib", "MiB at most"),
+    ] {
+        if let Value::Array(sides) = &case[key] {
+            let side = |side: &Value| side.as_f64().map_or("-".into(), |x| format!("{x:.1}"));
+            let sides: Vec<String> = sides.iter().map(side).collect();
+            sentence += &format!("; {what} {}", sides.join(" and "));
+        }
+    }
     let parts = case["phases"].as_object().into_iter().flatten();
     let part = |(name, part): (&String, &Value)| {
         let number = |key: &str| part[key].as_f64().map(|x| format!("{x:.2}"));
@@ -84,7 +95,7 @@ pub fn sentence(case: &Value) -> String {
             ["ours", "peer", "ratio"].map(|key| number(key).unwrap_or_else(|| "-".into()));
         format!("\n  {name}: ours {ours}, peer {peer}, ratio {ratio}")
     };
-    parts.fold(whole, |text, entry| text + &part(entry))
+    parts.fold(sentence, |text, entry| text + &part(entry))
 }
 
 #[cfg(test)]
@@ -118,6 +129,12 @@ mod tests {
                 "  rest: ours 3.00, peer -, ratio -"
             ]
         );
+        let case =
+            json!({"case": "c", "peak_mib": [100.0, 200.5], "cpu_ms_per_image": [3.0, null]});
+        let report = turns.report(case, "images/s", Better::Higher);
+        let said = sentence(&report);
+        let more = "; ms of processor time per image 3.0 and -; MiB at most 100.0 and 200.5";
+        assert!(said.ends_with(more), "{said}");
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Unopened<'_> {
             )));
         }
         let mut checked = check(&self.bytes, self.folder(), options.preprocess.as_ref())
-            .map_err(|Refusal(reason)| self.refused(reason))?;
+            .map_err(|Refusal(reason)| self.not_understood(reason, options))?;
         if let Some(given) = &options.preprocess
             && *given != checked.metadata.preprocess
         {
@@ -57,7 +57,7 @@ impl Unopened<'_> {
             kind: checked.metadata.input,
             preprocess: checked.metadata.preprocess.clone(),
         };
-        let selected = engine::select(&options.engine)?;
+        let selected = engine::select(options.engine_for_providers())?;
         if selected.engine == Engine::Tract {
             if input.kind == InputKind::Any {
                 self.leave_resizing_out(&mut checked)?;
@@ -120,6 +120,17 @@ impl Unopened<'_> {
         })
     }
 
+    /// A refusal; what another program's file lacks, the caller can say.
+    fn not_understood(&self, reason: String, options: &Options) -> Error {
+        if options.preprocess.is_none() && is_foreign(&self.bytes) {
+            return Error::Foreign {
+                model: self.name.to_owned(),
+                reason,
+            };
+        }
+        self.refused(reason)
+    }
+
     fn refused(&self, reason: String) -> Error {
         Error::Model {
             model: self.name.to_owned(),
@@ -178,6 +189,12 @@ fn check(
         rehearses: origin == Origin::Foreign || network.is_quantised(),
         rounds_softmax: network.rounds_softmax(),
     })
+}
+
+/// Whether it is a network, and does not say that this project wrote it.
+fn is_foreign(file: &[u8]) -> bool {
+    let network = Network::parse(file, Origin::Foreign);
+    network.is_ok_and(|network| !network.metadata.contains_key(FORMAT))
 }
 
 /// Whether the metadata say that this project wrote the file.

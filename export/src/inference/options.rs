@@ -31,7 +31,8 @@ pub struct Options {
     /// and everything else on the machine can use; alone on its machine, it may answer a little sooner with true.
     pub spin: bool,
     /// Execution providers to try in order before the processor, none by default. One that cannot be had is
-    /// an error: whoever asks for a GPU does not want to wait for the processor.
+    /// an error: whoever asks for a GPU does not want to wait for the processor. Numbers of 32 bits stay so, where
+    /// the device can: [`Provider`] says where not.
     pub providers: Vec<Provider>,
     /// The head that answers, by its index in the trained model. Default: the one the file says.
     pub head: Option<usize>,
@@ -59,6 +60,15 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The engine; with execution providers that cannot be tract, unless the process is bound to it.
+    pub(super) fn engine_for_providers(&self) -> &EngineChoice {
+        let is_free = self.engine == EngineChoice::Auto && super::in_use().is_none();
+        if is_free && !self.providers.is_empty() {
+            return &EngineChoice::OnnxRuntime;
+        }
+        &self.engine
+    }
+
     /// With this [`engine`](Options::engine).
     #[must_use]
     pub fn engine(mut self, engine: EngineChoice) -> Self {
