@@ -286,6 +286,20 @@ fn an_engine_that_fails_leaves_what_was_there() {
     assert_eq!(kept, "old");
 }
 
+/// Nobody would notice before it is to be used.
+#[test]
+fn a_file_that_nobody_could_open_is_not_written() {
+    let (folder, model) = fresh();
+    export(folder.path(), &model, &["--batch", "65000"]).refused(
+        1,
+        &[
+            "model.onnx was not written: selfcls itself would refuse it",
+            "export it with a batch of less than 65000",
+        ],
+    );
+    assert!(names(folder.path()).is_empty());
+}
+
 /// The last layer's weights shrunk below what 16 bits can hold: in 32 bits there is an embedding, in 16 there is none.
 #[test]
 fn a_file_that_disagrees_is_not_written() {

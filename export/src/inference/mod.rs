@@ -6,13 +6,13 @@
 
 mod answer;
 mod borders;
+mod built_in;
 mod classifier;
 mod cut;
 mod engine;
 mod evaluation;
 mod external;
 mod fixed;
-mod foreign;
 mod library;
 mod network;
 mod opened;
@@ -30,6 +30,7 @@ mod sessions;
 mod settings;
 mod shapes;
 mod stream;
+mod together;
 mod token_shapes;
 mod wire;
 
@@ -37,6 +38,7 @@ pub use classifier::Classifier;
 pub use engine::{Engine, EngineChoice, environment, in_use};
 pub use evaluation::BackboneOf;
 pub use library::{LIBRARY_VARIABLE, Library, oldest_version, well_known_places};
+pub use opened::check_file;
 pub use options::Options;
 pub use outputs::{HeadLogits, Outputs};
 pub use picture::{Decoding, Picture};

@@ -40,6 +40,11 @@ pub struct Options {
     pub preprocess: Option<Preprocess>,
     /// Largest file to read, in bytes. Default 2 GiB, where protobuf ends.
     pub max_file_bytes: u64,
+    /// Most bytes that weights beside the file may have, all together. Default 16 GiB.
+    pub max_data_bytes: u64,
+    /// Most bytes that the values of one run of the network may take, as far as they can be foreseen: in files of this
+    /// project. Default 4 GiB; a ResNet-50 takes 17 MiB for each image of 224.
+    pub max_run_bytes: u64,
 }
 
 impl Default for Options {
@@ -54,6 +59,8 @@ impl Default for Options {
             head: None,
             preprocess: None,
             max_file_bytes: 1 << 31,
+            max_data_bytes: 1 << 34,
+            max_run_bytes: 1 << 32,
         }
     }
 }
@@ -120,6 +127,20 @@ impl Options {
     #[must_use]
     pub fn max_file_bytes(mut self, bytes: u64) -> Self {
         self.max_file_bytes = bytes;
+        self
+    }
+
+    /// With runs whose values take at most so many bytes.
+    #[must_use]
+    pub fn max_run_bytes(mut self, bytes: u64) -> Self {
+        self.max_run_bytes = bytes;
+        self
+    }
+
+    /// With at most so many bytes of weights beside the file.
+    #[must_use]
+    pub fn max_data_bytes(mut self, bytes: u64) -> Self {
+        self.max_data_bytes = bytes;
         self
     }
 }
