@@ -15,12 +15,11 @@ use selfcls_core::preprocess::Preprocess;
 pub struct Options {
     /// The engine. Default [`EngineChoice::Auto`].
     pub engine: EngineChoice,
-    /// Threads that run the network; 0 uses all cores. Default 0. tract keeps one copy of the weights per
-    /// thread that is really used at a time.
+    /// Threads that run the network; 0 uses all cores. Default 0.
     pub threads: usize,
-    /// Runs of the network at a time, which share the threads out; each keeps a copy of the weights. 0 leaves it
-    /// to [`Options::many`] with ONNX Runtime, which can spread a run over its threads; with tract, which cannot, it
-    /// is [`Options::threads`]. Default 0.
+    /// Runs of the network at a time, which share the threads out; with ONNX Runtime each keeps a copy of the weights.
+    /// 0 leaves it to [`Options::many`] with ONNX Runtime, which can spread a run over its threads; with tract, which
+    /// cannot, it is [`Options::threads`]. Default 0.
     pub runs: usize,
     /// Whether there are many images, of which all are to be done soon, rather than one whose answer is to come
     /// soonest. Then ONNX Runtime makes up to four runs at a time instead of one: a ResNet-18 on one thread takes
