@@ -15,14 +15,14 @@ import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
 from onnxruntime.quantization import quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from PIL import Image
+from PIL import Image, ImageOps
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
 
 
 def prepared(path, recipe):
     """The network's input for the image at `path`, after the recipe in the file's metadata."""
-    image = Image.open(path).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     scale = recipe["resize"] / min(image.size)
     size = tuple(round(side * scale) for side in image.size)
     filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

@@ -49,7 +49,8 @@ pub fn median(figures: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-/// The sentence for a case, an object with the keys of [`Turns::report`] and its name under `case`.
+/// The sentence for a case, an object with the keys of [`Turns::report`] and its name under `case`; `cpu_ms_per_image` and
+/// `peak_mib`, ours and the peer's, where they are known.
 pub fn sentence(case: &Value) -> String {
     let text = |key: &str| match &case[key] {
         Value::String(text) => text.clone(),
@@ -66,7 +67,7 @@ pub fn sentence(case: &Value) -> String {
     if case["not_available"].is_string() {
         return format!("{}: not available: {}", text("case"), text("not_available"));
     }
-    format!(
+    let mut sentence = format!(
         "{}: ours {} {}, peer {}, ratio {} ({}; {} is better)",
         text("case"),
         text("ours"),
@@ -75,7 +76,18 @@ pub fn sentence(case: &Value) -> String {
         text("ratio"),
         text("ratio_range"),
         text("better"),
-    )
+    );
+    for (key, what) in [
+        ("cpu_ms_per_image", "ms of processor time per image"),
+        ("peak_mib", "MiB at most"),
+    ] {
+        if let Value::Array(sides) = &case[key] {
+            let side = |side: &Value| side.as_f64().map_or("-".into(), |x| format!("{x:.1}"));
+            let sides: Vec<String> = sides.iter().map(side).collect();
+            sentence += &format!("; {what} {}", sides.join(" and "));
+        }
+    }
+    sentence
 }
 
 #[cfg(test)]
@@ -98,6 +110,12 @@ mod tests {
             sentence(&report),
             "c: ours 2.000 images/s, peer 1.000, ratio 2.000 (0.500 to 3.000; higher is better)"
         );
+        let case =
+            json!({"case": "c", "peak_mib": [100.0, 200.5], "cpu_ms_per_image": [3.0, null]});
+        let report = turns.report(case, "images/s", Better::Higher);
+        let said = sentence(&report);
+        let more = "; ms of processor time per image 3.0 and -; MiB at most 100.0 and 200.5";
+        assert!(said.ends_with(more), "{said}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::commands::{
     presets::PresetsArgs, run_onnx::RunOnnxArgs, slurm::SlurmArgs, train::TrainArgs,
 };
 use clap::{Args, Parser, Subcommand};
-use selfcls_export::{EngineChoice, Options};
+use selfcls_export::{EngineChoice, Options, Provider};
 use std::path::PathBuf;
 
 /// Self-supervised image classification: train on unlabelled images, look at the classes found, export, classify.
@@ -57,7 +57,7 @@ pub(crate) struct BackendArgs {
 }
 
 /// Which engine runs ONNX files.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct EngineArgs {
     /// The ONNX Runtime library to run ONNX files with; without it ORT_DYLIB_PATH and well-known places are
     /// searched, and the built-in engine runs where there is none
@@ -76,6 +76,31 @@ impl EngineArgs {
             // Commands go over folders.
             many: true,
             ..Options::default()
+        }
+    }
+}
+
+/// How ONNX files are run, where many images go through them.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RunningArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Where ONNX Runtime runs the network instead of the processor: `cuda[:N]`, `tensorrt[:N]`, coreml, `directml[:N]` or
+    /// `openvino[:cpu|:gpu.N|:npu]`; several are tried in order. One that the library does not have is an error
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) provider: Vec<Provider>,
+    /// Threads that run an ONNX file; 0 for all cores
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) threads: usize,
+}
+
+impl RunningArgs {
+    /// How exported files are to be opened.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            providers: self.provider.clone(),
+            threads: self.threads,
+            ..self.engine.options()
         }
     }
 }

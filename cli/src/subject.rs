@@ -1,6 +1,6 @@
 //! What is evaluated: a run, a checkpoint, an exported file or raw pixels, each as a network that core can run.
 
-use crate::args::{BackendArgs, EngineArgs};
+use crate::args::{BackendArgs, RunningArgs};
 use crate::config_args;
 use crate::error::{CliError, Result};
 use crate::preprocess_args::{PreprocessArgs, note};
@@ -180,7 +180,7 @@ impl Subject {
     pub(crate) fn open(
         path: &Path,
         backend: &BackendArgs,
-        engine: &EngineArgs,
+        running: &RunningArgs,
         features: Features,
         preprocess: &PreprocessArgs,
         progress: Progress,
@@ -190,7 +190,7 @@ impl Subject {
             Self::pixels(side)
         } else if is_onnx(path) {
             preprocess.refuse("an exported file")?;
-            let classifier = Classifier::open(path, &engine.options())?;
+            let classifier = Classifier::open(path, &running.options())?;
             let mut subject = Self::exported_with(classifier, features);
             subject.identity = file_fingerprint(path)?;
             Ok(subject)

@@ -166,6 +166,17 @@ fn a_file_that_resizes_is_evaluated_as_any_other() {
 }
 
 #[test]
+fn exported_files_run_as_they_are_told() {
+    let told = |more: &[&'static str]| run(models(), &eval("clusters", "model.onnx", more));
+    let one = told(&["--threads", "1"]).ok();
+    assert_eq!(one, told(&[]).ok());
+    if !cfg!(target_os = "macos") {
+        told(&["--provider", "coreml"]).refused(1, &["ONNX Runtime"]);
+    }
+    told(&["--provider", "gpu"]).refused(2, &["--provider", "openvino"]);
+}
+
+#[test]
 fn superclasses_come_from_a_hierarchy() {
     let folder = tempfile::tempdir().unwrap();
     let shapes = [

@@ -63,7 +63,7 @@ impl Preprocess {
     /// If `out` is not [`Preprocess::input_len`] long or `crop` is larger than `resize`, which
     /// [`Preprocess::validate`] and [`Config::validate`](crate::Config::validate) exclude.
     pub fn apply(&self, image: &Rgb8, out: &mut [f32]) {
-        self.with_planes(image, |planes| planes.normalise(self.mean, self.std, out));
+        self.resized(image, |resized| resized.normalise(out));
     }
 
     /// The crop of the resized `image` before it is scaled and normalised: `[crop, crop, 3]` bytes.
@@ -72,7 +72,7 @@ impl Preprocess {
     /// As [`Preprocess::apply`].
     pub fn pixels(&self, image: &Rgb8) -> Rgb8 {
         // Invariant: a crop has at least one pixel.
-        self.with_planes(image, Planes::to_rgb)
+        self.resized(image, |resized| resized.planes.to_rgb())
             .expect("a crop that is not empty")
     }
 
@@ -95,13 +95,21 @@ impl Preprocess {
         bytes
     }
 
-    fn with_planes<T>(&self, image: &Rgb8, then: impl FnOnce(&Planes) -> T) -> T {
+    /// Resizes and crops, which takes the time, and hands the result to `then`, which writes it where it
+    /// belongs: that place may be shared, and need not be held until then.
+    ///
+    /// # Panics
+    /// As [`Preprocess::apply`].
+    pub fn resized<T>(&self, image: &Rgb8, then: impl FnOnce(Resized<'_>) -> T) -> T {
         thread_local! {
             static SCRATCH: RefCell<(ResizeScratch, Planes)> = RefCell::default();
         }
         SCRATCH.with_borrow_mut(|(scratch, planes)| {
             self.resize(image).apply(image, scratch, planes);
-            then(planes)
+            then(Resized {
+                planes,
+                preprocess: self,
+            })
         })
     }
 
@@ -133,6 +141,32 @@ impl Preprocess {
             flip: false,
             filter: self.interpolation,
         }
+    }
+}
+
+/// An image resized and cropped, in the thread's own memory; see [`Preprocess::resized`].
+#[derive(Debug, Clone, Copy)]
+pub struct Resized<'a> {
+    planes: &'a Planes,
+    preprocess: &'a Preprocess,
+}
+
+impl Resized<'_> {
+    /// Writes the network's input, `[3, crop, crop]`.
+    ///
+    /// # Panics
+    /// If `out` is not [`Preprocess::input_len`] long.
+    pub fn normalise(&self, out: &mut [f32]) {
+        let Preprocess { mean, std, .. } = *self.preprocess;
+        self.planes.normalise(mean, std, out);
+    }
+
+    /// Writes the bytes, `[crop, crop, 3]`.
+    ///
+    /// # Panics
+    /// As [`Resized::normalise`].
+    pub fn interleave(&self, out: &mut [u8]) {
+        self.planes.interleave(out);
     }
 }
 

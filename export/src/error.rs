@@ -33,6 +33,16 @@ pub enum Error {
         /// What is wrong with it, and the fix where there is one.
         reason: String,
     },
+    /// A file that does not say how images are prepared for it, which nobody has said instead.
+    #[error(
+        "{model}: {reason}; if another program wrote it, say in `Options::preprocessing` how it wants its images"
+    )]
+    Foreign {
+        /// The path, or `the model` for bytes in memory.
+        model: String,
+        /// What it lacks.
+        reason: String,
+    },
     /// No engine of the requested kind can be used.
     #[error("{0}")]
     Engine(String),

@@ -34,22 +34,42 @@
 //! `Cast` that engines do once. Weights lie in the file, or beside it in `<file>.data`. The same model gives the
 //! same bytes.
 //!
-//! # Example
-//! ```no_run
+//! # In an application
+//! One dependency, which brings no training framework along, and one file:
+//!
+//! ```toml
+//! [dependencies]
+//! selfcls-export = { path = "../selfcls/export", default-features = false, features = ["inference"] }
+//! ```
+//!
+//! ```
 //! # #[cfg(feature = "inference")]
 //! # fn main() -> Result<(), selfcls_export::Error> {
-//! use selfcls_core::pixels::Rgb8;
 //! use selfcls_export::{Classifier, Options};
 //!
-//! let classifier = Classifier::open("model.onnx", &Options::default())?;
-//! let image = Rgb8::new(1, 1, vec![200, 10, 10])?;
-//! let prediction = classifier.classify(&image)?;
-//! assert!(prediction.confidence() > 0.0);
+//! # let (model, photo) = ("../examples/shapes.onnx", "../examples/disc.png");
+//! let classifier = Classifier::open(model, &Options::default())?;
+//! let prediction = classifier.classify_file(photo)?;
+//! println!("{} with {:.0} %", prediction.class(), 100.0 * prediction.confidence());
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "inference"))]
 //! # fn main() {}
 //! ```
+//!
+//! | you have | call |
+//! |---|---|
+//! | a file | [`Classifier::classify_file`] |
+//! | its bytes, e.g. of a request | [`Classifier::classify_bytes`] |
+//! | pixels | [`Classifier::classify`] with [`Rgb8::new`]; [`decode`] and [`read`] make them from files |
+//! | a folder, a million files | [`Classifier::stream`], in constant memory |
+//! | a GPU | [`Options::provider`] and the feature of its name |
+//! | a file of another program | [`Options::preprocessing`] |
+//!
+//! The example `classify` of this crate is a complete program. A classifier can be shared between threads; what is
+//! wrong with a file, an image or the machine is an [`Error`] that says what to do. The engine that is built in, tract,
+//! runs everywhere; ONNX Runtime, which is faster, is loaded where `ORT_DYLIB_PATH` names its library or it lies in a
+//! [well-known place](inference::well_known_places).
 
 mod error;
 #[cfg(feature = "inference")]
@@ -66,8 +86,18 @@ pub mod writer;
 pub use error::{Error, Result};
 #[cfg(feature = "inference")]
 pub use inference::{
-    Classifier, Decoding, Engine, EngineChoice, Options, Outputs, Picture, Prediction, Provider,
-    Stream, StreamOptions,
+    Candidate, Classifier, Decoding, Engine, EngineChoice, HeadLogits, OpenVinoDevice, Options,
+    Outputs, Picture, Prediction, Provider, Stream, StreamOptions,
+};
+/// What the above speaks of, so that an application depends on this crate alone.
+#[cfg(feature = "inference")]
+pub use selfcls_core::{
+    Error as CoreError,
+    config::Interpolation,
+    data::{decode, decode_reduced, read, read_reduced},
+    metadata::{HeadInfo, InputKind, Metadata},
+    pixels::Rgb8,
+    preprocess::Preprocess,
 };
 #[cfg(feature = "writer")]
 pub use writer::{ExternalData, FileOptions, HeadSelection, OnnxWriter, Output};

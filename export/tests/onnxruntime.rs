@@ -82,6 +82,16 @@ fn streams_without_end() {
 }
 
 #[test]
+fn streams_outputs() {
+    with_library("streams_outputs", support::answers::streams_outputs);
+}
+
+#[test]
+fn takes_files() {
+    with_library("takes_files", support::answers::takes_files);
+}
+
+#[test]
 fn chooses_a_head() {
     with_library("chooses_a_head", support::answers::chooses_a_head);
 }

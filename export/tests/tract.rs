@@ -59,6 +59,16 @@ fn streams_without_end() {
 }
 
 #[test]
+fn streams_outputs() {
+    support::answers::streams_outputs(&TRACT);
+}
+
+#[test]
+fn takes_files() {
+    support::answers::takes_files(&TRACT);
+}
+
+#[test]
 fn chooses_a_head() {
     support::answers::chooses_a_head(&TRACT);
 }

@@ -44,6 +44,14 @@ fn inference_is_free_of_burn() {
     assert!(training.is_empty(), "{training:?}");
 }
 
+/// An application that depends on nothing else of this project.
+#[test]
+fn an_application_is_free_of_burn() {
+    let names = tree("selfcls-http-service", &[]);
+    assert!(names.iter().any(|name| name == "selfcls-export"));
+    assert_eq!(names.iter().find(|name| is_training(name)), None);
+}
+
 #[test]
 fn the_writer_is_free_of_burn_and_engines() {
     let names = tree("selfcls-export", &["writer"]);

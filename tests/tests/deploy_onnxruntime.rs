@@ -45,3 +45,10 @@ fn resizing_in_the_file_agrees_with_our_own() {
         deploy::resizing_agrees(&EngineChoice::OnnxRuntime, &deploy::photos());
     }
 }
+
+#[test]
+fn unusual_sizes_agree_with_our_own() {
+    if has_library("unusual_sizes_agree_with_our_own") {
+        deploy::unusual_sizes_agree(&EngineChoice::OnnxRuntime, &deploy::photos());
+    }
+}

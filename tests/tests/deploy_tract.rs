@@ -26,3 +26,8 @@ fn every_form_agrees_with_burn() {
 fn resizing_in_the_file_agrees_with_our_own() {
     deploy::resizing_agrees(&EngineChoice::Tract, &deploy::photos());
 }
+
+#[test]
+fn unusual_sizes_agree_with_our_own() {
+    deploy::unusual_sizes_agree(&EngineChoice::Tract, &deploy::photos());
+}

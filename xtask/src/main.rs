@@ -26,8 +26,8 @@ Set-up, tests and checks of selfcls.
 
 usage: cargo xtask <command>
 
-  setup [libtorch|onnxruntime|onnxruntime-headers|onnxruntime-web|python|vulkan|slurm|
-         browser|all]
+  setup [libtorch|onnxruntime|onnxruntime-headers|onnxruntime-web|openvino|python|vulkan|
+         slurm|browser|all]
                     fetch what tests need beyond Rust crates, into `.deps`
                     (all is the default; what is there already is kept)
   test [--fast] [-- FILTER...]
@@ -44,7 +44,7 @@ usage: cargo xtask <command>
 environment:
   SELFCLS_DEPS      where setup puts things (default: `.deps` in the checkout)
   LIBTORCH, ORT_DYLIB_PATH, SELFCLS_ONNXRUNTIME_HEADERS, SELFCLS_ONNXRUNTIME_WEB,
-  SELFCLS_PYTHON, SELFCLS_PLAYWRIGHT, SELFCLS_CHROMIUM
+  SELFCLS_OPENVINO_DYLIB, SELFCLS_PYTHON, SELFCLS_PLAYWRIGHT, SELFCLS_CHROMIUM
                     used as they are where they are set; nothing is fetched then
   CARGO_TARGET_DIR  as always
 ";

@@ -25,6 +25,7 @@ pub(crate) fn fast(workspace: &Workspace, filters: &[&str], summary: &mut Summar
         "ONNX Runtime",
         "the page in examples/web",
         "ONNX Runtime for the web",
+        "ONNX Runtime with OpenVINO",
         "ONNX's own checks and Python programs",
     ] {
         summary.not_run(what, why);

@@ -3,7 +3,7 @@
 use super::eval::{advise_head, draw_classes};
 use super::export::{ExportArgs, FileArgs, export};
 use super::train::train_in;
-use crate::args::{BackendArgs, EngineArgs};
+use crate::args::{BackendArgs, RunningArgs};
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::preprocess_args::PreprocessArgs;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     let backend = BackendArgs {
         backend: "flex".into(),
     };
-    let engine = EngineArgs { onnxruntime: None };
+    let running = RunningArgs::default();
 
     let source = data::open(TRAIN_SOURCE, &config.data)?;
     let runtime = device(&backend)?
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
     let mut trained = Subject::open(
         &outcome.checkpoint,
         &backend,
-        &engine,
+        &running,
         Features::Backbone,
         &PreprocessArgs::default(),
         progress,
@@ -100,12 +100,12 @@ pub(crate) fn run(args: &DemoArgs, progress: Progress) -> Result<()> {
             verify_images: None,
             json: false,
             backend,
-            engine: engine.clone(),
+            engine: running.engine.clone(),
             preprocess: PreprocessArgs::default(),
         },
         progress,
     )?;
-    let classifier = Classifier::open(&model, &engine.options())?;
+    let classifier = Classifier::open(&model, &running.options())?;
     let engine = classifier.engine().to_string();
 
     let fresh = data::open(NEW_SOURCE, &config.data)?;

@@ -22,9 +22,17 @@ const WORTH: usize = 2;
 /// If it cannot be read or is no image.
 pub fn read_reduced(path: &Path, short: usize) -> Result<Rgb8> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    match reduced(&bytes, short) {
+    decode_reduced(&bytes, path, short)
+}
+
+/// [`read_reduced`] for a file that is already in memory; `name` is used in messages only.
+///
+/// # Errors
+/// As [`super::decode`].
+pub fn decode_reduced(bytes: &[u8], name: &Path, short: usize) -> Result<Rgb8> {
+    match reduced(bytes, short) {
         Some(image) => oriented(image.0, image.1),
-        None => decode(&bytes, path),
+        None => decode(bytes, name),
     }
 }
 

@@ -30,10 +30,23 @@ impl Planes {
     /// # Errors
     /// If the image has no pixel.
     pub fn to_rgb(&self) -> Result<Rgb8> {
+        let mut data = vec![0; self.data.len()];
+        self.interleave(&mut data);
+        Rgb8::new(self.width, self.height, data)
+    }
+
+    /// Writes the pixels as `[height, width, 3]`.
+    ///
+    /// # Panics
+    /// If `out` has another length.
+    pub fn interleave(&self, out: &mut [u8]) {
+        assert_eq!(out.len(), self.data.len(), "length of an image");
         let [red, green, blue] = self.channels();
         let pixels = red.iter().zip(green).zip(blue);
-        let data = pixels.flat_map(|((&r, &g), &b)| [r, g, b]).collect();
-        Rgb8::new(self.width, self.height, data)
+        let (to, _) = out.as_chunks_mut::<3>();
+        for (to, ((&r, &g), &b)) in to.iter_mut().zip(pixels) {
+            *to = [r, g, b];
+        }
     }
 
     /// Makes this a `width` x `height` image; the pixels are whatever was there.

@@ -6,10 +6,8 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use selfcls_core::data::decode;
-use selfcls_export::{Classifier, Prediction};
+use selfcls_export::{Classifier, Error, Prediction};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -99,12 +97,12 @@ async fn classify(State(service): State<Arc<Service>>, request: Request<Body>) -
     let work = move || {
         // Given back when the answer is there, also to nobody.
         let _place = place;
-        let image = decode(&bytes, Path::new("the image"))
-            .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-        let classified = service.classifier.classify(&image);
-        let prediction =
-            classified.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-        Ok(said(&prediction))
+        match service.classifier.classify_bytes(&bytes) {
+            Ok(prediction) => Ok(said(&prediction)),
+            // The image's fault.
+            Err(Error::Core(error)) => Err((StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
+            Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        }
     };
     match spawn_blocking(work).await {
         Ok(Ok(value)) => answer(StatusCode::OK, &value),

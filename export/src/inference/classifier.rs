@@ -4,8 +4,9 @@ use super::borders::Borders;
 use super::engine::Engine;
 use super::opened::{Opened, Unopened};
 use super::outputs::{Outputs, row};
+use super::picture::{NAMELESS, decoded};
 use super::pixels::Stack;
-use super::{Options, Picture, Prediction, Stream, StreamOptions};
+use super::{Decoding, Options, Picture, Prediction, Stream, StreamOptions};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use selfcls_core::metadata::{InputKind, Metadata};
@@ -127,6 +128,40 @@ impl Classifier {
         self.prediction(&outputs, 0)
     }
 
+    /// Classifies the image file at `path`: JPEG, PNG, WebP, GIF or BMP, turned as its EXIF data say. A camera's photo
+    /// is decoded at a part of its size ([`Decoding::Reduced`]); for the very pixels of training, classify what
+    /// [`read`](crate::read) gives.
+    ///
+    /// ```
+    /// use selfcls_export::{Classifier, Options};
+    ///
+    /// let classifier = Classifier::open("../examples/shapes.onnx", &Options::default())?;
+    /// let prediction = classifier.classify_file("../examples/disc.png")?;
+    /// println!("class {} with {:.0} %", prediction.class(), 100.0 * prediction.confidence());
+    /// # Ok::<(), selfcls_export::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Core`] if it cannot be read or is no image, and as [`Self::classify`].
+    pub fn classify_file(&self, path: impl AsRef<Path>) -> Result<Prediction> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(selfcls_core::Error::io("read", path))?;
+        self.classify_encoded(&bytes, path)
+    }
+
+    /// [`Self::classify_file`] for a file that is already in memory, such as the body of a request.
+    ///
+    /// # Errors
+    /// [`Error::Core`] if it is no image, and as [`Self::classify`].
+    pub fn classify_bytes(&self, bytes: &[u8]) -> Result<Prediction> {
+        self.classify_encoded(bytes, Path::new(NAMELESS))
+    }
+
+    fn classify_encoded(&self, bytes: &[u8], name: &Path) -> Result<Prediction> {
+        let wanted = self.preprocess().resize;
+        self.classify(&decoded(bytes, name, Decoding::Reduced, wanted)?)
+    }
+
     /// Classifies images of any sizes, in order. Memory beyond the answers stays bounded, however many
     /// images there are.
     ///
@@ -177,6 +212,19 @@ impl Classifier {
         I::IntoIter: Send + 'static,
     {
         StreamOptions::default().start(self, pictures)
+    }
+
+    /// As [`Self::stream`], with everything that the network says of each image instead of a class; also for files
+    /// that give embeddings or features alone.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the system has no thread left.
+    pub fn stream_outputs<I>(&self, pictures: I) -> Result<Stream<I::Item, Outputs>>
+    where
+        I: IntoIterator<Item: Picture>,
+        I::IntoIter: Send + 'static,
+    {
+        StreamOptions::default().start_outputs(self, pictures)
     }
 
     /// Images of any sizes, prepared as the metadata say: `[batch, 3, side, side]`, normalised.
@@ -270,18 +318,17 @@ impl Classifier {
 
     /// Images that a run of the engine takes at best, over all runs at a time.
     pub(super) fn best_batch(&self) -> usize {
-        let sessions = &self.opened.sessions;
-        self.batch() * sessions.parallel()
-    }
-
-    /// One image as the network takes it.
-    pub(super) fn stack(&self, image: &Rgb8) -> Stack {
-        self.opened.input.stack(image)
+        self.batch() * self.runs()
     }
 
     /// Runs the network on prepared images.
-    pub(super) fn run_stack(&self, stack: &Stack) -> Result<Outputs> {
+    fn run_stack(&self, stack: &Stack) -> Result<Outputs> {
         self.run_part(&stack.part())
+    }
+
+    /// Runs of the engine at a time.
+    pub(super) fn runs(&self) -> usize {
+        self.opened.sessions.parallel()
     }
 
     pub(super) fn borders(&self) -> &Borders {

@@ -21,6 +21,7 @@ mod outputs;
 mod picture;
 mod pixel_shapes;
 mod pixels;
+mod places;
 mod prediction;
 mod provider;
 mod quantised_shapes;
@@ -32,6 +33,7 @@ mod shapes;
 mod stream;
 mod together;
 mod token_shapes;
+mod tray;
 mod wire;
 
 pub use classifier::Classifier;
@@ -43,7 +45,7 @@ pub use options::Options;
 pub use outputs::{HeadLogits, Outputs};
 pub use picture::{Decoding, Picture};
 pub use prediction::{Candidate, Prediction};
-pub use provider::Provider;
+pub use provider::{OpenVinoDevice, Provider};
 pub use stream::{Stream, StreamOptions};
 
 /// The crate that binds the engines, for [`environment`].

@@ -46,7 +46,7 @@ impl Unopened<'_> {
             )));
         }
         let mut checked = check(&self.bytes, self.folder(), options)
-            .map_err(|Refusal(reason)| self.refused(reason))?;
+            .map_err(|Refusal(reason)| self.not_understood(reason, options))?;
         if let Some(given) = &options.preprocess
             && *given != checked.metadata.preprocess
         {
@@ -147,6 +147,17 @@ impl Unopened<'_> {
         })
     }
 
+    /// A refusal; what another program's file lacks, the caller can say.
+    fn not_understood(&self, reason: String, options: &Options) -> Error {
+        if options.preprocess.is_none() && is_foreign(&self.bytes) {
+            return Error::Foreign {
+                model: self.name.to_owned(),
+                reason,
+            };
+        }
+        self.refused(reason)
+    }
+
     fn refused(&self, reason: String) -> Error {
         Error::Model {
             model: self.name.to_owned(),
@@ -235,6 +246,12 @@ fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checke
         rounds_softmax: network.rounds_softmax(),
         numbers,
     })
+}
+
+/// Whether it is a network, and does not say that this project wrote it.
+fn is_foreign(file: &[u8]) -> bool {
+    let network = Network::parse(file, Origin::Foreign);
+    network.is_ok_and(|network| !network.metadata.contains_key(FORMAT))
 }
 
 /// Whether the metadata say that this project wrote the file.

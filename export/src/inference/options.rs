@@ -30,7 +30,8 @@ pub struct Options {
     /// and everything else on the machine can use; alone on its machine, it may answer a little sooner with true.
     pub spin: bool,
     /// Execution providers to try in order before the processor, none by default. One that cannot be had is
-    /// an error: whoever asks for a GPU does not want to wait for the processor.
+    /// an error: whoever asks for a GPU does not want to wait for the processor. Numbers of 32 bits stay so, where
+    /// the device can: [`Provider`] says where not.
     pub providers: Vec<Provider>,
     /// The head that answers, by its index in the trained model. Default: the one the file says.
     pub head: Option<usize>,

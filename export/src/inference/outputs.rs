@@ -36,6 +36,26 @@ impl Outputs {
         self.logits.iter().find(|logits| logits.head == index)
     }
 
+    /// What is said of image `index` alone.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    #[must_use]
+    pub fn image(&self, index: usize) -> Self {
+        let row = |values: &[f32]| row(values, index, self.batch).to_vec();
+        let logits = self.logits.iter().map(|logits| HeadLogits {
+            values: row(&logits.values),
+            ..*logits
+        });
+        Self {
+            batch: 1,
+            logits: logits.collect(),
+            probabilities: row(&self.probabilities),
+            embedding: row(&self.embedding),
+            features: row(&self.features),
+        }
+    }
+
     /// No images yet; room for what the file has.
     pub(super) fn empty(borders: &Borders) -> Self {
         let heads = borders.logits.iter();

@@ -1,6 +1,6 @@
 //! What a stream can be made of.
 
-use selfcls_core::data::{decode, read, read_reduced};
+use selfcls_core::data::{decode, decode_reduced, read, read_reduced};
 use selfcls_core::pixels::Rgb8;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,22 @@ pub trait Picture: Send + 'static {
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>>;
 }
 
+/// What bytes without a file are called in messages.
+pub(super) const NAMELESS: &str = "the image";
+
+/// The pixels of an image file's `bytes`, `name` standing for it in messages.
+pub(super) fn decoded(
+    bytes: &[u8],
+    name: &Path,
+    decoding: Decoding,
+    wanted: usize,
+) -> selfcls_core::Result<Rgb8> {
+    match decoding {
+        Decoding::Exact => decode(bytes, name),
+        Decoding::Reduced => decode_reduced(bytes, name, 2 * wanted),
+    }
+}
+
 /// An image file.
 impl Picture for PathBuf {
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
@@ -40,8 +56,8 @@ impl Picture for PathBuf {
 
 /// The bytes of an image file, e.g. of a request.
 impl Picture for Vec<u8> {
-    fn pixels(&self, _: Decoding, _: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
-        decode(self, Path::new("the image")).map(Cow::Owned)
+    fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
+        decoded(self, Path::new(NAMELESS), decoding, wanted).map(Cow::Owned)
     }
 }
 

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use selfcls_core::metadata::InputKind;
 use selfcls_core::pixels::Rgb8;
 use selfcls_core::preprocess::Preprocess;
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 
 /// What the network's input is made of.
 #[derive(Debug, Clone)]
@@ -64,12 +64,17 @@ impl Input {
                 let values = Values::Bytes(self.preprocess.pixels(image).into_data());
                 self.square(1, values)
             }
-            InputKind::Any => Stack {
-                count: 1,
-                height: image.height(),
-                width: image.width(),
-                values: Values::Bytes(image.data().to_vec()),
-            },
+            InputKind::Any => self.whole(Cow::Borrowed(image)),
+        }
+    }
+
+    /// One image as it is, for a network that takes any.
+    pub(super) fn whole(&self, image: Cow<'_, Rgb8>) -> Stack {
+        Stack {
+            count: 1,
+            height: image.height(),
+            width: image.width(),
+            values: Values::Bytes(image.into_owned().into_data()),
         }
     }
 
@@ -89,12 +94,21 @@ impl Input {
 
     /// `input`, `[count, 3, crop, crop]`, of a network that takes it so.
     pub(super) fn part<'a>(&self, input: &'a [f32]) -> Part<'a> {
+        self.cropped_part(Slice::Floats(input))
+    }
+
+    /// Whole images, cropped.
+    pub(super) fn cropped_part<'a>(&self, values: Slice<'a>) -> Part<'a> {
         let side = self.preprocess.crop;
+        let length = match values {
+            Slice::Floats(values) => values.len(),
+            Slice::Bytes(values) => values.len(),
+        };
         Part {
-            count: input.len() / self.preprocess.input_len(),
+            count: length / self.preprocess.input_len(),
             height: side,
             width: side,
-            values: Slice::Floats(input),
+            values,
         }
     }
 
@@ -113,7 +127,8 @@ impl Input {
                 .par_chunks_exact_mut(length)
                 .zip(images)
                 .for_each(|(out, image)| {
-                    out.copy_from_slice(self.preprocess.pixels(image.borrow()).data());
+                    let preprocess = &self.preprocess;
+                    preprocess.resized(image.borrow(), |resized| resized.interleave(out));
                 });
             Values::Bytes(bytes)
         };

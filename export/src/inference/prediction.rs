@@ -31,17 +31,19 @@ pub struct Candidate<'a> {
 impl Prediction {
     /// The most probable class; the lowest number among equals.
     pub fn class(&self) -> usize {
-        self.top(1).first().map_or(0, |best| best.class)
+        let classes = self.probabilities.iter().enumerate();
+        let best = classes.reduce(|best, other| if other.1 > best.1 { other } else { best });
+        best.map_or(0, |(class, _)| class)
     }
 
     /// The most probable class's probability.
     pub fn confidence(&self) -> f32 {
-        self.top(1).first().map_or(0.0, |best| best.probability)
+        self.probabilities.get(self.class()).copied().unwrap_or(0.0)
     }
 
     /// The most probable class's name, if it has one.
     pub fn name(&self) -> Option<&str> {
-        self.top(1).first().and_then(|best| best.name)
+        self.names.as_ref()?.get(self.class()).map(String::as_str)
     }
 
     /// The `k` most probable classes (all, if there are fewer), most probable first; lower numbers first

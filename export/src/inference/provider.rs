@@ -6,6 +6,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// An execution provider. Each needs the cargo feature of its name, and a build of ONNX Runtime that has it.
+///
+/// They compute with numbers of 32 bits where a device can, also where fewer would be its default: CUDA without TF32,
+/// OpenVINO in FP32. Neural processors (CoreML, OpenVINO's NPU) have 16 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
     /// NVIDIA GPUs: the device's number (feature `cuda`).
@@ -16,16 +19,43 @@ pub enum Provider {
     CoreMl,
     /// Any GPU on Windows: the device's number (feature `directml`).
     DirectMl(i32),
-    /// Intel's processors and GPUs (feature `openvino`).
-    OpenVino,
+    /// Intel's OpenVINO on one of its devices (feature `openvino`).
+    OpenVino(OpenVinoDevice),
+}
+
+/// Where OpenVINO computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenVinoDevice {
+    /// The processor, Intel's or another one.
+    #[default]
+    Cpu,
+    /// Intel's GPU of this number.
+    Gpu(u16),
+    /// Intel's neural processor.
+    Npu,
+}
+
+impl OpenVinoDevice {
+    /// What OpenVINO calls it.
+    fn name(self) -> String {
+        match self {
+            Self::Cpu => "CPU".to_owned(),
+            Self::Gpu(number) => format!("GPU.{number}"),
+            Self::Npu => "NPU".to_owned(),
+        }
+    }
 }
 
 impl Provider {
-    /// What ONNX Runtime gets to see.
-    pub(super) fn dispatch(self) -> Result<ExecutionProviderDispatch> {
+    /// What ONNX Runtime gets to see, for a session of so many threads.
+    #[allow(unused_variables, reason = "depends on the features")]
+    pub(super) fn dispatch(self, threads: usize) -> Result<ExecutionProviderDispatch> {
         match self {
             #[cfg(feature = "cuda")]
-            Self::Cuda(device) => self.available(ort::ep::CUDA::default().with_device_id(device)),
+            Self::Cuda(device) => {
+                let cuda = ort::ep::CUDA::default().with_device_id(device);
+                self.available(cuda.with_tf32(false))
+            }
             #[cfg(feature = "tensorrt")]
             Self::TensorRt(device) => {
                 self.available(ort::ep::TensorRT::default().with_device_id(device))
@@ -37,7 +67,18 @@ impl Provider {
                 self.available(ort::ep::DirectML::default().with_device_id(device))
             }
             #[cfg(feature = "openvino")]
-            Self::OpenVino => self.available(ort::ep::OpenVINO::default()),
+            Self::OpenVino(device) => {
+                let openvino = ort::ep::OpenVINO::default()
+                    .with_device_type(device.name())
+                    .with_num_threads(threads)
+                    // A session has one run at a time.
+                    .with_num_streams(1);
+                self.available(match device {
+                    OpenVinoDevice::Npu => openvino,
+                    // By itself OpenVINO takes 16 bits where a device is faster with them.
+                    OpenVinoDevice::Cpu | OpenVinoDevice::Gpu(_) => openvino.with_precision("FP32"),
+                })
+            }
             #[allow(unreachable_patterns, reason = "depends on the features")]
             _ => Err(self.is_missing()),
         }
@@ -50,7 +91,7 @@ impl Provider {
             Self::TensorRt(_) => cfg!(feature = "tensorrt"),
             Self::CoreMl => cfg!(feature = "coreml"),
             Self::DirectMl(_) => cfg!(feature = "directml"),
-            Self::OpenVino => cfg!(feature = "openvino"),
+            Self::OpenVino(_) => cfg!(feature = "openvino"),
         };
         if built_in {
             Ok(())
@@ -91,14 +132,19 @@ impl Provider {
             Self::TensorRt(_) => "tensorrt",
             Self::CoreMl => "coreml",
             Self::DirectMl(_) => "directml",
-            Self::OpenVino => "openvino",
+            Self::OpenVino(_) => "openvino",
         }
+    }
+
+    /// Whether it is the processor, which has its threads for many runs at a time, and the memory.
+    pub(super) fn is_processor(self) -> bool {
+        self == Self::OpenVino(OpenVinoDevice::Cpu)
     }
 
     fn device(self) -> Option<i32> {
         match self {
             Self::Cuda(device) | Self::TensorRt(device) | Self::DirectMl(device) => Some(device),
-            Self::CoreMl | Self::OpenVino => None,
+            Self::CoreMl | Self::OpenVino(_) => None,
         }
     }
 }
@@ -110,8 +156,11 @@ impl fmt::Display for Provider {
             Self::TensorRt(_) => "TensorRT",
             Self::CoreMl => "CoreML",
             Self::DirectMl(_) => "DirectML",
-            Self::OpenVino => "OpenVINO",
+            Self::OpenVino(_) => "OpenVINO",
         })?;
+        if let Self::OpenVino(device) = self {
+            return write!(f, " on {}", device.name());
+        }
         match self.device() {
             Some(device) => write!(f, " device {device}"),
             None => Ok(()),
@@ -119,11 +168,18 @@ impl fmt::Display for Provider {
     }
 }
 
-/// `cuda`, `cuda:1`, `tensorrt`, `coreml`, `directml`, `openvino`.
+/// `cuda`, `cuda:1`, `tensorrt`, `coreml`, `directml`, `openvino`, `openvino:cpu`, `openvino:gpu`, `openvino:gpu.1`,
+/// `openvino:npu`.
 impl FromStr for Provider {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(device) = text.strip_prefix("openvino") {
+            return openvino(device).map(Self::OpenVino).ok_or_else(|| {
+                "write openvino, openvino:cpu, openvino:gpu, openvino:gpu.N or openvino:npu"
+                    .to_owned()
+            });
+        }
         let (name, device) = match text.split_once(':') {
             Some((name, device)) => (name, device.parse::<u16>().ok()),
             None => (text, Some(0)),
@@ -134,7 +190,6 @@ impl FromStr for Provider {
             ("tensorrt", Some(device)) => Some(Self::TensorRt(device)),
             ("directml", Some(device)) => Some(Self::DirectMl(device)),
             ("coreml", _) if name == text => Some(Self::CoreMl),
-            ("openvino", _) if name == text => Some(Self::OpenVino),
             _ => None,
         };
         provider.ok_or_else(|| {
@@ -144,24 +199,59 @@ impl FromStr for Provider {
     }
 }
 
+/// The device in what follows `openvino`.
+fn openvino(text: &str) -> Option<OpenVinoDevice> {
+    match text {
+        "" | ":cpu" => Some(OpenVinoDevice::Cpu),
+        ":gpu" => Some(OpenVinoDevice::Gpu(0)),
+        ":npu" => Some(OpenVinoDevice::Npu),
+        _ => {
+            let number = text.strip_prefix(":gpu.")?.parse();
+            number.ok().map(OpenVinoDevice::Gpu)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn providers_are_read_and_told() {
+        let on = Provider::OpenVino;
         for (text, provider, told) in [
             ("cuda", Provider::Cuda(0), "CUDA device 0"),
             ("cuda:1", Provider::Cuda(1), "CUDA device 1"),
             ("tensorrt:2", Provider::TensorRt(2), "TensorRT device 2"),
             ("directml", Provider::DirectMl(0), "DirectML device 0"),
             ("coreml", Provider::CoreMl, "CoreML"),
-            ("openvino", Provider::OpenVino, "OpenVINO"),
+            ("openvino", on(OpenVinoDevice::Cpu), "OpenVINO on CPU"),
+            ("openvino:cpu", on(OpenVinoDevice::Cpu), "OpenVINO on CPU"),
+            (
+                "openvino:gpu",
+                on(OpenVinoDevice::Gpu(0)),
+                "OpenVINO on GPU.0",
+            ),
+            (
+                "openvino:gpu.1",
+                on(OpenVinoDevice::Gpu(1)),
+                "OpenVINO on GPU.1",
+            ),
+            ("openvino:npu", on(OpenVinoDevice::Npu), "OpenVINO on NPU"),
         ] {
             assert_eq!(text.parse(), Ok(provider));
             assert_eq!(provider.to_string(), told);
         }
-        for wrong in ["", "CUDA", "cuda:", "cuda:-1", "coreml:0", "gpu"] {
+        for wrong in [
+            "",
+            "CUDA",
+            "cuda:",
+            "cuda:-1",
+            "coreml:0",
+            "gpu",
+            "openvino:",
+            "openvino:gpu.",
+        ] {
             assert!(wrong.parse::<Provider>().is_err(), "{wrong:?}");
         }
     }

@@ -57,8 +57,8 @@ impl Classifier {
         })
     }
 
-    /// Runs images one batch after the other.
-    fn run_share(&self, images: Part<'_>) -> Result<Outputs> {
+    /// Runs images one batch after the other, on one session at a time.
+    pub(super) fn run_share(&self, images: Part<'_>) -> Result<Outputs> {
         let borders = &self.opened.borders;
         let mut outputs = Outputs::empty(borders);
         for part in images.chunks(self.batch()) {

@@ -8,7 +8,8 @@ use selfcls_core::pixels::Rgb8;
 use selfcls_core::preprocess::Preprocess;
 use selfcls_export::inference::Picture;
 use selfcls_export::{
-    Classifier, Decoding, EngineChoice, Error, HeadSelection, Options, StreamOptions,
+    Classifier, Decoding, EngineChoice, Error, HeadSelection, Options, StreamOptions, decode,
+    decode_reduced,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -135,6 +136,73 @@ pub(crate) fn streams_without_end(choice: &EngineChoice) {
     );
 }
 
+/// Everything that the network says comes in the same order.
+pub(crate) fn streams_outputs(choice: &EngineChoice) {
+    let classifier = open(&options(choice)).expect("opens");
+    let images: Vec<Rgb8> = (0..23).map(image).collect();
+    let expected = classifier.outputs(&images).expect("runs");
+    let stream = StreamOptions::default().batch(4);
+    let stream = stream.start_outputs(&classifier, images).expect("starts");
+    let mut count = 0;
+    for (number, (picture, outputs)) in stream.enumerate() {
+        assert_eq!(picture, image(number));
+        let outputs = outputs.expect("runs");
+        let alone = expected.image(number);
+        assert_eq!((outputs.batch, outputs.logits.len()), (1, 2));
+        for (found, expected) in outputs.logits.iter().zip(&alone.logits) {
+            let expected: Vec<f64> = expected.values.iter().map(|&x| x.into()).collect();
+            assert_eq!(found.values.len(), found.classes);
+            close("logits", &found.values, &expected);
+        }
+        let embedding: Vec<f64> = alone.embedding.iter().map(|&x| x.into()).collect();
+        close("embedding", &outputs.embedding, &embedding);
+        count += 1;
+    }
+    assert_eq!(count, 23);
+}
+
+/// A file, its bytes and its pixels get one answer; a large photo is decoded at a part of its size.
+pub(crate) fn takes_files(choice: &EngineChoice) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let classifier = open(&options(choice)).expect("opens");
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    // Blocks of 8 x 8, which stay what they are at an eighth.
+    let photo = ::image::RgbImage::from_fn(400, 320, |x, y| {
+        ::image::Rgb([(x / 8 * 5) as u8, (y / 8 * 6) as u8, 90])
+    });
+    photo
+        .write_to(&mut bytes, ::image::ImageFormat::Jpeg)
+        .expect("encodes");
+    let bytes = bytes.into_inner();
+    let path = folder.path().join("photo.jpg");
+    std::fs::write(&path, &bytes).expect("written");
+    let file = classifier.classify_file(&path).expect("classifies");
+    assert_eq!(file, classifier.classify_bytes(&bytes).expect("classifies"));
+    let reduced = decode_reduced(&bytes, &path, 2 * SIDE).expect("decodes");
+    assert_eq!((reduced.width(), reduced.height()), (50, 40));
+    assert_eq!(file, classifier.classify(&reduced).expect("classifies"));
+    // Streams decode as they are told, whatever the picture is.
+    for (decoding, pixels) in [
+        (Decoding::Reduced, reduced),
+        (Decoding::Exact, decode(&bytes, &path).expect("decodes")),
+    ] {
+        let expected = classifier.classify(&pixels).expect("classifies");
+        let stream = StreamOptions::default().decoding(decoding);
+        let mut of_bytes = stream.start(&classifier, [bytes.clone()]).expect("starts");
+        let (_, answer) = of_bytes.next().expect("an answer");
+        assert_eq!(answer.expect("classifies"), expected, "{decoding:?}");
+        let mut of_files = stream.start(&classifier, [path.clone()]).expect("starts");
+        let (_, answer) = of_files.next().expect("an answer");
+        assert_eq!(answer.expect("classifies"), expected, "{decoding:?}");
+    }
+    let missing = classifier.classify_file(folder.path().join("none.jpg"));
+    let missing = missing.expect_err("refused").to_string();
+    assert!(missing.contains("none.jpg"), "{missing}");
+    let text = classifier.classify_bytes(b"text").expect_err("refused");
+    assert!(matches!(text, Error::Core(_)), "{text}");
+    assert!(text.to_string().starts_with("the image: "), "{text}");
+}
+
 /// The head that answers can be chosen.
 pub(crate) fn chooses_a_head(choice: &EngineChoice) {
     let first = open(&options(choice)).expect("opens");
@@ -217,7 +285,10 @@ pub(crate) fn opens_foreign_files(choice: &EngineChoice) {
     // Not without being told how, and not against what the file says.
     let message =
         Classifier::from_bytes(foreign("logits.0"), &options(choice)).expect_err("refused");
-    assert!(message.to_string().contains("selfcls.format"), "{message}");
+    for part in ["selfcls.format", "Options::preprocessing"] {
+        assert!(message.to_string().contains(part), "{message}");
+    }
+    assert!(matches!(message, Error::Foreign { .. }), "{message:?}");
     let wrong = options(choice).preprocessing(preprocess(SIDE + 1));
     let message = Classifier::from_bytes(foreign("logits.0"), &wrong).expect_err("refused");
     assert!(message.to_string().contains("crop to 8"), "{message}");

@@ -199,6 +199,18 @@ pub(crate) fn gives_what_there_is(choice: &EngineChoice) {
         let message = classifier.classify(&images[0]).expect_err("refused");
         assert!(message.to_string().contains("no classes"), "{message}");
         assert!(classifier.stream(images.clone()).is_err());
+        // Everything but classes can be had of them.
+        let stream = classifier.stream_outputs(images.clone()).expect("starts");
+        let (mut embedding, mut features) = (Vec::new(), Vec::new());
+        for (_, outputs) in stream {
+            let outputs = outputs.expect("runs");
+            embedding.extend(outputs.embedding);
+            features.extend(outputs.features);
+        }
+        for (streamed, expected) in [(embedding, &found.embedding), (features, &found.features)] {
+            let expected: Vec<f64> = expected.iter().map(|&x| x.into()).collect();
+            close("streamed", &streamed, &expected);
+        }
     }
 }
 

@@ -66,7 +66,9 @@ fn open(choice: &EngineChoice, example: &Example) -> Classifier {
         .expect("an own file opens")
 }
 
-fn close(what: &str, got: &[f32], expected: &[f64]) {
+/// Fails unless all are within the tolerance.
+#[track_caller]
+pub(crate) fn close(what: &str, got: &[f32], expected: &[f64]) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let differences = got
         .iter()

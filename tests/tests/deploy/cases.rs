@@ -18,9 +18,11 @@ use std::path::Path;
 pub(crate) fn write(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let resnet = [forms::of_all(), forms::of_residual(), forms::that_resize()].concat();
+    let mut vit = forms::of_all();
+    vit.extend(forms::that_resize().into_iter().take(1));
     for (family, config, forms) in [
         ("resnet", models::resnet(), resnet),
-        ("vit", models::vit(), forms::of_all()),
+        ("vit", models::vit(), vit),
         ("cubic", models::cubic(), forms::that_resize()),
     ] {
         let model = Model::new(config);

@@ -80,7 +80,7 @@ pub(crate) fn forms_agree_with_burn(choice: &EngineChoice, photos: &[Arc<Rgb8>])
 
 /// Files that resize by themselves do it as our own preprocessing does, within a grey level.
 pub(crate) fn resizing_agrees(choice: &EngineChoice, photos: &[Arc<Rgb8>]) {
-    for config in [models::resnet(), models::cubic()] {
+    for config in [models::resnet(), models::cubic(), models::vit()] {
         let filter = config.eval.interpolation;
         let model = Model::new(config);
         for (name, options) in forms::that_resize() {
@@ -92,6 +92,34 @@ pub(crate) fn resizing_agrees(choice: &EngineChoice, photos: &[Arc<Rgb8>]) {
             );
         }
     }
+}
+
+/// The same of pictures as large as a camera's and far longer than high.
+pub(crate) fn unusual_sizes_agree(choice: &EngineChoice, photos: &[Arc<Rgb8>]) {
+    let unusual: Vec<Arc<Rgb8>> = [(4000, 3000), (3000, 24), (20, 1800)]
+        .into_iter()
+        .zip(photos)
+        .map(|((width, height), photo)| Arc::new(enlarged(photo, width, height)))
+        .collect();
+    let model = Model::new(models::resnet());
+    let (name, options) = &forms::that_resize()[0];
+    let (difference, levels) = form_differs_by(&model, options, choice, &unusual);
+    eprintln!("PARITY\tform {name}, unusual sizes\t{choice:?}\t{difference:.2e}\t{levels:.2}");
+    assert!(
+        difference <= TOLERANCE && levels <= 1.001,
+        "{difference:e} and {levels} grey levels"
+    );
+}
+
+/// `photo` with its pixels repeated, `width` x `height`.
+fn enlarged(photo: &Rgb8, width: usize, height: usize) -> Rgb8 {
+    let at = |y: usize, x: usize| {
+        let (y, x) = (y * photo.height() / height, x * photo.width() / width);
+        &photo.data()[3 * (y * photo.width() + x)..][..3]
+    };
+    let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (y, x)));
+    let bytes = pixels.flat_map(|(y, x)| at(y, x)).copied().collect();
+    Rgb8::new(width, height, bytes).expect("a picture")
 }
 
 /// The largest differences of outputs and of preprocessing.

@@ -10,6 +10,7 @@ mod npm;
 mod onnxruntime;
 mod onnxruntime_headers;
 mod onnxruntime_web;
+mod openvino;
 mod packages;
 mod platform;
 mod python;
@@ -34,6 +35,8 @@ const PYTHON: &str = "SELFCLS_PYTHON";
 const HEADERS: &str = "SELFCLS_ONNXRUNTIME_HEADERS";
 /// Where tests find [`Component::OnnxRuntimeWeb`].
 const WEB: &str = "SELFCLS_ONNXRUNTIME_WEB";
+/// Where tests find [`Component::OpenVino`].
+const OPENVINO: &str = "SELFCLS_OPENVINO_DYLIB";
 
 /// One thing to set up.
 #[derive(Clone, Copy)]
@@ -42,6 +45,7 @@ pub(crate) enum Component {
     OnnxRuntime,
     OnnxRuntimeHeaders,
     OnnxRuntimeWeb,
+    OpenVino,
     Packages,
     Vulkan,
     Slurm,
@@ -49,11 +53,12 @@ pub(crate) enum Component {
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Libtorch,
         Self::OnnxRuntime,
         Self::OnnxRuntimeHeaders,
         Self::OnnxRuntimeWeb,
+        Self::OpenVino,
         Self::Packages,
         Self::Vulkan,
         Self::Slurm,
@@ -66,6 +71,7 @@ impl Component {
             Self::OnnxRuntime => "onnxruntime",
             Self::OnnxRuntimeHeaders => "onnxruntime-headers",
             Self::OnnxRuntimeWeb => "onnxruntime-web",
+            Self::OpenVino => "openvino",
             Self::Packages => "python",
             Self::Vulkan => "vulkan",
             Self::Slurm => "slurm",
@@ -80,6 +86,7 @@ impl Component {
             Self::OnnxRuntime => "ONNX Runtime",
             Self::OnnxRuntimeHeaders => "the program in examples/c",
             Self::OnnxRuntimeWeb => "ONNX Runtime for the web",
+            Self::OpenVino => "ONNX Runtime with OpenVINO",
             Self::Packages => "ONNX's own checks and Python programs",
             Self::Vulkan => "wgpu",
             Self::Slurm => "Slurm",
@@ -114,6 +121,10 @@ impl Component {
             Self::OnnxRuntimeWeb => {
                 let files = onnxruntime_web::set_up(folder)?;
                 Ok(format!("ready; `export {WEB}={}`", files.display()))
+            }
+            Self::OpenVino => {
+                let library = openvino::set_up(folder)?;
+                Ok(format!("ready; `export {OPENVINO}={}`", library.display()))
             }
             Self::Packages => {
                 let python = packages::set_up(folder)?;
@@ -190,6 +201,10 @@ impl Ready {
             Component::OnnxRuntimeWeb => match named(WEB) {
                 Some(message) => Ok(message),
                 None => Ok(self.provide(WEB, onnxruntime_web::set_up(folder)?)),
+            },
+            Component::OpenVino => match named(OPENVINO) {
+                Some(message) => Ok(message),
+                None => Ok(self.provide(OPENVINO, openvino::set_up(folder)?)),
             },
             Component::Packages => match named(PYTHON) {
                 Some(message) => Ok(message),

@@ -2,7 +2,7 @@
 
 use super::table::{Table, fraction};
 use super::target::{CacheArgs, EvalTarget, FEATURES, FeatureChoice, Needs, ResultArgs, heads};
-use crate::args::{BackendArgs, EngineArgs};
+use crate::args::{BackendArgs, RunningArgs};
 use crate::commands::export::HeadChoice;
 use crate::error::{CliError, Result};
 use crate::preprocess_args::PreprocessArgs;
@@ -30,7 +30,7 @@ pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
     #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+    pub(crate) running: RunningArgs,
     #[command(flatten)]
     pub(crate) results: ResultArgs,
     /// Which classifier: its position in model.heads, from 0; or all of them
@@ -133,7 +133,7 @@ fn evaluate(
         model: model.to_path_buf(),
         data: args.data.clone(),
         backend: args.backend.clone(),
-        engine: args.engine.clone(),
+        running: args.running.clone(),
         results: ResultArgs {
             json: false,
             out: None,

@@ -1,6 +1,6 @@
 //! What is evaluated, on what, and where results go.
 
-use crate::args::{BackendArgs, EngineArgs};
+use crate::args::{BackendArgs, RunningArgs};
 use crate::commands::export::HeadChoice;
 use crate::error::{CliError, Result};
 use crate::output;
@@ -30,7 +30,7 @@ pub(crate) struct EvalTarget {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
     #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+    pub(crate) running: RunningArgs,
     #[command(flatten)]
     pub(crate) results: ResultArgs,
     #[command(flatten)]
@@ -100,7 +100,7 @@ impl EvalTarget {
         let subject = Subject::open(
             &self.model,
             &self.backend,
-            &self.engine,
+            &self.running,
             wanted,
             &self.preprocess,
             progress,
@@ -116,7 +116,7 @@ impl EvalTarget {
         Subject::open(
             &self.model,
             &self.backend,
-            &self.engine,
+            &self.running,
             Features::Backbone,
             &self.preprocess,
             progress,

@@ -6,7 +6,7 @@ mod gallery;
 mod lines;
 mod sort;
 
-use crate::args::EngineArgs;
+use crate::args::RunningArgs;
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use crate::shard::Shard;
@@ -16,8 +16,7 @@ use foreign::PreprocessArgs;
 use gallery::Gallery;
 use lines::{Format, Lines, Outcome};
 use selfcls_core::data::images_in;
-use selfcls_core::metadata;
-use selfcls_export::{Classifier, Decoding, Options, Prediction, Provider, StreamOptions};
+use selfcls_export::{Classifier, Decoding, Options, Prediction, StreamOptions};
 use sort::{Sorter, Way};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -70,14 +69,7 @@ pub(crate) struct PredictArgs {
     #[arg(long)]
     pub(crate) fast: bool,
     #[command(flatten)]
-    pub(crate) engine: EngineArgs,
-    /// Where ONNX Runtime runs the network instead of the processor: `cuda[:N]`, `tensorrt[:N]`, coreml, `directml[:N]` or
-    /// openvino; several are tried in order. One that the library does not have is an error
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub(crate) provider: Vec<Provider>,
-    /// Threads that run the network; 0 for all cores
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub(crate) threads: usize,
+    pub(crate) running: RunningArgs,
     #[command(flatten)]
     pub(crate) preprocess: PreprocessArgs,
 }
@@ -144,21 +136,20 @@ impl PredictArgs {
     fn options(&self) -> Result<Options> {
         Ok(Options {
             head: self.head,
-            providers: self.provider.clone(),
-            threads: self.threads,
             preprocess: self.preprocess.preprocess()?,
-            ..self.engine.options()
+            ..self.running.options()
         })
     }
 
     fn open(&self) -> Result<Classifier> {
         Classifier::open(&self.model, &self.options()?).map_err(|error| {
-            let is_foreign = matches!(&error, selfcls_export::Error::Model { reason, .. }
-                if reason.contains(metadata::FORMAT));
-            let error = CliError::from(error);
-            if is_foreign && self.preprocess.is_absent() {
-                return error.hint("a file of another program needs --crop and --resize");
+            if let selfcls_export::Error::Foreign { model, reason } = &error
+                && self.preprocess.is_absent()
+            {
+                return CliError::failure(format!("{model}: {reason}"))
+                    .hint("a file of another program needs --crop and --resize");
             }
+            let error = CliError::from(error);
             if self.model.is_dir() {
                 return error
                     .hint("the model comes first: selfcls-cli predict MODEL.onnx IMAGE|FOLDER...")

@@ -1,0 +1,90 @@
+//! Our run of the network beside the engine's alone.
+
+use crate::Args;
+use crate::ours::decode;
+use selfcls_benches::Outcome;
+use selfcls_export::inference::ort::session::Session;
+use selfcls_export::inference::ort::session::builder::GraphOptimizationLevel;
+use selfcls_export::inference::ort::value::TensorRef;
+use selfcls_export::inference::{environment, ort};
+use selfcls_export::{Classifier, Engine};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Pairs of runs at least, the first ones not counted.
+const PAIRS: usize = 48;
+const WARM_UP: usize = 2;
+
+/// Batches of `files` through ours and the bare engine, in turn, in milliseconds per image.
+pub(crate) fn measure(
+    args: &Args,
+    model: &Path,
+    classifier: &Classifier,
+    files: &[PathBuf],
+) -> Outcome<Value> {
+    let mut session = session(args, model, classifier)?;
+    let side = classifier.input_side();
+    let batch = args.batch.first().copied().unwrap_or(1).min(files.len());
+    let inputs: Vec<Vec<f32>> = decode(files)?
+        .chunks_exact(batch)
+        .map(|images| classifier.prepare(images))
+        .collect();
+    let mut figures = [const { Vec::new() }; 4];
+    let pairs = (PAIRS / batch).max(8) + WARM_UP;
+    for (pair, input) in inputs.iter().cycle().take(pairs).enumerate() {
+        let ours = timed(|| Ok(drop(classifier.run(input)?)))?;
+        let engine = timed(|| {
+            let image = TensorRef::from_array_view(([batch, 3, side, side], input.as_slice()))?;
+            session.run(ort::inputs!["image" => image])?;
+            Ok(())
+        })?;
+        if pair >= WARM_UP {
+            let values = [ours.0, engine.0, ours.1, engine.1];
+            for (figures, value) in figures.iter_mut().zip(values) {
+                figures.push(value / batch as f64);
+            }
+        }
+    }
+    let [ours, engine, ours_cpu, engine_cpu] = figures;
+    Ok(json!({
+        "engine": classifier.engine().to_string(),
+        "ours_ms": ours,
+        "engine_ms": engine,
+        "ours_cpu_ms": ours_cpu,
+        "engine_cpu_ms": engine_cpu,
+    }))
+}
+
+fn session(args: &Args, model: &Path, classifier: &Classifier) -> Outcome<Session> {
+    let environment = environment().ok_or("no engine is in use")?;
+    let builder = Session::builder(&environment)?;
+    let mut builder = builder.with_optimization_level(GraphOptimizationLevel::All)?;
+    if matches!(classifier.engine(), Engine::OnnxRuntime(_)) {
+        // As ours: what is compared is what we add.
+        builder = builder
+            .with_intra_threads(args.threads)?
+            .with_intra_op_spinning(false)?;
+    }
+    Ok(builder.commit_from_file(model)?)
+}
+
+/// Milliseconds on the clock and of processor time, over all threads; not a number where the system does not tell.
+fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<(f64, f64)> {
+    let (started, busy) = (Instant::now(), threads_ms());
+    work()?;
+    let wall = started.elapsed().as_secs_f64() * 1e3;
+    let busy = threads_ms().zip(busy).map(|(after, before)| after - before);
+    Ok((wall, busy.unwrap_or(f64::NAN)))
+}
+
+/// Processor time of the threads that there are.
+fn threads_ms() -> Option<f64> {
+    let threads = std::fs::read_dir("/proc/self/task").ok()?;
+    let times = threads.map(|thread| -> Option<f64> {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        let nanoseconds: f64 = text.split_whitespace().next()?.parse().ok()?;
+        Some(nanoseconds / 1e6)
+    });
+    times.sum()
+}
