@@ -6,7 +6,7 @@ use super::cut::{self, Cut};
 use super::engine::{self, Engine};
 use super::external::{self, Place};
 use super::network::{Network, Origin, Refusal};
-use super::pixels::Input;
+use super::pixels::{Input, Takes};
 use super::sessions::{Sessions, Source};
 use super::shapes::{self, Expected};
 use super::{Options, pixel_shapes};
@@ -56,14 +56,16 @@ impl Unopened<'_> {
             )));
         }
         let answer = Answer::new(&checked.metadata, &checked.borders, options.head)?;
-        let mut input = Input {
-            kind: checked.metadata.input,
+        if checked.metadata.input == InputKind::Any {
+            self.leave_resizing_out(&mut checked)?;
+        }
+        let input = Input {
+            takes: match checked.metadata.input {
+                InputKind::Float | InputKind::Any => Takes::Floats,
+                InputKind::Uint8 => Takes::Bytes,
+            },
             preprocess: checked.metadata.preprocess.clone(),
         };
-        if input.kind == InputKind::Any {
-            self.leave_resizing_out(&mut checked)?;
-            input.kind = InputKind::Float;
-        }
         let selected = engine::select(&options.engine, &options.providers)?;
         let engine = selected.engine.clone();
         if engine == Engine::Tract && checked.rounds_softmax {
