@@ -65,15 +65,15 @@ impl Network {
 }
 
 impl Found {
-    /// Shape and values of the output `name`; none if there is no such.
-    pub(super) fn get(&self, name: &str) -> Option<Result<(&[usize], &[f32]), String>> {
+    /// Shape and values of the output `name`.
+    pub(super) fn get(&self, name: &str) -> Result<(&[usize], &[f32]), String> {
         let mut outputs = self.outputs.iter().zip(&self.values);
-        let (_, value) = outputs.find(|(output, _)| *output == name)?;
+        let (_, value) = outputs
+            .find(|(output, _)| *output == name)
+            .ok_or_else(|| format!("`{name}` is missing"))?;
         let values = || -> TractResult<&[f32]> { value.try_as_plain_ram()?.as_slice::<f32>() };
-        Some(match values() {
-            Ok(values) => Ok((value.shape(), values)),
-            Err(error) => Err(format!("{error:#}")),
-        })
+        let values = values().map_err(|error| format!("{error:#}"))?;
+        Ok((value.shape(), values))
     }
 }
 

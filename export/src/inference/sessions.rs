@@ -53,10 +53,11 @@ pub(super) enum Found<'s> {
 impl Found<'_> {
     /// Shape and values of the output `name`, or the engine's words.
     pub(super) fn get(&self, name: &str) -> Result<(Vec<usize>, &[f32]), String> {
-        let missing = || format!("`{name}` is missing");
         match self {
             Self::OnnxRuntime(outputs) => {
-                let value = outputs.get(name).ok_or_else(missing)?;
+                let value = outputs
+                    .get(name)
+                    .ok_or_else(|| format!("`{name}` is missing"))?;
                 let found = value.try_extract_tensor::<f32>();
                 let (shape, values) = found.map_err(|error| error.to_string())?;
                 // A run has no negative lengths.
@@ -64,7 +65,7 @@ impl Found<'_> {
                 Ok((shape.collect(), values))
             }
             Self::Tract(found) => {
-                let (shape, values) = found.get(name).ok_or_else(missing)??;
+                let (shape, values) = found.get(name)?;
                 Ok((shape.to_vec(), values))
             }
         }
