@@ -68,8 +68,8 @@ mod tests {
         let places = Places::new(2);
         let (first, second) = (places.take(), places.take());
         assert_eq!((first.number(), second.number()), (0, 1));
+        let (found, finding) = channel();
         std::thread::scope(|scope| {
-            let (found, finding) = channel();
             scope.spawn(|| {
                 let place = places.take();
                 found.send(place.number()).expect("somebody listens");

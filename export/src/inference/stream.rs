@@ -51,7 +51,7 @@ pub struct StreamOptions {
 /// its place, and the others go on. Dropped early, it waits for the images and the batches in the making.
 pub struct Stream<T, A = Prediction> {
     /// Runs, numbered, as they are done.
-    answers: Option<Receiver<(usize, Vec<Answered<T, A>>)>>,
+    answers: Option<Receiver<Run<T, A>>>,
     /// Those whose turn has not come.
     early: BTreeMap<usize, Vec<Answered<T, A>>>,
     /// The run whose turn comes next.
@@ -64,6 +64,9 @@ pub struct Stream<T, A = Prediction> {
 }
 
 type Answered<T, A> = (T, Result<A>);
+
+/// The answers of a run, with its number.
+type Run<T, A> = (usize, Vec<Answered<T, A>>);
 
 /// The answer for one image of what the network gave.
 type Reads<A> = fn(&Classifier, &Outputs, usize) -> Result<A>;

@@ -33,6 +33,6 @@ pub(crate) fn set_up(folder: &Path) -> Result<PathBuf, String> {
         .map(|file| format!("onnxruntime/capi/{file}>{file}"))
         .collect();
     let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
-    python::provide(&target, &files, REQUIREMENT, &rules, "80 MB")?;
+    python::provide(&target, &files, REQUIREMENT, &rules, "84 MB")?;
     Ok(target.join(LIBRARY))
 }

@@ -2,7 +2,7 @@
 
 use super::belt::{Belt, Load};
 use super::permits::Permits;
-use super::{Answered, Reads};
+use super::{Answered, Reads, Run};
 use crate::inference::{Classifier, Decoding, Picture};
 use crate::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,7 +64,7 @@ pub(super) fn run<T, A>(
     belt: &Belt<T>,
     permits: &Permits,
     reads: Reads<A>,
-    answers: &Sender<(usize, Vec<Answered<T, A>>)>,
+    answers: &Sender<Run<T, A>>,
 ) {
     let _ending = Ending { belt, permits };
     while let Some(load) = belt.next() {
