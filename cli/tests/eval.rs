@@ -148,6 +148,23 @@ fn clusters_of_one_head_and_of_all() {
     assert_eq!(file.lines().count(), 3, "{file}");
 }
 
+/// What it would do to an image is done for it, in every engine, so that it can be given images that are cropped.
+#[test]
+fn a_file_that_resizes_is_evaluated_as_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("any.onnx");
+    let file = file.to_str().unwrap();
+    run(
+        models(),
+        &["export", "run0", "--out", file, "--input", "any"],
+    )
+    .ok();
+    for part in ["clusters", "knn"] {
+        let said = |model| run(models(), &eval(part, model, &[])).ok();
+        assert_eq!(said(file), said("model.onnx"), "{part}");
+    }
+}
+
 #[test]
 fn exported_files_run_as_they_are_told() {
     let told = |more: &[&'static str]| run(models(), &eval("clusters", "model.onnx", more));

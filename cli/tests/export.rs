@@ -61,14 +61,21 @@ fn runs() -> &'static Path {
     FOLDER
         .get_or_init(|| {
             let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-            let args = "--quiet train --data shapes:64 --out run --preset shapes-demo \
-                --model.width 4 --model.hidden_dim 16 --model.dim 8 --model.heads 3,5 \
-                --views.global_size 16 --queue.length 16 --batch-size 16 --epochs 2 --data.workers 1";
-            let args: Vec<&str> = args.split_whitespace().collect();
-            run(folder.path(), &args).ok();
+            train(folder.path(), 4);
             folder
         })
         .path()
+}
+
+/// Trains `run` in `folder`.
+fn train(folder: &Path, width: usize) {
+    let args = format!(
+        "--quiet train --data shapes:64 --out run --preset shapes-demo \
+        --model.width {width} --model.hidden_dim 16 --model.dim 8 --model.heads 3,5 \
+        --views.global_size 16 --queue.length 16 --batch-size 16 --epochs 2 --data.workers 1"
+    );
+    let args: Vec<&str> = args.split_whitespace().collect();
+    run(folder, &args).ok();
 }
 
 /// A folder for one test, and the run.
@@ -284,6 +291,22 @@ fn an_engine_that_fails_leaves_what_was_there() {
     assert_eq!(names(folder.path()), ["model.onnx"]);
     let kept = std::fs::read_to_string(folder.path().join("model.onnx")).unwrap();
     assert_eq!(kept, "old");
+}
+
+/// Nobody would notice before it is to be used.
+#[test]
+fn a_file_that_nobody_could_open_is_not_written() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    train(folder.path(), 16);
+    let more = ["--crop", "64", "--resize", "64", "--batch", "20000"];
+    export(folder.path(), "run", &more).refused(
+        1,
+        &[
+            "model.onnx was not written: selfcls itself would refuse it",
+            "export it with a batch of less than 20000",
+        ],
+    );
+    assert_eq!(names(folder.path()), ["run"]);
 }
 
 /// The last layer's weights shrunk below what 16 bits can hold: in 32 bits there is an embedding, in 16 there is none.

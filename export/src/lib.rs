@@ -75,6 +75,8 @@ mod error;
 #[cfg(feature = "inference")]
 pub mod inference;
 #[cfg(any(feature = "writer", feature = "inference"))]
+mod limits;
+#[cfg(any(feature = "writer", feature = "inference"))]
 mod names;
 #[cfg(all(feature = "writer", feature = "inference"))]
 pub mod proof;

@@ -5,7 +5,7 @@
 
 mod support;
 
-use selfcls_export::{Classifier, EngineChoice, HeadSelection};
+use selfcls_export::{Classifier, EngineChoice, HeadSelection, Provider};
 use std::path::Path;
 use std::process::{Command, Output};
 use support::model::Example;
@@ -32,6 +32,18 @@ fn child() {
             let classifier = open(EngineChoice::Tract).expect("tract needs nothing");
             println!("engine: {}", classifier.engine());
         }
+        // Neither does one for what no library can give.
+        "provider" => {
+            let options = support::options(&EngineChoice::Auto).provider(Provider::CoreMl);
+            let error = Classifier::from_bytes(bytes.clone(), &options).expect_err("refused");
+            println!("error: {error}");
+            let classifier = open(EngineChoice::Tract).expect("tract needs nothing");
+            println!("engine: {}", classifier.engine());
+        }
+        "none" => match open(EngineChoice::OnnxRuntime) {
+            Ok(classifier) => println!("engine: {}", classifier.engine()),
+            Err(error) => println!("error: {error}"),
+        },
         other => panic!("no case {other}"),
     }
 }
@@ -60,6 +72,33 @@ fn another_engine_can_be_chosen_after_an_error() {
     let said = run("recover", Path::new("/no/such/libonnxruntime.so"));
     assert!(said.contains("error: ORT_DYLIB_PATH is set, but"), "{said}");
     assert!(said.contains("engine: tract (built in)"), "{said}");
+}
+
+#[test]
+fn a_provider_that_cannot_be_had_does_not_choose_an_engine() {
+    let said = run("provider", Path::new(""));
+    assert!(said.contains("error: CoreML"), "{said}");
+    assert!(said.contains("engine: tract (built in)"), "{said}");
+}
+
+/// Without a library there is an error that says what was looked for, where, and what to do.
+#[test]
+fn a_missing_library_is_an_error_with_the_places() {
+    let said = run("none", Path::new(""));
+    if said.contains("engine: ONNX Runtime") {
+        // The system has one.
+        return;
+    }
+    let own = std::env::current_exe().expect("this program");
+    let own = own.parent().expect("a folder").display().to_string();
+    for part in [
+        "error: no ONNX Runtime library found",
+        "onnxruntime",
+        &own,
+        "ORT_DYLIB_PATH",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
 }
 
 #[test]

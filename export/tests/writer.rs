@@ -226,6 +226,10 @@ fn requests_that_contradict_the_model() {
         ),
         (with(|o| o.outputs = outputs(&[])), "at least one output"),
         (with(|o| o.batch = Some(0)), "a fixed batch of 0"),
+        (
+            with(|o| o.batch = Some(65_535)),
+            "a fixed batch of 65535 images of 64 pixels",
+        ),
         (with(|o| o.opset = Some(16)), "16 is not from 17 to 21"),
         (with(|o| o.opset = Some(22)), "22 is not from 17 to 21"),
         (

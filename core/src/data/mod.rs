@@ -22,7 +22,7 @@ mod subset;
 mod walk;
 
 pub use cifar::{Cifar, CifarKind};
-pub use decode::{decode, is_image_name, probe, read, read_all};
+pub use decode::{MAX_DECODED_BYTES, decode, decode_within, is_image_name, probe, read, read_all};
 pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use loader::{EvalBatch, EvalLoader, Loader, TrainBatch};

@@ -4,7 +4,7 @@
 //! running the network. JPEG stores blocks of frequencies: leaving the high ones out gives an image of a
 //! half, a quarter or an eighth of the size for a fraction of the work.
 
-use super::decode::{decode, oriented};
+use super::decode::{MAX_DECODED_BYTES, check_size, decode, oriented};
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
 use image::metadata::Orientation;
@@ -43,9 +43,13 @@ fn reduced(bytes: &[u8], short: usize) -> Option<(DynamicImage, Orientation)> {
         return None;
     }
     let mut decoder = Decoder::new(bytes);
-    decoder.set_max_decoding_buffer_size(super::decode::MAX_BYTES as usize);
+    decoder.set_max_decoding_buffer_size(MAX_DECODED_BYTES as usize);
     decoder.read_info().ok()?;
     let info = decoder.info()?;
+    // Of the full size: a progressive file's coefficients are all kept, however small the result is.
+    let sides = [u32::from(info.width), u32::from(info.height)];
+    let bytes_per_pixel = info.pixel_format.pixel_bytes() as u8;
+    check_size(sides, bytes_per_pixel, MAX_DECODED_BYTES).ok()?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     if width.min(height) < WORTH * short {
         return None;
@@ -106,6 +110,22 @@ mod tests {
         for other in [&b"text"[..], &bytes[..300], &[0xFF, 0xD8], &[]] {
             assert!(reduced(other, 10).is_none());
         }
+    }
+
+    #[test]
+    fn huge_files_are_left_to_the_decoder_that_refuses_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.jpg");
+        let mut bytes = jpeg(640, 480);
+        let frame = bytes.windows(2).position(|two| two == [0xFF, 0xC0]);
+        let frame = frame.expect("a frame");
+        bytes[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
+        // Of coefficients that are refined later: 25 GB.
+        bytes[frame + 1] = 0xC2;
+        assert!(reduced(&bytes, 10).is_none());
+        std::fs::write(&path, bytes).expect("writes");
+        let message = read_reduced(&path, 10).expect_err("refused").to_string();
+        assert!(message.contains("65500 x 65500 pixels"), "{message}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What goes into the network and what comes out, as the graph declares it and the metadata promise.
 
 use super::network::{Border, FLOAT, Network, Refusal, UINT8};
+use crate::limits::{MAX_INPUT, input_numbers};
 use crate::names;
 use selfcls_core::metadata::{HeadInfo, InputKind, Metadata, TrainingSummary, WeightKind};
 use selfcls_core::preprocess::Preprocess;
@@ -68,7 +69,8 @@ impl Borders {
             (InputKind::Any, _) => (false, "[batch, height, width, 3] of bytes"),
         };
         let batch = image.axes.first().copied().flatten();
-        if !fits || batch.is_some_and(|batch| batch > MAX_BATCH) {
+        check_batch(batch, crop)?;
+        if !fits {
             return Err(Refusal(format!(
                 "its input is not {expected} with crop {crop}, but {:?} of ONNX type {}",
                 image.axes, image.kind
@@ -187,11 +189,7 @@ impl Borders {
             )));
         };
         let batch = image.axes[0];
-        if batch.is_some_and(|batch| batch > MAX_BATCH) {
-            return Err(Refusal(format!(
-                "its batch of {batch:?} is more than {MAX_BATCH}"
-            )));
-        }
+        check_batch(batch, crop)?;
         let found = Output {
             name: output.name.to_owned(),
             width: classes,
@@ -228,6 +226,18 @@ impl Borders {
             tool: "not known".to_owned(),
         };
         Ok((borders, metadata))
+    }
+}
+
+/// A fixed batch is filled up to its length, so that is what a file makes us allocate.
+fn check_batch(batch: Option<usize>, side: usize) -> Result<(), Refusal> {
+    match batch {
+        Some(batch) if batch > MAX_BATCH || input_numbers(batch, side).is_none() => {
+            Err(Refusal(format!(
+                "its fixed batch of {batch} images of {side} pixels is more than {MAX_BATCH} images or {MAX_INPUT} numbers; export it with a smaller one, or none"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

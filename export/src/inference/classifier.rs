@@ -5,11 +5,11 @@ use super::engine::Engine;
 use super::opened::{Opened, Unopened};
 use super::outputs::{Outputs, row};
 use super::picture::{NAMELESS, decoded};
-use super::pixels::Stack;
+use super::pixels::{Stack, Takes};
 use super::{Decoding, Options, Picture, Prediction, Stream, StreamOptions};
 use crate::{Error, Result};
 use rayon::prelude::*;
-use selfcls_core::metadata::{InputKind, Metadata};
+use selfcls_core::metadata::Metadata;
 use selfcls_core::pixels::Rgb8;
 use selfcls_core::preprocess::Preprocess;
 use std::borrow::Borrow;
@@ -180,11 +180,7 @@ impl Classifier {
     /// # Errors
     /// [`Error::Run`] if the engine fails.
     pub fn outputs<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Outputs> {
-        let mut outputs = Outputs::empty(&self.opened.borders);
-        for stack in self.opened.input.stacks(images) {
-            outputs.extend(self.run_stack(&stack)?);
-        }
-        Ok(outputs)
+        self.run_stack(&self.opened.input.stacked(images))
     }
 
     /// Classifies images one after the other as they come, paths or pixels, decoding ahead on other threads:
@@ -243,8 +239,8 @@ impl Classifier {
     /// bytes, the normalisation is undone first.
     ///
     /// # Errors
-    /// [`Error::Request`] if the length is not that of whole images, a value is not finite, or the file takes
-    /// images before they are cropped; [`Error::Run`] if the engine fails.
+    /// [`Error::Request`] if the length is not that of whole images or a value is not finite; [`Error::Run`] if the
+    /// engine fails.
     pub fn run(&self, images: &[f32]) -> Result<Outputs> {
         let side = self.input_side();
         let input = &self.opened.input;
@@ -262,14 +258,9 @@ impl Classifier {
                 position / per_image
             )));
         }
-        if input.kind == InputKind::Float {
-            return self.run_part(&input.part(images));
-        }
-        match input.normalised(images) {
-            Some(stack) => self.run_stack(&stack),
-            None => Err(Error::Request(
-                "this file resizes and crops images itself, and these are cropped already; export the model with float or uint8 input for that".to_owned(),
-            )),
+        match input.takes {
+            Takes::Floats => self.run_part(&input.part(images)),
+            Takes::Bytes => self.run_stack(&input.bytes(images)),
         }
     }
 

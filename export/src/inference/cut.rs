@@ -1,16 +1,12 @@
 //! A file that takes images of any size, without the operations that resize them.
 //!
 //! What is left takes the value that they would have made, [`END`]. Only bytes that [`super::opened`] has checked
-//! come here; everything else in them is copied as it is, but for weights beside the file, which are put into it:
-//! what is left has no place on the disk beside which they could be.
+//! come here; everything else in them is copied as it is.
 
-use super::network::{FLOAT, Network, Origin, Outside, Refusal};
+use super::network::{FLOAT, Network, Origin, Refusal};
 use super::pixel_shapes::{self, END};
 use super::wire::{self, Bytes, Value};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::collections::BTreeSet;
 
 // Fields of onnx.proto.
 const MODEL_GRAPH: u32 = 7;
@@ -20,17 +16,12 @@ const GRAPH_INPUT: u32 = 11;
 const GRAPH_DECLARED: u32 = 13;
 const NODE_OUTPUT: u32 = 2;
 const WEIGHT_NAME: u32 = 8;
-const WEIGHT_RAW: u32 = 9;
-const WEIGHT_ENTRY: u32 = 13;
-const WEIGHT_LOCATION: u32 = 14;
 const BORDER_NAME: u32 = 1;
 
 /// What is cut, and what is known of it.
 pub(super) struct Cut<'a> {
     /// The whole file.
     pub(super) file: &'a [u8],
-    /// Where the files with its weights lie, if it has any.
-    pub(super) folder: Option<&'a Path>,
     /// The length of the batch axis, if that is fixed.
     pub(super) batch: Option<usize>,
     /// Side of [`END`] in pixels.
@@ -42,13 +33,11 @@ pub(super) fn after_resizing(cut: &Cut<'_>) -> Result<Vec<u8>, Refusal> {
     let network = Network::parse(cut.file, Origin::Own)?;
     let (_, rest) = pixel_shapes::split(&network.nodes)?;
     let needed = rest.iter().flat_map(|node| &node.inputs).copied().collect();
-    let outside = network.outside.iter().map(|weight| (weight.name, weight));
-    let outside = outside.collect();
     let mut model = Vec::with_capacity(cut.file.len());
     for field in Bytes::file(cut.file).fields_as_they_are() {
         match field? {
             (MODEL_GRAPH, Value::Bytes(graph), _) => {
-                let graph = cut.graph(graph, &needed, &outside)?;
+                let graph = cut.graph(graph, &needed)?;
                 wire::push(&mut model, MODEL_GRAPH, &graph);
             }
             (_, _, bytes) => model.extend_from_slice(bytes),
@@ -59,12 +48,7 @@ pub(super) fn after_resizing(cut: &Cut<'_>) -> Result<Vec<u8>, Refusal> {
 
 impl Cut<'_> {
     /// What is left of the graph: the operations after those that resize, and the weights that they need.
-    fn graph(
-        &self,
-        graph: Bytes<'_>,
-        needed: &BTreeSet<&str>,
-        outside: &BTreeMap<&str, &Outside<'_>>,
-    ) -> Result<Vec<u8>, Refusal> {
+    fn graph(&self, graph: Bytes<'_>, needed: &BTreeSet<&str>) -> Result<Vec<u8>, Refusal> {
         let mut rest = Vec::with_capacity(graph.data.len());
         let mut resizing = true;
         for field in graph.fields_as_they_are() {
@@ -77,13 +61,8 @@ impl Cut<'_> {
                 }
                 (GRAPH_WEIGHT, Value::Bytes(weight), bytes) => {
                     let name = texts(weight, WEIGHT_NAME)?.pop().unwrap_or_default();
-                    match outside.get(name) {
-                        _ if !needed.contains(name) => {}
-                        None => rest.extend_from_slice(bytes),
-                        Some(outside) => {
-                            let weight = self.with_values(weight, outside)?;
-                            wire::push(&mut rest, GRAPH_WEIGHT, &weight);
-                        }
+                    if needed.contains(name) {
+                        rest.extend_from_slice(bytes);
                     }
                 }
                 (GRAPH_INPUT, _, _) => wire::push(&mut rest, GRAPH_INPUT, &self.border()),
@@ -97,20 +76,6 @@ impl Cut<'_> {
             }
         }
         Ok(rest)
-    }
-
-    /// A weight with its values in it instead of the place where they lie.
-    fn with_values(&self, weight: Bytes<'_>, outside: &Outside<'_>) -> Result<Vec<u8>, Refusal> {
-        let mut inside = Vec::with_capacity(weight.data.len());
-        for field in weight.fields_as_they_are() {
-            match field? {
-                (WEIGHT_ENTRY | WEIGHT_LOCATION, _, _) => {}
-                (_, _, bytes) => inside.extend_from_slice(bytes),
-            }
-        }
-        let folder = self.folder.unwrap_or(Path::new("."));
-        wire::push(&mut inside, WEIGHT_RAW, &read(outside, folder)?);
-        Ok(inside)
     }
 
     /// [`END`] as an input, `f32 [batch, 3, side, side]`.
@@ -154,27 +119,4 @@ fn texts<'a>(message: Bytes<'a>, number: u32) -> Result<Vec<&'a str>, Refusal> {
         }
     }
     Ok(texts)
-}
-
-/// The values of a weight in a file of `folder`.
-fn read(outside: &Outside<'_>, folder: &Path) -> Result<Vec<u8>, Refusal> {
-    let length = outside.length.unwrap_or(0);
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(folder.join(outside.location))?;
-        file.seek(SeekFrom::Start(outside.offset))?;
-        let mut values = Vec::new();
-        file.take(length).read_to_end(&mut values)?;
-        Ok(values)
-    };
-    match read() {
-        Ok(values) if values.len() as u64 == length => Ok(values),
-        Ok(_) => Err(Refusal(format!(
-            "the file {:?} has become shorter while it was read",
-            outside.location
-        ))),
-        Err(error) => Err(Refusal(format!(
-            "cannot read the weights in {:?}: {error}",
-            outside.location
-        ))),
-    }
 }

@@ -3,7 +3,8 @@
 //! `ort` binds a process to one engine for good: the first interface set wins. So the choice is made
 //! once, here, and a later request that contradicts it is refused instead of silently ignored.
 
-use super::library::{LIBRARY_VARIABLE, Library, remedy};
+use super::Provider;
+use super::library::{LIBRARY_VARIABLE, Library, file_name, places, remedy};
 use crate::{Error, Result};
 use std::fmt;
 use std::path::PathBuf;
@@ -75,19 +76,29 @@ fn selected() -> MutexGuard<'static, Option<Selected>> {
     SELECTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The process's engine, chosen now if this is the first request.
-pub(super) fn select(choice: &EngineChoice) -> Result<Selected> {
+/// The process's engine, chosen now if this is the first request. Whoever asks for `providers` asks for ONNX Runtime.
+pub(super) fn select(choice: &EngineChoice, providers: &[Provider]) -> Result<Selected> {
+    // Before the process is bound to an engine, so that a request that cannot be met leaves it free.
+    for provider in providers {
+        if *choice == EngineChoice::Tract {
+            return Err(has_no_providers(*provider));
+        }
+        provider.is_built_in()?;
+    }
     let mut selected = selected();
     if let Some(existing) = &*selected {
-        return agree(existing, choice);
+        return match (providers.first(), &existing.engine) {
+            (Some(provider), Engine::Tract) => Err(has_no_providers(*provider)),
+            _ => agree(existing, choice),
+        };
     }
     let engine = match choice {
         EngineChoice::Tract => Engine::Tract,
         EngineChoice::OnnxRuntimeAt(path) => Engine::OnnxRuntime(Library::check(path)?),
-        EngineChoice::OnnxRuntime | EngineChoice::Auto => match find()? {
-            (Some(library), _) => Engine::OnnxRuntime(library),
-            (None, _) if *choice == EngineChoice::Auto => Engine::Tract,
-            (None, passed_over) => return Err(none_found(&passed_over)),
+        EngineChoice::OnnxRuntime | EngineChoice::Auto => match (find()?, providers.first()) {
+            ((Some(library), _), _) => Engine::OnnxRuntime(library),
+            (_, None) if *choice == EngineChoice::Auto => Engine::Tract,
+            ((None, passed_over), provider) => return Err(none_found(provider, &passed_over)),
         },
     };
     let environment = start(&engine)?;
@@ -97,6 +108,14 @@ pub(super) fn select(choice: &EngineChoice) -> Result<Selected> {
             environment,
         })
         .clone())
+}
+
+fn has_no_providers(provider: Provider) -> Error {
+    Error::Engine(format!(
+        "{provider} was asked for, and {} has none: {}",
+        Engine::Tract,
+        remedy()
+    ))
 }
 
 fn find() -> Result<(Option<Library>, Vec<String>)> {
@@ -111,8 +130,16 @@ fn find() -> Result<(Option<Library>, Vec<String>)> {
     }
 }
 
-fn none_found(passed_over: &[String]) -> Error {
-    let mut message = format!("no ONNX Runtime library found: {}", remedy());
+fn none_found(provider: Option<&Provider>, passed_over: &[String]) -> Error {
+    let wanted = provider.map_or(String::new(), |provider| {
+        format!("{provider} was asked for, and ")
+    });
+    let mut message = format!(
+        "{wanted}no ONNX Runtime library found, neither named in {LIBRARY_VARIABLE} nor as {} in {}: {}",
+        file_name(),
+        places(),
+        remedy()
+    );
     for reason in passed_over {
         message.push_str("\n  - passed over: ");
         message.push_str(reason);

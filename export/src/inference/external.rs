@@ -1,15 +1,59 @@
 //! Weights that lie beside the file, where it would be larger than protobuf allows.
 //!
 //! A file can name any path there, and an engine would read it. So the name must be that of a plain file in
-//! the model's own folder, and what is taken from it must be there.
+//! the model's own folder, and what is taken from it must be there. And it can name the same bytes again and again,
+//! which an engine would read as often: all that is taken counts, and of our own files no byte serves two weights.
 
-use super::network::{Network, Refusal};
+use super::network::{Network, Origin, Outside, Refusal};
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-/// Checks everything that `network` takes from other files, its own lying in `folder`; none for a model
-/// in memory, which has no folder.
-pub(super) fn check(network: &Network<'_>, folder: Option<&Path>) -> Result<(), Refusal> {
+/// What is known of the place of weights.
+pub(super) struct Place<'a> {
+    /// Where the model lies; none if it is in memory.
+    pub(super) folder: Option<&'a Path>,
+    /// Who wrote it.
+    pub(super) origin: Origin,
+    /// Most bytes that all weights beside the model may have.
+    pub(super) limit: u64,
+}
+
+/// Checks everything that `network` takes from other files.
+pub(super) fn check(network: &Network<'_>, place: &Place<'_>) -> Result<(), Refusal> {
+    are_there(network, place.folder)?;
+    let bytes = network.outside.iter().filter_map(|weight| weight.length);
+    let bytes = bytes.fold(0, u64::saturating_add);
+    if bytes > place.limit {
+        return Err(Refusal(format!(
+            "the weights beside it have {bytes} bytes, and {} is the most; raise `max_data_bytes` if that is meant",
+            place.limit
+        )));
+    }
+    match place.origin {
+        Origin::Own => are_apart(&network.outside),
+        // Other writers may let two names share their values.
+        Origin::Foreign => Ok(()),
+    }
+}
+
+/// No two of them lie on the same bytes.
+fn are_apart(weights: &[Outside<'_>]) -> Result<(), Refusal> {
+    let mut ordered: Vec<&Outside<'_>> = weights.iter().collect();
+    ordered.sort_by_key(|weight| (weight.location, weight.offset));
+    for (one, next) in ordered.iter().zip(ordered.iter().skip(1)) {
+        // `are_there` has checked that this is a place in a file.
+        let end = one.offset + one.length.unwrap_or(0);
+        if one.location == next.location && end > next.offset {
+            return Err(Refusal(format!(
+                "the weights `{}` and `{}` lie on the same bytes of {:?}",
+                one.name, next.name, one.location
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn are_there(network: &Network<'_>, folder: Option<&Path>) -> Result<(), Refusal> {
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
     for weight in &network.outside {
         let refuse = |reason: String| {
@@ -48,11 +92,19 @@ pub(super) fn check(network: &Network<'_>, folder: Option<&Path>) -> Result<(), 
                 kind.len()
             }
         };
-        let end = weight.offset.checked_add(weight.length.unwrap_or(0));
+        let Some(length) = weight.length else {
+            return refuse("how many bytes it has there is not said".to_owned());
+        };
+        let end = weight.offset.checked_add(length);
+        if weight.to_the_end && end.is_some_and(|end| end < size) {
+            return refuse(format!(
+                "it is said to go on to the end, but has {length} bytes from {} on of {size}",
+                weight.offset
+            ));
+        }
         if end.is_none_or(|end| end > size) {
             return refuse(format!(
-                "{} bytes from {} on, but the file has {size}; it is not complete, or another model's",
-                weight.length.unwrap_or(0),
+                "{length} bytes from {} on, but the file has {size}; it is not complete, or another model's",
                 weight.offset
             ));
         }
@@ -69,7 +121,40 @@ fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_plain;
+    use super::*;
+
+    fn weight(
+        name: &'static str,
+        location: &'static str,
+        [offset, length]: [u64; 2],
+    ) -> Outside<'static> {
+        Outside {
+            name,
+            location,
+            offset,
+            length: Some(length),
+            to_the_end: false,
+        }
+    }
+
+    #[test]
+    fn no_byte_serves_two_weights() {
+        let apart = [
+            weight("a", "x", [4096, 100]),
+            weight("b", "x", [0, 4096]),
+            weight("c", "y", [10, 100]),
+        ];
+        assert!(are_apart(&apart).is_ok());
+        for [offset, length] in [[4195, 1], [4096, 100], [4000, 200], [0, 10_000]] {
+            let mut all = apart.to_vec();
+            all.push(weight("d", "x", [offset, length]));
+            let message = are_apart(&all).expect_err("refused").0;
+            assert!(message.contains("`d`"), "{message}");
+            // In a file of its own.
+            all[3].location = "z";
+            assert!(are_apart(&all).is_ok());
+        }
+    }
 
     #[test]
     fn only_plain_names_are_files_beside_the_model() {

@@ -73,29 +73,33 @@ pub(super) fn remedy() -> String {
 }
 
 /// The library's file name on this system.
-fn file_name() -> String {
+pub(super) fn file_name() -> String {
     use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
     format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}")
 }
 
-/// Folders that are searched, in order: beside the program, where a checkout's set-up puts the library
-/// (`.deps/onnxruntime` in a folder above the program), and where systems keep shared libraries.
+/// Where it is searched for, for messages.
+pub(super) fn places() -> String {
+    let places = well_known_places();
+    let places: Vec<String> = places
+        .iter()
+        .map(|place| place.display().to_string())
+        .collect();
+    places.join(", ")
+}
+
+/// Folders that are searched, in order: that of the program, the `lib` beside it where it is a `bin`, and where systems
+/// keep shared libraries.
 ///
-/// Not the working directory: what lies there may come from anybody. Not Windows' system folder: the
-/// library there belongs to the system and is old.
+/// What is found is run, so these are folders of those who installed the program or the system. Not the working
+/// directory, nor folders above the program: what lies there may come from anybody. Nor the program's own folder where
+/// everybody may write, as in `/tmp`. Not Windows' system folder: the library there belongs to the system and is old.
 pub fn well_known_places() -> Vec<PathBuf> {
     let mut places = Vec::new();
-    if let Ok(program) = std::env::current_exe() {
-        let folders: Vec<&Path> = program.ancestors().skip(1).collect();
-        if let Some(own) = folders.first() {
-            places.push(own.to_path_buf());
-            places.push(own.join("../lib"));
-        }
-        places.extend(
-            folders
-                .iter()
-                .map(|folder| folder.join(".deps/onnxruntime")),
-        );
+    if let Ok(program) = std::env::current_exe()
+        && let Some(own) = program.parent()
+    {
+        places.extend(places_of(own));
     }
     if cfg!(unix) {
         places.extend(["/usr/local/lib", "/usr/lib", "/usr/lib64"].map(PathBuf::from));
@@ -106,6 +110,31 @@ pub fn well_known_places() -> Vec<PathBuf> {
         places.push("/opt/homebrew/lib".into());
     }
     places
+}
+
+/// Where the library of a program in `folder` may lie.
+fn places_of(folder: &Path) -> Vec<PathBuf> {
+    let mut places = vec![folder.to_path_buf()];
+    if folder.ends_with("bin") {
+        places.extend(folder.parent().map(|parent| parent.join("lib")));
+    }
+    places.retain(|place| !everybody_writes(place));
+    places
+}
+
+/// Whether every user of the system may put files there.
+#[cfg(unix)]
+fn everybody_writes(folder: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    folder
+        .metadata()
+        .is_ok_and(|folder| folder.permissions().mode() & 0o002 != 0)
+}
+
+/// Windows keeps such rights in lists, and gives them to nobody else where programs are installed.
+#[cfg(not(unix))]
+fn everybody_writes(_: &Path) -> bool {
+    false
 }
 
 /// The files of the library in `folder`: the plain name first, then versioned ones, newest first.
@@ -146,7 +175,7 @@ fn probe(path: &Path) -> Result<String, String> {
     type GetApiBase = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
 
     // SAFETY: loading runs the file's initialisers; the caller was told to name a library to be executed,
-    // and the places searched are writable only by whoever installed the program or the system.
+    // and the places searched are those of whoever installed the program or the system.
     let library = unsafe { libloading::Library::new(path) }.map_err(|error| error.to_string())?;
     // ONNX Runtime starts threads and registers exit handlers, so it is never unloaded again.
     let library = std::mem::ManuallyDrop::new(library);
@@ -201,6 +230,31 @@ mod tests {
             version_in("libonnxruntime.1.24.0.dylib", mac),
             Some(vec![1, 24, 0])
         );
+    }
+
+    /// A library in a folder above the program, or where anybody may write, could be anybody's.
+    #[test]
+    #[cfg(unix)]
+    fn only_folders_of_whoever_installed_the_program_are_searched() {
+        use std::fs::{Permissions, create_dir_all, set_permissions};
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["app/bin", "app/lib", "lib", "app/.deps/onnxruntime"] {
+            create_dir_all(path(name)).expect("created");
+        }
+        assert_eq!(
+            places_of(&path("app/bin")),
+            [path("app/bin"), path("app/lib")]
+        );
+        assert_eq!(places_of(&path("app")), [path("app")]);
+        for name in ["app/bin", "app/lib"] {
+            set_permissions(path(name), Permissions::from_mode(0o1777)).expect("changed");
+        }
+        assert_eq!(places_of(&path("app/bin")), Vec::<PathBuf>::new());
+        let searched = well_known_places();
+        let above = |place: &&PathBuf| place.to_string_lossy().contains(".deps");
+        assert_eq!(searched.iter().find(above), None);
     }
 
     #[test]

@@ -4,14 +4,15 @@ use super::answer::Answer;
 use super::borders::Borders;
 use super::cut::{self, Cut};
 use super::engine::{self, Engine};
+use super::external::{self, Place};
 use super::network::{Network, Origin, Refusal};
-use super::pixels::{Input, Part};
+use super::pixels::{Input, Takes};
 use super::sessions::{Sessions, Source};
-use super::{Options, external, foreign, pixel_shapes, shapes};
+use super::shapes::{self, Expected};
+use super::{Options, pixel_shapes};
 use crate::{Error, Result};
 use selfcls_core::metadata::{FORMAT, InputKind, Metadata};
 use selfcls_core::pixels::Rgb8;
-use selfcls_core::preprocess::Preprocess;
 use std::path::Path;
 
 /// A file, opened.
@@ -22,6 +23,8 @@ pub(super) struct Opened {
     /// None where the file gives no classes.
     pub(super) answer: Option<Answer>,
     pub(super) sessions: Sessions,
+    /// The most numbers that a run has in memory at a time, for each image; none of a foreign file.
+    pub(super) numbers: Option<usize>,
 }
 
 /// A file before it is looked at.
@@ -42,7 +45,7 @@ impl Unopened<'_> {
                 options.max_file_bytes
             )));
         }
-        let mut checked = check(&self.bytes, self.folder(), options.preprocess.as_ref())
+        let mut checked = check(&self.bytes, self.folder(), options)
             .map_err(|Refusal(reason)| self.not_understood(reason, options))?;
         if let Some(given) = &options.preprocess
             && *given != checked.metadata.preprocess
@@ -53,64 +56,90 @@ impl Unopened<'_> {
             )));
         }
         let answer = Answer::new(&checked.metadata, &checked.borders, options.head)?;
-        let mut input = Input {
-            kind: checked.metadata.input,
+        if checked.metadata.input == InputKind::Any {
+            self.leave_resizing_out(&mut checked)?;
+        }
+        let input = Input {
+            takes: match checked.metadata.input {
+                InputKind::Float | InputKind::Any => Takes::Floats,
+                InputKind::Uint8 => Takes::Bytes,
+            },
             preprocess: checked.metadata.preprocess.clone(),
         };
-        let selected = engine::select(options.engine_for_providers())?;
-        if selected.engine == Engine::Tract {
-            if input.kind == InputKind::Any {
-                self.leave_resizing_out(&mut checked)?;
-                input.kind = InputKind::Float;
-            }
-            if checked.rounds_softmax {
-                return Err(self.refused(format!(
-                    "it rounds a softmax to 8 bits, which {} computes wrongly; leave that in floats, as docs/quantise_int8.py does, or use ONNX Runtime",
-                    selected.engine
-                )));
-            }
-            if checked.rehearses {
-                self.rehearse(&input, &checked.borders)?;
-            }
+        let selected = engine::select(&options.engine, &options.providers)?;
+        let engine = selected.engine.clone();
+        if engine == Engine::Tract && checked.rounds_softmax {
+            return Err(self.refused(format!(
+                "it rounds a softmax to 8 bits, which {engine} computes wrongly; leave that in floats, as docs/quantise_int8.py does, or use ONNX Runtime"
+            )));
         }
-        let source = match self.path {
-            Some(path) if checked.on_disk => Source::Disk(path.to_path_buf()),
-            _ => Source::Memory(self.bytes),
+        let folder = match self.folder() {
+            Some(folder) if checked.on_disk => Some(self.engine_path(folder)?),
+            _ => None,
+        };
+        let source = Source {
+            file: std::mem::take(&mut self.bytes),
+            folder,
         };
         let image = checked.borders.image.clone();
-        let sessions = Sessions::load(selected, source, image, options)?;
-        Ok(Opened {
+        let sessions = Sessions::load(selected, source, image, options);
+        let sessions = match sessions {
+            // What tract is not known to run is the file's fault.
+            Err(Error::Run { reason, .. }) if engine == Engine::Tract && checked.is_tried => {
+                return Err(self.refused(format!("{engine} cannot load it: {reason}")));
+            }
+            sessions => sessions?,
+        };
+        let opened = Opened {
             metadata: checked.metadata,
             borders: checked.borders,
             input,
             answer,
             sessions,
-        })
+            numbers: checked.numbers,
+        };
+        if engine == Engine::Tract && checked.is_tried {
+            self.try_out(&opened)?;
+        }
+        Ok(opened)
     }
 
-    /// Takes the operations that resize out of the file: tract plans with the sizes of values, which depend
-    /// there on those of each image, so it would have to plan anew for each. What they compute is computed for
-    /// it as for any other file.
+    /// Takes the operations that resize out of the file: what they compute is computed for it as for any other file,
+    /// and of each image only what the crop shows. In the graph they would do it in floats for the whole of it, where a
+    /// picture of 1 x 65,535 pixels, resized, has 50 GB; tract, which plans with the sizes of values, would plan anew
+    /// for each.
     fn leave_resizing_out(&mut self, checked: &mut Checked) -> Result<()> {
         let rest = cut::after_resizing(&Cut {
             file: &self.bytes,
-            folder: self.folder(),
             batch: checked.borders.batch,
             side: checked.metadata.preprocess.crop,
         });
         self.bytes = rest.map_err(|Refusal(reason)| self.refused(reason))?;
         checked.borders.image = pixel_shapes::END.to_owned();
-        checked.on_disk = false;
         Ok(())
     }
 
-    /// Has tract run the file where its panics can be caught.
-    fn rehearse(&self, input: &Input, borders: &Borders) -> Result<()> {
-        let example = input.stack(&Rgb8::new(1, 1, vec![127; 3])?);
-        let example = example.part().padded(borders.batch.unwrap_or(1));
-        let part: Part<'_> = example.part();
-        foreign::rehearse(&self.bytes, self.folder(), &part)
-            .map_err(|reason| self.refused(format!("{} cannot run it: {reason}", Engine::Tract)))
+    /// Has tract run a file that is not of those that it is known to run.
+    fn try_out(&self, opened: &Opened) -> Result<()> {
+        let example = opened.input.stack(&Rgb8::new(1, 1, vec![127; 3])?);
+        let example = example.part().padded(opened.borders.batch.unwrap_or(1));
+        match opened.sessions.run(&example.part(), |_| Ok(())) {
+            Err(Error::Run { engine, reason, .. }) => {
+                Err(self.refused(format!("{engine} cannot run it: {reason}")))
+            }
+            tried => tried,
+        }
+    }
+
+    /// A folder as engines take it.
+    fn engine_path(&self, folder: &Path) -> Result<String> {
+        let folder = std::path::absolute(folder).map_err(Error::io("find", folder))?;
+        folder.to_str().map(str::to_owned).ok_or_else(|| {
+            self.refused(
+                "its weights lie beside it in a folder whose name is not UTF-8; rename that"
+                    .to_owned(),
+            )
+        })
     }
 
     fn folder(&self) -> Option<&Path> {
@@ -139,6 +168,23 @@ impl Unopened<'_> {
     }
 }
 
+/// Checks the file at `path` as [`Classifier::open`](super::Classifier::open) does before an engine sees it: what a
+/// program has written, it should also be able to read.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read, [`Error::Model`] if it would be refused.
+pub fn check_file(path: &Path, options: &Options) -> Result<()> {
+    let file = Unopened {
+        name: "selfcls itself would refuse it",
+        bytes: std::fs::read(path).map_err(Error::io("read", path))?,
+        path: Some(path),
+    };
+    let checked = check(&file.bytes, file.folder(), options);
+    checked
+        .map(drop)
+        .map_err(|Refusal(reason)| file.refused(reason))
+}
+
 /// What is known of a file before an engine sees it.
 struct Checked {
     metadata: Metadata,
@@ -146,48 +192,61 @@ struct Checked {
     /// Whether a part of it lies beside it.
     on_disk: bool,
     /// Whether it is not of those that tract is known to run.
-    rehearses: bool,
+    is_tried: bool,
     /// Whether it has what tract is known to compute wrongly.
     rounds_softmax: bool,
+    /// The most numbers that a run has in memory at a time, for each image; none of a foreign file.
+    numbers: Option<usize>,
 }
 
-/// Everything that must hold of a file before an engine may see it. With `preprocess`, it may be another
+/// Everything that must hold of a file before an engine may see it. With a preprocessing, it may be another
 /// program's.
-fn check(
-    file: &[u8],
-    folder: Option<&Path>,
-    preprocess: Option<&Preprocess>,
-) -> Result<Checked, Refusal> {
+fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checked, Refusal> {
+    let preprocess = options.preprocess.as_ref();
     let origin = match preprocess {
         Some(_) if !is_own(file) => Origin::Foreign,
         _ => Origin::Own,
     };
     let network = Network::parse(file, origin)?;
-    external::check(&network, folder)?;
-    let (metadata, borders) = match (origin, preprocess) {
+    external::check(
+        &network,
+        &Place {
+            folder,
+            origin,
+            limit: options.max_data_bytes,
+        },
+    )?;
+    let (metadata, borders, numbers) = match (origin, preprocess) {
         (Origin::Foreign, Some(preprocess)) => {
             preprocess
                 .validate()
                 .map_err(|error| Refusal(error.to_string()))?;
             let (borders, metadata) = Borders::foreign(&network, preprocess.clone())?;
-            (metadata, borders)
+            (metadata, borders, None)
         }
         _ => {
             let entries = network.metadata.iter().map(|(&key, &value)| (key, value));
             let metadata =
                 Metadata::from_properties(entries).map_err(|e| Refusal(e.to_string()))?;
             let borders = Borders::own(&network, &metadata)?;
-            let crop = metadata.preprocess.crop;
-            shapes::check(&network, metadata.input, crop, borders.batch)?;
-            (metadata, borders)
+            let limit = options.max_run_bytes / size_of::<f32>() as u64;
+            let expected = Expected {
+                kind: metadata.input,
+                side: metadata.preprocess.crop,
+                batch: borders.batch,
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            };
+            let numbers = shapes::check(&network, &expected)?;
+            (metadata, borders, Some(numbers))
         }
     };
     Ok(Checked {
         metadata,
         borders,
         on_disk: !network.outside.is_empty(),
-        rehearses: origin == Origin::Foreign || network.is_quantised(),
+        is_tried: origin == Origin::Foreign || network.is_quantised(),
         rounds_softmax: network.rounds_softmax(),
+        numbers,
     })
 }
 

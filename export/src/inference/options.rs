@@ -15,12 +15,11 @@ use selfcls_core::preprocess::Preprocess;
 pub struct Options {
     /// The engine. Default [`EngineChoice::Auto`].
     pub engine: EngineChoice,
-    /// Threads that run the network; 0 uses all cores. Default 0. tract keeps one copy of the weights per
-    /// thread that is really used at a time.
+    /// Threads that run the network; 0 uses all cores. Default 0.
     pub threads: usize,
-    /// Runs of the network at a time, which share the threads out; each keeps a copy of the weights. 0 leaves it
-    /// to [`Options::many`] with ONNX Runtime, which can spread a run over its threads; with tract, which cannot, it
-    /// is [`Options::threads`]. Default 0.
+    /// Runs of the network at a time, which share the threads out; with ONNX Runtime each keeps a copy of the weights.
+    /// 0 leaves it to [`Options::many`] with ONNX Runtime, which can spread a run over its threads; with tract, which
+    /// cannot, it is [`Options::threads`]. Default 0.
     pub runs: usize,
     /// Whether there are many images, of which all are to be done soon, rather than one whose answer is to come
     /// soonest. Then ONNX Runtime makes up to four runs at a time instead of one: a ResNet-18 on one thread takes
@@ -41,6 +40,11 @@ pub struct Options {
     pub preprocess: Option<Preprocess>,
     /// Largest file to read, in bytes. Default 2 GiB, where protobuf ends.
     pub max_file_bytes: u64,
+    /// Most bytes that weights beside the file may have, all together. Default 16 GiB.
+    pub max_data_bytes: u64,
+    /// Most bytes that the values of one run of the network may take, as far as they can be foreseen: in files of this
+    /// project. Default 4 GiB; a ResNet-50 takes 17 MiB for each image of 224.
+    pub max_run_bytes: u64,
 }
 
 impl Default for Options {
@@ -55,20 +59,13 @@ impl Default for Options {
             head: None,
             preprocess: None,
             max_file_bytes: 1 << 31,
+            max_data_bytes: 1 << 34,
+            max_run_bytes: 1 << 32,
         }
     }
 }
 
 impl Options {
-    /// The engine; with execution providers that cannot be tract, unless the process is bound to it.
-    pub(super) fn engine_for_providers(&self) -> &EngineChoice {
-        let is_free = self.engine == EngineChoice::Auto && super::in_use().is_none();
-        if is_free && !self.providers.is_empty() {
-            return &EngineChoice::OnnxRuntime;
-        }
-        &self.engine
-    }
-
     /// With this [`engine`](Options::engine).
     #[must_use]
     pub fn engine(mut self, engine: EngineChoice) -> Self {
@@ -130,6 +127,20 @@ impl Options {
     #[must_use]
     pub fn max_file_bytes(mut self, bytes: u64) -> Self {
         self.max_file_bytes = bytes;
+        self
+    }
+
+    /// With runs whose values take at most so many bytes.
+    #[must_use]
+    pub fn max_run_bytes(mut self, bytes: u64) -> Self {
+        self.max_run_bytes = bytes;
+        self
+    }
+
+    /// With at most so many bytes of weights beside the file.
+    #[must_use]
+    pub fn max_data_bytes(mut self, bytes: u64) -> Self {
+        self.max_data_bytes = bytes;
         self
     }
 }

@@ -1,24 +1,31 @@
 //! Images on their way into the network: prepared as the file wants them, alone or stacked.
 
 use rayon::prelude::*;
-use selfcls_core::metadata::InputKind;
 use selfcls_core::pixels::Rgb8;
 use selfcls_core::preprocess::Preprocess;
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
+
+/// How the network takes its images. One that takes any size is opened without its resizing, and takes floats then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// `[batch, 3, crop, crop]`, normalised.
+    Floats,
+    /// `[batch, crop, crop, 3]`.
+    Bytes,
+}
 
 /// What the network's input is made of.
 #[derive(Debug, Clone)]
 pub(super) struct Input {
-    pub(super) kind: InputKind,
+    pub(super) takes: Takes,
     pub(super) preprocess: Preprocess,
 }
 
-/// Images of one size: `[count, 3, height, width]` normalised, or `[count, height, width, 3]` bytes.
+/// Images: `[count, 3, side, side]` normalised, or `[count, side, side, 3]` bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stack {
     count: usize,
-    height: usize,
-    width: usize,
+    side: usize,
     values: Values,
 }
 
@@ -32,8 +39,7 @@ enum Values {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     pub(super) count: usize,
-    height: usize,
-    width: usize,
+    side: usize,
     pub(super) values: Slice<'a>,
 }
 
@@ -45,51 +51,19 @@ pub(super) enum Slice<'a> {
 }
 
 impl Input {
-    /// Stacks of `images` in order: one, unless the network takes them as they are and they differ in size.
-    pub(super) fn stacks<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Vec<Stack> {
-        match self.kind {
-            InputKind::Float | InputKind::Uint8 => vec![self.cropped(images)],
-            InputKind::Any => Stack::joined(images.iter().map(|image| self.stack(image.borrow()))),
-        }
-    }
-
     /// One image.
     pub(super) fn stack(&self, image: &Rgb8) -> Stack {
-        match self.kind {
-            InputKind::Float => {
-                let values = Values::Floats(self.preprocess.input(image));
-                self.square(1, values)
-            }
-            InputKind::Uint8 => {
-                let values = Values::Bytes(self.preprocess.pixels(image).into_data());
-                self.square(1, values)
-            }
-            InputKind::Any => self.whole(Cow::Borrowed(image)),
-        }
+        let values = match self.takes {
+            Takes::Floats => Values::Floats(self.preprocess.input(image)),
+            Takes::Bytes => Values::Bytes(self.preprocess.pixels(image).into_data()),
+        };
+        self.square(1, values)
     }
 
-    /// One image as it is, for a network that takes any.
-    pub(super) fn whole(&self, image: Cow<'_, Rgb8>) -> Stack {
-        Stack {
-            count: 1,
-            height: image.height(),
-            width: image.width(),
-            values: Values::Bytes(image.into_owned().into_data()),
-        }
-    }
-
-    /// `[count, 3, crop, crop]`, normalised, as the network takes it; none where that are images of any
-    /// size, which nobody can make from these.
-    pub(super) fn normalised(&self, input: &[f32]) -> Option<Stack> {
+    /// `[count, 3, crop, crop]`, normalised, as bytes again.
+    pub(super) fn bytes(&self, input: &[f32]) -> Stack {
         let count = input.len() / self.preprocess.input_len();
-        match self.kind {
-            InputKind::Uint8 => Some(Values::Bytes(self.preprocess.bytes(input))),
-            InputKind::Any if self.preprocess.resize == self.preprocess.crop => {
-                Some(Values::Bytes(self.preprocess.bytes(input)))
-            }
-            InputKind::Float | InputKind::Any => None,
-        }
-        .map(|values| self.square(count, values))
+        self.square(count, Values::Bytes(self.preprocess.bytes(input)))
     }
 
     /// `input`, `[count, 3, crop, crop]`, of a network that takes it so.
@@ -106,15 +80,15 @@ impl Input {
         };
         Part {
             count: length / self.preprocess.input_len(),
-            height: side,
-            width: side,
+            side,
             values,
         }
     }
 
-    fn cropped<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Stack {
+    /// Images of any sizes.
+    pub(super) fn stacked<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Stack {
         let length = self.preprocess.input_len();
-        let values = if self.kind == InputKind::Float {
+        let values = if self.takes == Takes::Floats {
             let mut floats = vec![0.0; images.len() * length];
             floats
                 .par_chunks_exact_mut(length)
@@ -138,50 +112,22 @@ impl Input {
     fn square(&self, count: usize, values: Values) -> Stack {
         Stack {
             count,
-            height: self.preprocess.crop,
-            width: self.preprocess.crop,
+            side: self.preprocess.crop,
             values,
         }
     }
 }
 
 impl Stack {
-    /// Stacks of `parts` in order, neighbours of one size together.
-    pub(super) fn joined(parts: impl IntoIterator<Item = Self>) -> Vec<Self> {
-        let mut stacks: Vec<Self> = Vec::new();
-        for part in parts {
-            match stacks.last_mut() {
-                Some(last) if last.size() == part.size() => last.append(part),
-                _ => stacks.push(part),
-            }
-        }
-        stacks
-    }
-
     /// All of it.
     pub(super) fn part(&self) -> Part<'_> {
         Part {
             count: self.count,
-            height: self.height,
-            width: self.width,
+            side: self.side,
             values: match &self.values {
                 Values::Floats(values) => Slice::Floats(values),
                 Values::Bytes(values) => Slice::Bytes(values),
             },
-        }
-    }
-
-    fn size(&self) -> (usize, usize) {
-        (self.width, self.height)
-    }
-
-    fn append(&mut self, other: Self) {
-        self.count += other.count;
-        match (&mut self.values, other.values) {
-            (Values::Floats(own), Values::Floats(others)) => own.extend(others),
-            (Values::Bytes(own), Values::Bytes(others)) => own.extend(others),
-            // Invariant: one file's input has one kind of values.
-            (_, _) => unreachable!("images of two kinds"),
         }
     }
 }
@@ -190,14 +136,14 @@ impl<'a> Part<'a> {
     /// The shape of the network's input.
     pub(super) fn shape(&self) -> [usize; 4] {
         match self.values {
-            Slice::Floats(_) => [self.count, 3, self.height, self.width],
-            Slice::Bytes(_) => [self.count, self.height, self.width, 3],
+            Slice::Floats(_) => [self.count, 3, self.side, self.side],
+            Slice::Bytes(_) => [self.count, self.side, self.side, 3],
         }
     }
 
     /// Numbers of one image.
     fn length(&self) -> usize {
-        3 * self.height * self.width
+        3 * self.side * self.side
     }
 
     /// At most `count` images at a time.
@@ -222,8 +168,7 @@ impl<'a> Part<'a> {
         let missing = count.saturating_sub(self.count);
         Stack {
             count: self.count + missing,
-            height: self.height,
-            width: self.width,
+            side: self.side,
             values: match self.values {
                 Slice::Floats(values) => Values::Floats(repeated(values, last, missing)),
                 Slice::Bytes(values) => Values::Bytes(repeated(values, last, missing)),
@@ -246,9 +191,9 @@ mod tests {
     use super::*;
     use selfcls_core::config::Interpolation;
 
-    fn input(kind: InputKind) -> Input {
+    fn input(takes: Takes) -> Input {
         Input {
-            kind,
+            takes,
             preprocess: Preprocess {
                 resize: 2,
                 crop: 2,
@@ -269,27 +214,22 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_stacked_as_it_is_alone() {
+    fn every_image_is_stacked_as_it_is_alone() {
         let images = [image(2, 2), image(5, 3), image(5, 3), image(2, 2)];
-        for kind in [InputKind::Float, InputKind::Uint8, InputKind::Any] {
-            let input = input(kind);
-            let alone = images.iter().map(|image| input.stack(image));
-            let stacks = input.stacks(&images);
-            assert_eq!(stacks, Stack::joined(alone), "{kind}");
-            let counts: Vec<usize> = stacks.iter().map(|stack| stack.count).collect();
-            let expected: &[usize] = if kind == InputKind::Any {
-                &[1, 2, 1]
-            } else {
-                &[4]
-            };
-            assert_eq!(counts, expected, "{kind}");
+        for takes in [Takes::Floats, Takes::Bytes] {
+            let input = input(takes);
+            let stack = input.stacked(&images);
+            assert_eq!(stack.count, 4);
+            for (part, image) in stack.part().chunks(1).zip(&images) {
+                assert_eq!(part.padded(1), input.stack(image), "{takes:?}");
+            }
         }
     }
 
     #[test]
     fn parts_and_padding() {
-        let input = input(InputKind::Uint8);
-        let stack = input.cropped(&[image(2, 2), image(3, 2), image(2, 4)]);
+        let input = input(Takes::Bytes);
+        let stack = input.stacked(&[image(2, 2), image(3, 2), image(2, 4)]);
         let parts: Vec<Part<'_>> = stack.part().chunks(2).collect();
         assert_eq!(parts[0].shape(), [2, 2, 2, 3]);
         assert_eq!(parts[1].shape(), [1, 2, 2, 3]);
@@ -307,11 +247,9 @@ mod tests {
         let images = [image(2, 2), image(2, 2)];
         let floats: Vec<f32> = images
             .iter()
-            .flat_map(|image| input(InputKind::Float).preprocess.input(image))
+            .flat_map(|image| input(Takes::Floats).preprocess.input(image))
             .collect();
-        for kind in [InputKind::Uint8, InputKind::Any] {
-            let input = input(kind);
-            assert_eq!(input.normalised(&floats), input.stacks(&images).pop());
-        }
+        let input = input(Takes::Bytes);
+        assert_eq!(input.bytes(&floats), input.stacked(&images));
     }
 }

@@ -80,11 +80,31 @@ impl Provider {
                 })
             }
             #[allow(unreachable_patterns, reason = "depends on the features")]
-            _ => Err(Error::Engine(format!(
-                "{self} is not part of this program: build it with the feature `{}` of selfcls-export",
-                self.feature()
-            ))),
+            _ => Err(self.is_missing()),
         }
+    }
+
+    /// Refuses one that this program was built without.
+    pub(super) fn is_built_in(self) -> Result<()> {
+        let built_in = match self {
+            Self::Cuda(_) => cfg!(feature = "cuda"),
+            Self::TensorRt(_) => cfg!(feature = "tensorrt"),
+            Self::CoreMl => cfg!(feature = "coreml"),
+            Self::DirectMl(_) => cfg!(feature = "directml"),
+            Self::OpenVino(_) => cfg!(feature = "openvino"),
+        };
+        if built_in {
+            Ok(())
+        } else {
+            Err(self.is_missing())
+        }
+    }
+
+    fn is_missing(self) -> Error {
+        Error::Engine(format!(
+            "{self} is not part of this program: build it with the feature `{}` of selfcls-export",
+            self.feature()
+        ))
     }
 
     #[allow(dead_code, reason = "depends on the features")]

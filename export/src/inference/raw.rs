@@ -47,7 +47,7 @@ impl RawNetwork {
     /// # Errors
     /// [`Error::Engine`] if there is no such engine, [`Error::Run`] if it refuses the file.
     pub fn load(path: &Path, choice: &EngineChoice) -> Result<Self> {
-        let selected = engine::select(choice)?;
+        let selected = engine::select(choice, &[])?;
         if selected.engine == Engine::Tract
             && let Some(fixed) = Fixed::of(path)?
         {

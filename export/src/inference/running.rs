@@ -6,11 +6,19 @@ use super::outputs::Outputs;
 use super::pixels::Part;
 use crate::{Error, Result};
 
+/// Numbers that the values of a run may have, if it can be had with fewer images: 1 GiB of `f32`.
+const MAX_NUMBERS: usize = 1 << 28;
+
 impl Classifier {
     /// Images per run of the engine.
     pub(super) fn batch(&self) -> usize {
+        if let Some(fixed) = self.opened.borders.batch {
+            return fixed;
+        }
         let best = self.opened.sessions.batch(self.input_side());
-        self.opened.borders.batch.unwrap_or(best)
+        // A network of large values gets fewer images.
+        let numbers = self.opened.numbers.unwrap_or(1).max(1);
+        best.min(MAX_NUMBERS / numbers).max(1)
     }
 
     pub(super) fn run_part(&self, images: &Part<'_>) -> Result<Outputs> {
@@ -72,16 +80,11 @@ impl Classifier {
         sessions.run(images, |found| {
             outputs.append(wanted, &self.opened.borders, |output: &Output| {
                 let Output { name, width } = output;
-                let value = found
-                    .get(name)
-                    .ok_or_else(|| failed(format!("`{name}` is missing")))?;
-                let (shape, values) = value
-                    .try_extract_tensor::<f32>()
-                    .map_err(|error| failed(error.to_string()))?;
+                let (shape, values) = found.get(name).map_err(failed)?;
                 let expected = [images.count, *width];
-                if **shape != expected.map(|n| n as i64) {
+                if shape != expected {
                     return Err(failed(format!(
-                        "`{name}` has shape {shape}, expected {expected:?}"
+                        "`{name}` has shape {shape:?}, expected {expected:?}"
                     )));
                 }
                 Ok(&values[..wanted * width])

@@ -1,30 +1,75 @@
 //! The network loaded into the engine, as often as the engine needs to use all threads.
 //!
 //! ONNX Runtime spreads one image over its own threads: one session, unless there are many images, or more runs at
-//! a time are asked for. tract runs an image on one thread: up to `threads` sessions, loaded when a batch or concurrent
-//! callers first have use for them.
+//! a time are asked for. tract runs an image on one thread: up to `threads` at a time, all with the same weights.
 
 use super::engine::{Engine, Selected};
 use super::pixels::{Part, Slice};
 use super::places::Places;
-use super::{Options, Provider};
+use super::{Options, Provider, built_in};
 use crate::{Error, Result};
 use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionOutputs};
 use ort::value::TensorRef;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Runs at a time that nobody asked for by number: each keeps a copy of the weights.
 const MOST_RUNS: usize = 4;
 
-/// Where an engine takes the network from.
-pub(super) enum Source {
-    /// A file that is complete in itself.
-    Memory(Vec<u8>),
-    /// A file with others beside it.
-    Disk(PathBuf),
+const LOAD: &str = "load the network";
+const RUN: &str = "run the network";
+
+/// ONNX Runtime's name for the folder that holds the weights of a model in memory.
+const FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
+/// The network as it was checked. It is not read again from where it lay: another may lie there by now.
+pub(super) struct Source {
+    /// The file.
+    pub(super) file: Vec<u8>,
+    /// Where the weights lie that are not in it, if there are any: the engines take no other paths than UTF-8.
+    pub(super) folder: Option<String>,
+}
+
+/// What another session is made of.
+enum Original {
+    File(Source),
+    /// Its weights serve for all.
+    Tract(built_in::Network),
+}
+
+/// The network in an engine.
+enum Loaded {
+    OnnxRuntime(Session),
+    Tract(built_in::Network),
+}
+
+/// What a run gave.
+pub(super) enum Found<'s> {
+    OnnxRuntime(SessionOutputs<'s>),
+    Tract(built_in::Found),
+}
+
+impl Found<'_> {
+    /// Shape and values of the output `name`, or the engine's words.
+    pub(super) fn get(&self, name: &str) -> Result<(Vec<usize>, &[f32]), String> {
+        match self {
+            Self::OnnxRuntime(outputs) => {
+                let value = outputs
+                    .get(name)
+                    .ok_or_else(|| format!("`{name}` is missing"))?;
+                let found = value.try_extract_tensor::<f32>();
+                let (shape, values) = found.map_err(|error| error.to_string())?;
+                // A run has no negative lengths.
+                let shape = shape.iter().map(|&n| n.try_into().unwrap_or(0));
+                Ok((shape.collect(), values))
+            }
+            Self::Tract(found) => {
+                let (shape, values) = found.get(name)?;
+                Ok((shape.to_vec(), values))
+            }
+        }
+    }
 }
 
 /// The loaded network.
@@ -39,9 +84,9 @@ pub(super) struct Sessions {
     /// The name of the input.
     input: String,
     /// For loading it again; kept only while there are sessions left to load.
-    source: Mutex<Option<Arc<Source>>>,
+    original: Mutex<Option<Arc<Original>>>,
     /// Each slot is filled on first use; the first one at once.
-    slots: Vec<OnceLock<Mutex<Session>>>,
+    slots: Vec<OnceLock<Mutex<Loaded>>>,
     /// Who uses which.
     places: Places,
 }
@@ -66,15 +111,13 @@ impl Sessions {
             (0, Engine::OnnxRuntime(_)) => 1,
             (runs, _) => runs,
         };
-        if selected.engine == Engine::Tract
-            && let Some(provider) = options.providers.first()
-        {
-            return Err(Error::Engine(format!(
-                "{provider} was asked for, and {} has none: {}",
-                selected.engine,
-                super::library::remedy()
-            )));
-        }
+        let original = match selected.engine {
+            Engine::OnnxRuntime(_) => Original::File(source),
+            Engine::Tract => {
+                let network = built_in::Network::load(&source.file, source.folder.as_deref());
+                Original::Tract(network.map_err(|e| failed(&selected.engine, LOAD, e))?)
+            }
+        };
         let providers = options.providers.iter();
         let threads = (threads / copies).max(1);
         let sessions = Self {
@@ -85,7 +128,7 @@ impl Sessions {
                 .map(|&provider| Ok((provider, provider.dispatch(threads)?)))
                 .collect::<Result<_>>()?,
             input,
-            source: Mutex::new(Some(Arc::new(source))),
+            original: Mutex::new(Some(Arc::new(original))),
             slots: (0..copies).map(|_| OnceLock::new()).collect(),
             places: Places::new(copies),
         };
@@ -127,13 +170,20 @@ impl Sessions {
     pub(super) fn run<T>(
         &self,
         images: &Part<'_>,
-        read: impl FnOnce(&SessionOutputs<'_>) -> Result<T>,
+        read: impl FnOnce(&Found<'_>) -> Result<T>,
     ) -> Result<T> {
         let place = self.places.take();
         // Nobody else has the place. A session keeps no state between runs, so one that saw a panic is as good as before.
         let session = self.session(place.number())?.lock();
         let mut session = session.unwrap_or_else(PoisonError::into_inner);
-        let failed = |error: ort::Error| self.failed("run the network", error);
+        let session = match &mut *session {
+            Loaded::OnnxRuntime(session) => session,
+            Loaded::Tract(network) => {
+                let found = network.run(images);
+                return read(&Found::Tract(found.map_err(|e| self.failed(RUN, e))?));
+            }
+        };
+        let failed = |error: ort::Error| self.failed(RUN, error);
         let input = self.input.as_str();
         let shape = images.shape();
         let outputs = match images.values {
@@ -146,60 +196,63 @@ impl Sessions {
                 session.run(ort::inputs![input => tensor])
             }
         };
-        read(&outputs.map_err(failed)?)
+        read(&Found::OnnxRuntime(outputs.map_err(failed)?))
     }
 
-    fn session(&self, slot: usize) -> Result<&Mutex<Session>> {
+    fn session(&self, slot: usize) -> Result<&Mutex<Loaded>> {
         let slot = &self.slots[slot];
         if let Some(session) = slot.get() {
             return Ok(session);
         }
-        let source = self.source().clone();
-        let Some(source) = source else {
-            // Invariant: the source is dropped only when every slot is filled.
-            return Err(Error::Engine("the network is not loaded".to_owned()));
+        let original = self.original().clone();
+        let loaded = match original.as_deref() {
+            Some(Original::File(source)) => {
+                let session = self.create(source);
+                Loaded::OnnxRuntime(session.map_err(|error| self.failed(LOAD, error))?)
+            }
+            Some(Original::Tract(network)) => Loaded::Tract(network.clone()),
+            // Invariant: the original is dropped only when every slot is filled.
+            None => return Err(Error::Engine("the network is not loaded".to_owned())),
         };
-        let session = self
-            .create(&source)
-            .map_err(|error| self.failed("load the network", error))?;
         // Whoever has a place is the only one to fill its slot.
-        let session = slot.get_or_init(|| Mutex::new(session));
+        let loaded = slot.get_or_init(|| Mutex::new(loaded));
         if self.slots.iter().all(|slot| slot.get().is_some()) {
-            *self.source() = None;
+            *self.original() = None;
         }
-        Ok(session)
+        Ok(loaded)
     }
 
-    fn source(&self) -> MutexGuard<'_, Option<Arc<Source>>> {
+    fn original(&self) -> MutexGuard<'_, Option<Arc<Original>>> {
         // It is replaced in one assignment.
-        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+        self.original.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A session of ONNX Runtime.
     fn create(&self, source: &Source) -> ort::Result<Session> {
         let mut builder = Session::builder(&self.selected.environment)?
-            .with_optimization_level(GraphOptimizationLevel::All)?;
-        // tract has no such options.
-        if let Engine::OnnxRuntime(_) = self.selected.engine {
-            builder = builder
-                .with_intra_threads(self.threads)?
-                .with_intra_op_spinning(self.spin)?;
-            if !self.providers.is_empty() {
-                let providers: Vec<_> = self.providers.iter().map(|(_, p)| p.clone()).collect();
-                builder = builder.with_execution_providers(providers)?;
-            }
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(self.threads)?
+            .with_intra_op_spinning(self.spin)?;
+        if !self.providers.is_empty() {
+            let providers: Vec<_> = self.providers.iter().map(|(_, p)| p.clone()).collect();
+            builder = builder.with_execution_providers(providers)?;
         }
-        match source {
-            Source::Memory(file) => builder.commit_from_memory(file),
-            Source::Disk(path) => builder.commit_from_file(path),
+        if let Some(folder) = &source.folder {
+            builder = builder.with_config_entry(FOLDER, folder)?;
         }
+        builder.commit_from_memory(&source.file)
     }
 
     /// An [`Error::Run`] in the engine's words.
     pub(super) fn failed(&self, action: &'static str, error: impl std::fmt::Display) -> Error {
-        Error::Run {
-            engine: self.selected.engine.to_string(),
-            action,
-            reason: error.to_string(),
-        }
+        failed(&self.selected.engine, action, error)
+    }
+}
+
+fn failed(engine: &Engine, action: &'static str, error: impl std::fmt::Display) -> Error {
+    Error::Run {
+        engine: engine.to_string(),
+        action,
+        reason: error.to_string(),
     }
 }

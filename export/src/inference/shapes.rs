@@ -8,6 +8,7 @@ use super::network::{FLOAT, Network, Node, Refusal, Weight};
 use super::pixel_shapes;
 use super::quantised_shapes::{self as quantised, Made, Operand};
 use super::settings::{Inferred, Settings, length};
+use super::together::Together;
 use super::token_shapes as tokens;
 use selfcls_core::metadata::InputKind;
 use std::collections::BTreeMap;
@@ -24,6 +25,28 @@ pub(super) struct Shape {
     pub(super) axes: Vec<usize>,
 }
 
+impl Shape {
+    /// How many numbers it has, for each image.
+    fn count(&self) -> usize {
+        let axes = self.axes.iter();
+        axes.fold(1, |all: usize, &n| all.saturating_mul(n))
+    }
+}
+
+impl Known {
+    /// Of all but 16-bit constants and lists of whole numbers.
+    fn shape(&self) -> Option<&Shape> {
+        match self {
+            Self::Floats(shape) | Self::Bytes(shape) | Self::Quantised(_, shape) => Some(shape),
+            Self::Halves(_) | Self::Integers(..) => None,
+        }
+    }
+
+    fn is_batched(&self) -> bool {
+        self.shape().is_some_and(|shape| shape.batched)
+    }
+}
+
 /// A value that is known so far.
 enum Known {
     /// `f32` values.
@@ -38,14 +61,27 @@ enum Known {
     Quantised(u64, Shape),
 }
 
-/// Checks the whole graph, from the image to the outputs and their declared widths. `batch` is the length
-/// of the first axis of inputs and outputs, if that is fixed.
-pub(super) fn check(
-    network: &Network<'_>,
-    kind: InputKind,
-    side: usize,
-    batch: Option<usize>,
-) -> Result<(), Refusal> {
+/// What a file is checked for.
+pub(super) struct Expected {
+    /// What it takes.
+    pub(super) kind: InputKind,
+    /// Side of its images in pixels.
+    pub(super) side: usize,
+    /// The length of the first axis of inputs and outputs, if that is fixed.
+    pub(super) batch: Option<usize>,
+    /// Most numbers that a run may have in memory at a time.
+    pub(super) limit: usize,
+}
+
+/// Checks the whole graph, from the image to the outputs and their declared widths. Gives the most numbers that a run
+/// has in memory at a time, for each image.
+pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize, Refusal> {
+    let &Expected {
+        kind,
+        side,
+        batch,
+        limit,
+    } = expected;
     let weights = network.weights.iter().filter_map(|(&name, weight)| {
         let weight = match weight {
             Weight::Floats(axes) => Known::Floats(constant(axes)),
@@ -74,10 +110,43 @@ pub(super) fn check(
             return Err(Refusal(format!("`{name}` is both an input and a weight")));
         }
     }
-    for node in nodes {
+    let reads = nodes.iter().map(|node| node.inputs.as_slice());
+    let outputs = network.outputs.iter().map(|output| output.name);
+    let mut together = Together::new(reads, outputs);
+    together.begin(3 * side * side);
+    let most_constants = most_constants(network);
+    let mut constants = 0usize;
+    for (position, node) in nodes.iter().enumerate() {
         let refuse =
             |reason: String| Refusal(format!("operation `{}` ({}): {reason}", node.name, node.op));
         let (output, value) = computed(node, &known).map_err(refuse)?;
+        match value.shape() {
+            Some(shape) if shape.batched => {
+                let read = node.inputs.iter().copied();
+                let read: Vec<&str> = read
+                    .filter(|name| known.get(name).is_some_and(Known::is_batched))
+                    .collect();
+                together.step(position, &read, shape.count(), working(node, shape, &known));
+            }
+            // Engines compute all of them when they load the file, and keep them.
+            shape => constants = constants.saturating_add(shape.map_or(0, Shape::count)),
+        }
+        if together.most().saturating_mul(batch.unwrap_or(1)) > limit {
+            return Err(refuse(format!(
+                "with the values that an engine may have in memory at the same time there are more than {limit} numbers in a run; {}",
+                match batch {
+                    Some(batch) => format!(
+                        "export it with a batch of less than {batch}, or raise `max_run_bytes`"
+                    ),
+                    None => "raise `max_run_bytes` if that is meant".to_owned(),
+                }
+            )));
+        }
+        if constants > most_constants {
+            return Err(refuse(
+                "its weights are converted again and again".to_owned(),
+            ));
+        }
         if known.insert(output, value).is_some() {
             return Err(Refusal(format!("the value `{output}` is computed twice")));
         }
@@ -102,7 +171,38 @@ pub(super) fn check(
             )));
         }
     }
-    Ok(())
+    Ok(together.most())
+}
+
+/// Most numbers that may be computed of the weights alone: each is converted once, to `f32`.
+fn most_constants(network: &Network<'_>) -> usize {
+    let numbers = network.weights.values().map(|weight| match weight {
+        Weight::Floats(axes) | Weight::Halves(axes) | Weight::Quantised { shape: axes, .. } => {
+            axes.iter().product()
+        }
+        Weight::Integers { values, .. } => values.len(),
+        Weight::Unknown => 1,
+    });
+    numbers.fold(0, usize::saturating_add)
+}
+
+/// Numbers that an engine may lay out for itself while it computes a convolution: for each result pixel all that its
+/// window sees.
+fn working(node: &Node<'_>, result: &Shape, known: &BTreeMap<&str, Known>) -> usize {
+    let kernel = node.inputs.get(1).and_then(|name| known.get(name));
+    match (
+        node.op,
+        kernel.and_then(Known::shape),
+        result.axes.as_slice(),
+    ) {
+        ("Conv", Some(kernel), &[_, height, width]) => {
+            // Of the input's channels the kernel has those of one group.
+            let groups = Settings(node).groups().unwrap_or(1);
+            let seen = kernel.axes.iter().skip(1).chain([&groups, &height, &width]);
+            seen.fold(1, |all: usize, &n| all.saturating_mul(n))
+        }
+        _ => 0,
+    }
 }
 
 /// Whether declared axes are a batch of `computed` ones. A free axis may have any length.

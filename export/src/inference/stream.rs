@@ -27,6 +27,9 @@ use std::thread::JoinHandle;
 use std::vec::IntoIter;
 use work::Shelf;
 
+/// What pictures may wait in, prepared, unless somebody asks for more.
+const WAITING_BYTES: usize = 1 << 30;
+
 /// How a stream works.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamOptions {
@@ -35,7 +38,8 @@ pub struct StreamOptions {
     /// again; for a source that comes slowly choose 1.
     pub batch: usize,
     /// Pictures under way at most: being decoded, waiting for the network or for the caller; at least
-    /// [`StreamOptions::batch`]. 0 is three batches, and at least 8. Default 0. An image of 224 waits in 0.6 MiB.
+    /// [`StreamOptions::batch`]. 0 is three batches, and at least 8, but no more than one batch where they would wait in
+    /// more than 1 GiB. Default 0. An image of 224 waits in 0.6 MiB.
     pub ahead: usize,
     /// Threads that read and decode; 0 is one per core. Default 0.
     pub decoders: usize,
@@ -148,7 +152,10 @@ impl StreamOptions {
         };
         let run = batch.div_ceil(runners);
         let ahead = match self.ahead {
-            0 => (3 * batch).max(8),
+            0 => {
+                let image = classifier.preprocess().input_len() * size_of::<f32>();
+                (3 * batch).max(8).min(WAITING_BYTES / image).max(batch)
+            }
             ahead => ahead.max(batch),
         };
         let decoders = match self.decoders {

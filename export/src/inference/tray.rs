@@ -1,10 +1,8 @@
 //! The images of one run on their way: several threads prepare them, each straight into its place, so that
 //! nothing has to be put together before the network runs.
 
-use super::pixels::{Input, Part, Slice, Stack};
-use selfcls_core::metadata::InputKind;
+use super::pixels::{Input, Part, Slice, Takes};
 use selfcls_core::pixels::Rgb8;
-use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Places for the images of a run.
@@ -15,44 +13,32 @@ enum Laid {
     Floats(Vec<f32>),
     /// `[places, crop, crop, 3]`.
     Bytes(Vec<u8>),
-    /// Of a network that takes images of any size.
-    Apart(Vec<Option<Stack>>),
 }
 
 impl Tray {
     /// With `places` for images of `input`.
     pub(super) fn new(input: &Input, places: usize) -> Self {
         let length = places * input.preprocess.input_len();
-        Self(Mutex::new(match input.kind {
-            InputKind::Float => Laid::Floats(vec![0.0; length]),
-            InputKind::Uint8 => Laid::Bytes(vec![0; length]),
-            InputKind::Any => Laid::Apart(vec![None; places]),
+        Self(Mutex::new(match input.takes {
+            Takes::Floats => Laid::Floats(vec![0.0; length]),
+            Takes::Bytes => Laid::Bytes(vec![0; length]),
         }))
     }
 
     /// Prepares `image` at `place`. Others may do so at the same time: only the writing is done alone.
-    pub(super) fn lay(&self, input: &Input, image: Cow<'_, Rgb8>, place: usize) {
-        if input.kind == InputKind::Any {
-            let stack = input.whole(image);
-            if let Laid::Apart(stacks) = &mut *self.laid() {
-                stacks[place] = Some(stack);
-            }
-            return;
-        }
+    pub(super) fn lay(&self, input: &Input, image: &Rgb8, place: usize) {
         let length = input.preprocess.input_len();
         let range = place * length..(place + 1) * length;
         input
             .preprocess
-            .resized(&image, |resized| match &mut *self.laid() {
+            .resized(image, |resized| match &mut *self.laid() {
                 Laid::Floats(floats) => resized.normalise(&mut floats[range]),
                 Laid::Bytes(bytes) => resized.interleave(&mut bytes[range]),
-                Laid::Apart(_) => {}
             });
     }
 
-    /// Hands the images at `places`, which ascend, to `run`: all at once, unless they differ in size. The tray is
-    /// for other images then.
-    pub(super) fn run(&self, input: &Input, places: &[usize], mut run: impl FnMut(&Part<'_>)) {
+    /// Hands the images at `places`, which ascend, to `run`. The tray is for other images then.
+    pub(super) fn run(&self, input: &Input, places: &[usize], run: impl FnOnce(&Part<'_>)) {
         if places.is_empty() {
             return;
         }
@@ -66,12 +52,6 @@ impl Tray {
             Laid::Bytes(bytes) => {
                 close_gaps(bytes, length, places);
                 run(&input.cropped_part(Slice::Bytes(&bytes[..end])));
-            }
-            Laid::Apart(stacks) => {
-                let stacks = places.iter().filter_map(|&place| stacks[place].take());
-                for stack in Stack::joined(stacks) {
-                    run(&stack.part());
-                }
             }
         }
     }
@@ -97,9 +77,9 @@ mod tests {
     use selfcls_core::config::Interpolation;
     use selfcls_core::preprocess::Preprocess;
 
-    fn input(kind: InputKind) -> Input {
+    fn input(takes: Takes) -> Input {
         Input {
-            kind,
+            takes,
             preprocess: Preprocess {
                 resize: 3,
                 crop: 2,
@@ -127,21 +107,19 @@ mod tests {
 
     #[test]
     fn what_is_laid_is_what_would_have_been_stacked() {
-        for kind in [InputKind::Float, InputKind::Uint8, InputKind::Any] {
-            let input = input(kind);
+        for takes in [Takes::Floats, Takes::Bytes] {
+            let input = input(takes);
             let tray = Tray::new(&input, 5);
             // Twice: the memory is used again. The second time two could not be read.
             for places in [&[0, 1, 2, 3, 4][..], &[1, 2, 4]] {
                 let images: Vec<Rgb8> = places.iter().map(|&place| image(place + 7)).collect();
                 for (&place, image) in places.iter().zip(&images).rev() {
-                    tray.lay(&input, Cow::Borrowed(image), place);
+                    tray.lay(&input, image, place);
                 }
                 let (mut found, mut expected) = (Vec::new(), Vec::new());
                 tray.run(&input, places, |part| all(&mut found, part));
-                for stack in input.stacks(&images) {
-                    all(&mut expected, &stack.part());
-                }
-                assert_eq!(found, expected, "{kind}");
+                all(&mut expected, &input.stacked(&images).part());
+                assert_eq!(found, expected, "{takes:?}");
             }
             tray.run(&input, &[], |_| panic!("there is nothing to run"));
         }

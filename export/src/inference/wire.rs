@@ -71,14 +71,19 @@ impl<'a> Bytes<'a> {
         })
     }
 
-    /// Read as packed varints.
-    pub(super) fn varints(self) -> Result<Vec<u64>, WireError> {
+    /// Read as packed varints, one at a time: a list of them takes eight times its bytes.
+    pub(super) fn varints(self) -> impl Iterator<Item = Result<u64, WireError>> {
         let mut rest = self;
-        let mut values = Vec::new();
-        while !rest.data.is_empty() {
-            values.push(rest.varint()?);
-        }
-        Ok(values)
+        std::iter::from_fn(move || {
+            if rest.data.is_empty() {
+                return None;
+            }
+            let value = rest.varint();
+            if value.is_err() {
+                rest.data = &[];
+            }
+            Some(value)
+        })
     }
 
     /// Read as text without NUL (engines pass names on as C strings).
@@ -244,6 +249,15 @@ mod tests {
             .copied()
             .collect();
         assert_eq!(copy, data);
+    }
+
+    #[test]
+    fn packed_numbers_end_with_the_first_that_is_none() {
+        let all = |data| -> Vec<_> { Bytes::file(data).varints().collect() };
+        assert_eq!(all(&[]), []);
+        assert_eq!(all(&[5, 0x96, 0x01]), [Ok(5), Ok(150)]);
+        let found = all(&[5, 0x80]);
+        assert!(matches!(found[..], [Ok(5), Err(_)]), "{found:?}");
     }
 
     #[test]

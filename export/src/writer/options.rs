@@ -1,5 +1,6 @@
 //! What may be chosen about a file, and the checks that turn the choices into a plan.
 
+use crate::limits::{MAX_INPUT, input_numbers};
 use crate::{Error, Result};
 use selfcls_core::config::{Layout, ModelConfig};
 use selfcls_core::metadata::{InputKind, Metadata, WeightKind};
@@ -112,6 +113,14 @@ impl FileOptions {
             return refuse(format!(
                 "a fixed batch of {batch} images is not from 1 to {}",
                 MAX_BATCH - 1
+            ));
+        }
+        let side = metadata.preprocess.crop;
+        if let Some(batch) = self.batch
+            && input_numbers(batch, side).is_none()
+        {
+            return refuse(format!(
+                "a fixed batch of {batch} images of {side} pixels has more than {MAX_INPUT} numbers; choose a smaller one, or none"
             ));
         }
         let mut metadata = metadata.clone();

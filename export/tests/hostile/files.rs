@@ -1,9 +1,9 @@
 //! What is no file of ours at all, or only a part of one.
 
-use super::{SIDE, open, valid};
+use super::{SIDE, engine, open, valid};
 use crate::support;
 use crate::support::model::{hash, hashed_images};
-use selfcls_export::{Classifier, EngineChoice, Options};
+use selfcls_export::{Classifier, Options};
 
 #[test]
 fn what_is_not_onnx() {
@@ -79,7 +79,7 @@ fn random_damage_of_a_quantised_file() {
     }
 }
 
-/// tract gets such a file without its first operations.
+/// Engines get such a file without its first operations.
 #[test]
 fn random_damage_of_a_file_that_resizes() {
     damage(&super::that_resizes(), &hashed_images(0, 2, SIDE), 700);
@@ -89,7 +89,7 @@ fn random_damage_of_a_file_that_resizes() {
 fn too_large() {
     let options = Options {
         max_file_bytes: 1000,
-        ..support::options(&EngineChoice::Tract)
+        ..support::options(&engine())
     };
     let message = Classifier::from_bytes(valid(), &options)
         .expect_err("refused")

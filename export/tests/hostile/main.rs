@@ -1,11 +1,13 @@
-//! Files that nobody should open: each must be refused with an error. The engine is tract, whose C
-//! interface ends the process where it panics, so a file that slips through fails the whole binary.
+//! Files that nobody should open: each must be refused with an error, in either engine. A file that slips through and
+//! ends the process fails the whole binary.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod borders;
 mod files;
+mod limits;
+mod nested;
 mod operations;
 mod proto;
 mod quantised;
@@ -14,12 +16,42 @@ mod weights;
 use selfcls_core::config::{Arch, ModelConfig, Stem};
 use selfcls_core::metadata::InputKind;
 use selfcls_export::{Classifier, EngineChoice, FileOptions, HeadSelection, OnnxWriter, Options};
+use std::process::Command;
 use support::model::Example;
 use support::protobuf::Message;
 
 use proto::MODEL_GRAPH;
 
 const SIDE: usize = 8;
+
+/// Names ONNX Runtime's library where the tests are to run in that: a process keeps its engine.
+const LIBRARY: &str = "SELFCLS_TEST_LIBRARY";
+
+fn engine() -> EngineChoice {
+    match std::env::var_os(LIBRARY) {
+        Some(path) => EngineChoice::OnnxRuntimeAt(path.into()),
+        None => EngineChoice::Tract,
+    }
+}
+
+/// All of these tests once more.
+#[test]
+fn again_in_onnxruntime() {
+    if engine() != EngineChoice::Tract {
+        return;
+    }
+    let Some(path) = support::onnxruntime() else {
+        return support::not_run(
+            "hostile::again_in_onnxruntime",
+            "no ONNX Runtime library (set ORT_DYLIB_PATH)",
+        );
+    };
+    let program = std::env::current_exe().expect("this program");
+    let output = Command::new(program).env(LIBRARY, path).output();
+    let output = output.expect("starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {said}", output.status);
+}
 
 /// A model of a few kilobytes.
 fn example() -> Example {
@@ -54,9 +86,13 @@ fn that_resizes() -> Vec<u8> {
 fn open(bytes: Vec<u8>) -> Result<Classifier, String> {
     let options = Options {
         threads: 1,
-        ..support::options(&EngineChoice::Tract)
+        ..support::options(&engine())
     };
-    Classifier::from_bytes(bytes, &options).map_err(|error| error.to_string())
+    open_with(bytes, &options)
+}
+
+fn open_with(bytes: Vec<u8>, options: &Options) -> Result<Classifier, String> {
+    Classifier::from_bytes(bytes, options).map_err(|error| error.to_string())
 }
 
 /// Opens the valid file with its graph changed.

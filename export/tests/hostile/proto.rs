@@ -7,6 +7,7 @@ pub(crate) const GRAPH_NODE: u64 = 1;
 pub(crate) const GRAPH_WEIGHT: u64 = 5;
 pub(crate) const GRAPH_INPUT: u64 = 11;
 pub(crate) const GRAPH_OUTPUT: u64 = 12;
+pub(crate) const GRAPH_DECLARED: u64 = 13;
 pub(crate) const NODE_INPUT: u64 = 1;
 pub(crate) const NODE_OUTPUT: u64 = 2;
 pub(crate) const NODE_NAME: u64 = 3;

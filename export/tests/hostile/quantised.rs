@@ -1,10 +1,10 @@
 //! Quantised files whose whole numbers do not fit together.
 
 use super::proto::*;
-use super::{open, refused};
+use super::{engine, open, refused};
 use crate::support;
 use crate::support::protobuf::{Message, Value};
-use selfcls_export::{Classifier, EngineChoice, Options};
+use selfcls_export::{Classifier, Options};
 
 /// Opens the quantised residual network with a part of its graph changed: of `field`, what is called `name`.
 fn with(
@@ -119,7 +119,7 @@ fn size_limits_hold() {
     let bytes = support::quantised::bytes("resnet.onnx");
     let options = Options {
         max_file_bytes: bytes.len() as u64 - 1,
-        ..support::options(&EngineChoice::Tract)
+        ..support::options(&engine())
     };
     let message = Classifier::from_bytes(bytes, &options).expect_err("refused");
     assert!(message.to_string().contains("larger than"), "{message}");

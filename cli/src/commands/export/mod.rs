@@ -20,8 +20,9 @@ use selfcls_core::data::{self, Source};
 use selfcls_core::eval::{Features, ModelNetwork};
 use selfcls_core::metadata::{InputKind, Metadata, TrainingSummary};
 use selfcls_core::pixels::Rgb8;
+use selfcls_export::inference::check_file;
 use selfcls_export::proof::{Tolerance, samples};
-use selfcls_export::{HeadSelection, OnnxWriter};
+use selfcls_export::{HeadSelection, OnnxWriter, Options};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,6 +104,9 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
     names::give(&mut metadata, &args.file.names, default)?;
     let writer = OnnxWriter::new(&config.model, &weights, metadata).options(options.clone());
     let staged = writer.stage(&args.out)?;
+    check_file(&staged.path(), &Options::default()).map_err(|error| {
+        CliError::failure(format!("{} was not written: {error}", args.out.display()))
+    })?;
     let metadata = writer.metadata()?;
 
     let runtime = device(&args.backend)?

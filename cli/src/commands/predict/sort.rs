@@ -183,6 +183,9 @@ impl Staged {
     /// Copies the file with its permissions and the time of its last change, by which photos are sorted.
     fn copy(original: &Path, folder: &Path) -> io::Result<Self> {
         let staged = Self(folder.join(format!(".sorting-{}.partial", std::process::id())));
+        // What is there was left by a process that was killed, or leads elsewhere: nothing is written through it.
+        let _ = fs::remove_file(&staged.0);
+        File::create_new(&staged.0)?;
         fs::copy(original, &staged.0)?;
         if let Ok(changed) = fs::metadata(original)?.modified() {
             // A file that may not be written to keeps today's date.
@@ -305,6 +308,26 @@ fn cannot(action: &str, path: &Path, error: &io::Error) -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Somebody else may have put a link where the copy is made.
+    #[test]
+    #[cfg(unix)]
+    fn nothing_is_written_through_a_link() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["photo.jpg", "other"] {
+            fs::write(path(name), name).expect("written");
+        }
+        let staged = format!(".sorting-{}.partial", std::process::id());
+        link(&path("other"), &path(&staged)).expect("linked");
+        let copy = Staged::copy(&path("photo.jpg"), folder.path()).expect("copied");
+        copy.appear(&path("copy.jpg")).expect("there");
+        let text = |name: &str| fs::read_to_string(path(name)).expect("text");
+        assert_eq!(
+            (text("copy.jpg"), text("other")),
+            ("photo.jpg".to_owned(), "other".to_owned())
+        );
+    }
 
     #[test]
     fn class_names_become_folder_names() {

@@ -22,20 +22,17 @@ pub(super) fn parse(message: Bytes<'_>) -> Parsed<Border<'_>> {
             (2, Value::Bytes(value_type)) => {
                 for field in value_type.fields() {
                     if let (1, Value::Bytes(tensor)) = field? {
-                        border.kind = tensor_type(tensor, &mut border.axes)?;
+                        border.kind = tensor_type(border.name, tensor, &mut border.axes)?;
                     }
                 }
             }
             _ => {}
         }
     }
-    if border.axes.len() > MAX_RANK {
-        return refuse(format!("`{}` has too many axes", border.name));
-    }
     Ok(border)
 }
 
-fn tensor_type(message: Bytes<'_>, axes: &mut Vec<Option<usize>>) -> Parsed<u64> {
+fn tensor_type(name: &str, message: Bytes<'_>, axes: &mut Vec<Option<usize>>) -> Parsed<u64> {
     let mut kind = 0;
     for field in message.fields() {
         match field? {
@@ -43,6 +40,9 @@ fn tensor_type(message: Bytes<'_>, axes: &mut Vec<Option<usize>>) -> Parsed<u64>
             (2, Value::Bytes(shape)) => {
                 for field in shape.fields() {
                     if let (1, Value::Bytes(dim)) = field? {
+                        if axes.len() == MAX_RANK {
+                            return refuse(format!("`{name}` has too many axes"));
+                        }
                         axes.push(length(dim)?);
                     }
                 }

@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 /// Most numbers in a list that says how axes are arranged: two for each.
 const MAX_INTEGERS: usize = 2 * MAX_RANK;
 
+/// Most entries that say where a constant lies in another file: ONNX knows four.
+const MAX_ENTRIES: usize = 16;
+
 /// A constant of the network.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::inference) enum Weight {
@@ -46,6 +49,8 @@ pub(in crate::inference) struct Outside<'a> {
     pub(in crate::inference) offset: u64,
     /// Number of bytes, which is that of the shape; none if this is not known.
     pub(in crate::inference) length: Option<u64>,
+    /// Whether the model leaves the length to the end of the file: engines differ in whether they read that far.
+    pub(in crate::inference) to_the_end: bool,
 }
 
 /// The fields of a constant.
@@ -142,17 +147,31 @@ impl<'a> Fields<'a> {
         for field in message.fields() {
             let name = fields.name;
             match field? {
-                (1, Value::Varint(dim)) => fields.dims.push(dim),
-                (1, Value::Bytes(packed)) => fields.dims.extend(packed.varints()?),
+                (1, Value::Varint(dim)) => fields.push_axis(dim)?,
+                (1, Value::Bytes(packed)) => {
+                    for dim in packed.varints() {
+                        fields.push_axis(dim?)?;
+                    }
+                }
                 (2, Value::Varint(number)) => fields.kind = number,
                 (4, Value::Bytes(packed)) => fields.floats += packed.data.len(),
                 (4, Value::Fixed32(_)) => fields.floats += 4,
-                (5, Value::Bytes(packed)) => fields.wholes += packed.varints()?.len(),
+                (5, Value::Bytes(packed)) => {
+                    for whole in packed.varints() {
+                        whole?;
+                        fields.wholes += 1;
+                    }
+                }
                 (5, Value::Varint(_)) => fields.wholes += 1,
                 (6 | 7 | 10 | 11, _) => fields.others = true,
                 (8, Value::Bytes(text)) => fields.name = text.text()?,
                 (9, Value::Bytes(data)) if fields.raw.is_none() => fields.raw = Some(data.data),
                 (3 | 9, _) => return refuse(format!("the weight `{name}` comes in pieces")),
+                (13, _) if fields.entries.len() == MAX_ENTRIES => {
+                    return refuse(format!(
+                        "the weight `{name}` says more than {MAX_ENTRIES} things of another file"
+                    ));
+                }
                 (13, Value::Bytes(entry)) => {
                     let (key, value) = text_pair(entry)?;
                     if fields.entries.insert(key, value).is_some() {
@@ -164,6 +183,17 @@ impl<'a> Fields<'a> {
             }
         }
         Ok(fields)
+    }
+
+    fn push_axis(&mut self, length: u64) -> Parsed<()> {
+        if self.dims.len() == MAX_RANK {
+            return refuse(format!(
+                "the weight `{}` has the impossible shape {:?}, with more axes than {MAX_RANK}",
+                self.name, self.dims
+            ));
+        }
+        self.dims.push(length);
+        Ok(())
     }
 
     fn stored(&self) -> Stored {
@@ -192,6 +222,13 @@ fn width(kind: u64) -> Option<usize> {
         FLOAT16 => Some(2),
         INT64 | DOUBLE => Some(8),
         INT8 | UINT8 => Some(1),
+        // Only in foreign files: whole numbers of 16 bits, truth values, whole numbers of 32 and 64 bits without a
+        // sign, complex numbers, floats of 16 and 8 bits.
+        4 | 5 | 16 => Some(2),
+        9 | 17..=20 => Some(1),
+        12 => Some(4),
+        13 | 14 => Some(8),
+        15 => Some(16),
         _ => None,
     }
 }
@@ -240,6 +277,7 @@ fn parse_outside<'a>(
         location,
         offset: number("offset")?.unwrap_or(0),
         length: length.or(expected),
+        to_the_end: length.is_none(),
     })
 }
 
@@ -262,8 +300,7 @@ fn integers(shape: &[usize], raw: &[u8]) -> Option<Weight> {
     })
 }
 
-/// The axes as lengths, if each is at least 1 (0 in a foreign file), there are few, and their product is
-/// a count.
+/// The axes as lengths, if each is at least 1 (0 in a foreign file) and their product is a count.
 fn lengths(dims: &[u64], origin: Origin) -> Option<Vec<usize>> {
     let least = usize::from(origin == Origin::Own);
     let shape: Vec<usize> = dims
@@ -273,5 +310,5 @@ fn lengths(dims: &[u64], origin: Origin) -> Option<Vec<usize>> {
     let product = shape
         .iter()
         .try_fold(1usize, |all, &n| all.checked_mul(n))?;
-    (shape.len() <= MAX_RANK && product <= isize::MAX as usize / 8).then_some(shape)
+    (product <= isize::MAX as usize / 8).then_some(shape)
 }

@@ -47,7 +47,7 @@ impl<T: Picture, I: Iterator<Item = T>> Shelf<I> {
         let lay = AssertUnwindSafe(|| -> Result<()> {
             let image = picture.pixels(self.decoding, input.preprocess.resize)?;
             let (tray, place) = self.belt.place(number, input);
-            tray.lay(input, image, place);
+            tray.lay(input, &image, place);
             Ok(())
         });
         catch_unwind(lay).unwrap_or_else(|_| {
