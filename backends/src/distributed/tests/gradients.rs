@@ -24,7 +24,7 @@ const STEPS: usize = 6;
 const LIMIT: f64 = 1e-5;
 /// Of each parameter's alone, which may be a few sums of much larger numbers. Measured: 2e-5.
 const LIMIT_OF_EACH: f64 = 1e-4;
-/// Now and then, in one of a hundred steps, the input of a rectifier is rounded to the other side of zero: a gradient that
+/// Now and then, in one of fifty steps, the input of a rectifier is rounded to the other side of zero: a gradient that
 /// passes there is stopped here.
 const LIMIT_OF_ONE_STEP: f64 = 0.1;
 /// A gradient that is nothing but rounding, such as that of a bias before batch normalisation, is compared with this part
