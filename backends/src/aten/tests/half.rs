@@ -85,7 +85,7 @@ fn convolutions_follow_f32() {
             let case = format!(
                 "{dtype:?}, kernel {kernel}, stride {stride}, {groups} groups, {size} pixels"
             );
-            assert_follows(&case, x, &[w.clone()], tolerance, |x, which| {
+            assert_follows(&case, x, std::slice::from_ref(&w), tolerance, |x, which| {
                 aten().conv2d(x, w[which].clone(), stride, kernel / 2, groups)
             });
         }
@@ -160,7 +160,7 @@ fn rectifiers_follow_f32() {
         assert_follows(
             &format!("{dtype:?}, add_relu"),
             x,
-            &[y.clone()],
+            std::slice::from_ref(&y),
             tolerance,
             |x, which| aten().add_relu(x, y[which].clone()),
         );
