@@ -1,6 +1,6 @@
 //! The demonstration, shortened.
 
-use super::{command, run_in};
+use super::ran::{command, run_in};
 use serde_json::Value;
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Commands that read images, train and classify.
 
-use super::run_in;
+use super::ran::run_in;
 use selfcls_core::data::{SHAPES, Shapes, Source};
 use selfcls_core::picture::write_png;
 use serde_json::Value;

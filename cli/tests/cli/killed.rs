@@ -1,7 +1,7 @@
 //! A run that is killed, at whatever moment, goes on as if nothing had happened.
 
 use super::images::train_for;
-use super::{command, run_in};
+use super::ran::{command, run_in};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

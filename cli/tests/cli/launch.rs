@@ -1,6 +1,6 @@
 //! Several processes, as far as they need no libtorch; training in parallel is tested in `tests/`.
 
-use super::run;
+use super::ran::run;
 
 #[test]
 fn each_process_is_told_its_rank() {

@@ -1,6 +1,6 @@
 //! `metrics`: scores of two files of integers.
 
-use super::run_in;
+use super::ran::run_in;
 use serde_json::Value;
 
 /// A folder with the given files, a line for each number.

@@ -1,7 +1,7 @@
 //! `predict`: folders of photos, as files come in, as they go out.
 
 use super::images::train_for;
-use super::{Ran, run_in};
+use super::ran::{Ran, run_in};
 use selfcls_core::data::{Shapes, Source};
 use selfcls_core::picture::write_png;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use super::images::train_for;
 use super::killed::{lines, newest};
-use super::{command, run_in};
+use super::ran::{command, run_in};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read};

@@ -1,6 +1,6 @@
 //! Job scripts: the examples in the repository, and what bash makes of any argument.
 
-use super::{Ran, run};
+use super::ran::{Ran, run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Images in other layouts than a folder of files: read, trained on, evaluated, and refused where they are damaged.
 
 use super::images::train_for;
-use super::run_in;
+use super::ran::run_in;
 use selfcls_core::data::{Shapes, Source};
 use selfcls_core::picture::write_png;
 use serde_json::Value;
@@ -232,7 +232,7 @@ fn odd_names_are_folders_like_any_other() {
 #[test]
 fn help_names_every_layout() {
     for flag in ["-h", "--help"] {
-        let text = super::run(&["train", flag]).succeeded();
+        let text = super::ran::run(&["train", flag]).succeeded();
         for part in [
             "cifar10:FOLDER",
             "cifar20:FOLDER",

@@ -1,6 +1,6 @@
 //! Help, completions, presets and what cannot be typed.
 
-use super::{Ran, command, run, run_in};
+use super::ran::{Ran, command, run, run_in};
 use std::process::Stdio;
 
 #[test]

@@ -1,59 +1,10 @@
 //! `export` as a user meets it: what is written, what is proven, and what leaves no file.
 
-#![allow(clippy::unwrap_used)]
-
+use super::ran::{Ran, run_in as run};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
-
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-fn run(folder: &Path, args: &[&str]) -> Ran {
-    ran(command(folder).args(args))
-}
-
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_selfcls-cli"));
-    command
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .env("NO_COLOR", "1");
-    command
-}
-
-fn ran(command: &mut Command) -> Ran {
-    let output = command.output().unwrap();
-    Ran {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-impl Ran {
-    #[track_caller]
-    fn ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
-        self
-    }
-
-    /// This exit code, no output, and an error with all of `parts`.
-    #[track_caller]
-    fn refused(self, code: i32, parts: &[&str]) {
-        let said = (self.code, self.stdout.as_str());
-        assert_eq!(said, (Some(code), ""), "{}", self.stderr);
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        let error = &self.stderr[self.stderr.find("error: ").unwrap()..];
-        for part in parts {
-            assert!(error.contains(part), "no {part:?} in:\n{error}");
-        }
-    }
-}
 
 /// A tiny run with two classifiers, `run`. Made once.
 fn runs() -> &'static Path {
@@ -108,7 +59,7 @@ fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
 #[test]
 fn a_file_is_proven_and_the_same_every_time() {
     let (folder, model) = fresh();
-    let first = export(folder.path(), &model, &[]).ok();
+    let first = export(folder.path(), &model, &[]).fine();
     assert_eq!(first.stdout, "model.onnx\n");
     assert!(
         first
@@ -132,7 +83,7 @@ fn every_choice_can_be_made() {
     let (folder, model) = fresh();
     let json = |more: &[&str]| -> Value {
         let more = [more, &["--json", "--quiet"]].concat();
-        let said = export(folder.path(), &model, &more).ok();
+        let said = export(folder.path(), &model, &more).fine();
         assert_eq!(said.stderr, "");
         serde_json::from_str(&said.stdout).unwrap()
     };
@@ -176,7 +127,7 @@ fn every_choice_can_be_made() {
 fn a_file_that_resizes_is_proven_in_every_engine() {
     let (folder, model) = fresh();
     let ran = export(folder.path(), &model, &["--input", "any", "--json"]);
-    let said: Value = serde_json::from_str(&ran.ok().stdout).unwrap();
+    let said: Value = serde_json::from_str(&ran.ok()).unwrap();
     let proofs = said["proofs"].as_array().unwrap();
     assert!(said["unproven"].as_array().unwrap().is_empty(), "{said}");
     let tract = proofs[0]["engine"].as_str().unwrap();
@@ -235,7 +186,7 @@ fn classes_get_names() {
         "--save-names",
         "x",
     ];
-    run(folder.path(), &all).refused(2, &["--save-names", "--head N"]);
+    run(folder.path(), &all).failed_with_notes(2, &["--save-names", "--head N"]);
     for (more, code, parts) in [
         (
             &["--names", "five.txt"][..],
@@ -245,7 +196,7 @@ fn classes_get_names() {
         (&["--names", "7=five.txt"], 2, &["no head 7"]),
         (&["--names", "none.txt"], 1, &["none.txt"]),
     ] {
-        export(folder.path(), &model, more).refused(code, parts);
+        export(folder.path(), &model, more).failed_with_notes(code, parts);
     }
 }
 
@@ -272,12 +223,12 @@ fn what_cannot_be_is_refused_with_the_fix() {
         (&["--batch", "0"], &["a fixed batch of 0"]),
         (&["--weights", "int8"], &["f32, f16"]),
     ] {
-        export(folder.path(), &model, more).refused(2, parts);
+        export(folder.path(), &model, more).failed_with_notes(2, parts);
     }
     let missing = ["export", &model, "--out", "no/such/folder/model.onnx"];
-    run(folder.path(), &missing).refused(2, &["no folder no/such/folder", "make it"]);
+    run(folder.path(), &missing).failed_with_notes(2, &["no folder no/such/folder", "make it"]);
     let images = ["--verify-images", "no/images"];
-    export(folder.path(), &model, &images).refused(1, &["no/images"]);
+    export(folder.path(), &model, &images).failed_with_notes(1, &["no/images"]);
     assert!(names(folder.path()).is_empty());
 }
 
@@ -287,7 +238,7 @@ fn an_engine_that_fails_leaves_what_was_there() {
     write(folder.path(), "model.onnx", "old");
     let engine = ["--onnxruntime", "no/libonnxruntime.so"];
     export(folder.path(), &model, &engine)
-        .refused(1, &["model.onnx was not written", "no/libonnxruntime.so"]);
+        .failed_with_notes(1, &["model.onnx was not written", "no/libonnxruntime.so"]);
     assert_eq!(names(folder.path()), ["model.onnx"]);
     let kept = std::fs::read_to_string(folder.path().join("model.onnx")).unwrap();
     assert_eq!(kept, "old");
@@ -299,7 +250,7 @@ fn a_file_that_nobody_could_open_is_not_written() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     train(folder.path(), 16);
     let more = ["--crop", "64", "--resize", "64", "--batch", "20000"];
-    export(folder.path(), "run", &more).refused(
+    export(folder.path(), "run", &more).failed_with_notes(
         1,
         &[
             "model.onnx was not written: selfcls itself would refuse it",
@@ -342,7 +293,7 @@ fn a_file_that_disagrees_is_not_written() {
     let args = |weights| ["--weights", weights];
     export(folder.path(), "weights.safetensors", &args("f32")).ok();
     std::fs::remove_file(folder.path().join("model.onnx")).unwrap();
-    export(folder.path(), "weights.safetensors", &args("f16")).refused(
+    export(folder.path(), "weights.safetensors", &args("f16")).failed_with_notes(
         1,
         &["model.onnx was not written", "largest difference", "hint: "],
     );
@@ -355,10 +306,12 @@ fn a_file_that_disagrees_is_not_written() {
 fn a_full_disk_leaves_nothing() {
     let (folder, model) = fresh();
     let script = r#"trap '' XFSZ; ulimit -f 16; exec "$0" export "$1" --out model.onnx"#;
-    let ran = ran(Command::new("sh")
+    let output = Command::new("sh")
         .current_dir(folder.path())
         .args(["-c", script, env!("CARGO_BIN_EXE_selfcls-cli"), &model])
-        .env("NO_COLOR", "1"));
-    ran.refused(1, &["cannot write model.onnx"]);
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    Ran::from(output).failed_with_notes(1, &["cannot write model.onnx"]);
     assert!(names(folder.path()).is_empty());
 }
