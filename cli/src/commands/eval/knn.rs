@@ -1,5 +1,6 @@
 //! `eval knn`: how well features separate classes.
 
+use super::pictures::{Accuracy, accuracy_chart};
 use super::table::{Table, fraction};
 use super::target::{EvalTarget, FEATURES, FeatureChoice, Needs, heads, labelled};
 use crate::commands::export::HeadChoice;
@@ -11,7 +12,7 @@ use selfcls_core::data::Source;
 use selfcls_core::eval::features::FeatureTable;
 use selfcls_core::eval::{Extracted, Labelled, Selection, nearest, neighbour_rows, read_names};
 use selfcls_core::metrics::knn::{Neighbours, UnitEmbeddings};
-use selfcls_core::picture::{Curve, GridStyle, LineChart, colour, image_grid, write_png};
+use selfcls_core::picture::{GridStyle, LineChart, image_grid, write_png};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -153,27 +154,16 @@ pub(super) fn run(args: &KnnArgs, progress: Progress) -> Result<()> {
 
 /// The accuracy over the number of neighbours.
 fn chart(summaries: &[KnnSummary]) -> LineChart {
-    let curve = |name: &str, place, value: fn(&KnnSummary) -> f64| {
-        let mut points: Vec<(f64, f64)> = summaries
-            .iter()
-            .map(|row| (row.k as f64, value(row)))
-            .collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Curve {
-            name: name.into(),
-            colour: colour(place, 2),
-            points,
-        }
-    };
-    LineChart {
-        title: "accuracy by nearest neighbours".into(),
-        x: "neighbours".into(),
-        curves: vec![
-            curve("top-1", 0, |row| row.top1),
-            curve("top-5", 1, |row| row.top5),
-        ],
-        level: None,
-    }
+    let points = summaries.iter().map(|row| Accuracy {
+        at: row.k as f64,
+        top1: row.top1,
+        top5: row.top5,
+    });
+    accuracy_chart(
+        "accuracy by nearest neighbours",
+        "neighbours",
+        points.collect(),
+    )
 }
 
 /// The images that vote, if others than those of `--data`.

@@ -1,10 +1,12 @@
-//! The pictures of clusters that there are labels for.
+//! The pictures that several evaluations draw: of clusters that there are labels for, and of accuracies.
 
 use crate::error::Result;
 use selfcls_core::data::Source;
 use selfcls_core::eval::{Gallery, Pick};
 use selfcls_core::metrics::{Contingency, Usage};
-use selfcls_core::picture::{GridStyle, cluster_grid, confusion_matrix, size_chart, write_png};
+use selfcls_core::picture::{
+    Curve, GridStyle, LineChart, cluster_grid, colour, confusion_matrix, size_chart, write_png,
+};
 use std::path::Path;
 
 /// Clusters in a grid of the best ones, and the fewest images that a cluster there may have.
@@ -44,5 +46,34 @@ impl ClusterPictures<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// How many images were right, by the first answer and by one of five, at some point of an axis.
+pub(super) struct Accuracy {
+    pub(super) at: f64,
+    pub(super) top1: f64,
+    pub(super) top5: f64,
+}
+
+/// Both accuracies over `x`.
+pub(super) fn accuracy_chart(title: &str, x: &str, mut points: Vec<Accuracy>) -> LineChart {
+    points.sort_by(|a, b| a.at.total_cmp(&b.at));
+    let curve = |name: &str, place, value: fn(&Accuracy) -> f64| Curve {
+        name: name.into(),
+        colour: colour(place, 2),
+        points: points
+            .iter()
+            .map(|point| (point.at, value(point)))
+            .collect(),
+    };
+    LineChart {
+        title: title.into(),
+        x: x.into(),
+        curves: vec![
+            curve("top-1", 0, |point| point.top1),
+            curve("top-5", 1, |point| point.top5),
+        ],
+        level: None,
     }
 }

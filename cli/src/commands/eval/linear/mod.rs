@@ -1,6 +1,7 @@
 //! `eval linear`: how well a linear layer on the features tells classes apart; and fine-tuning.
 
-use super::table::{Table, fraction};
+mod summary;
+
 use super::target::{EvalTarget, FEATURES, FeatureChoice, Needs, labelled};
 use crate::error::{CliError, Result};
 use crate::progress::{Progress, Stage};
@@ -12,16 +13,15 @@ use selfcls_core::data::Source;
 use selfcls_core::eval::Extracted;
 use selfcls_core::eval::features::source_fingerprint;
 use selfcls_core::eval::linear::{
-    CropFeed, EpochResult, Feed, LabelledFeatures, Linear, LinearConfig, LinearEvent,
-    LinearOptimizer, Outcome, Probe, RandomCrops, TableFeed, Then, best,
+    CropFeed, Feed, LabelledFeatures, Linear, LinearConfig, LinearEvent, LinearOptimizer, Outcome,
+    Probe, RandomCrops, TableFeed, Then, best,
 };
-use selfcls_core::picture::{Curve, LineChart, colour};
 use selfcls_core::runtime::Runtime;
 use selfcls_core::weights::{StateDict, digest};
-use serde::Serialize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use summary::{Backbone, Summary};
 
 /// Train a linear layer on the features of labelled images and classify others: top-1 and top-5 accuracy after each epoch
 ///
@@ -106,31 +106,6 @@ impl FromStr for Fast {
             },
         }
     }
-}
-
-#[derive(Debug, Serialize)]
-struct Summary {
-    mode: String,
-    features: &'static str,
-    optimizer: LinearOptimizer,
-    lr: f64,
-    batch: usize,
-    train_samples: usize,
-    samples: usize,
-    classes: usize,
-    best: EpochResult,
-    last: EpochResult,
-    backbone: Backbone,
-    epochs: Vec<EpochResult>,
-}
-
-/// Whether the backbone is as it was.
-#[derive(Debug, Serialize)]
-struct Backbone {
-    frozen: bool,
-    /// SHA-256 of its weights before and after; none of a network that cannot change, such as an exported file.
-    before: Option<String>,
-    after: Option<String>,
 }
 
 /// The images of an evaluation.
@@ -442,62 +417,6 @@ fn backbone_digest(weights: &StateDict) -> String {
         .map(|(name, array)| (name.clone(), array.clone()))
         .collect();
     digest(&backbone)
-}
-
-impl Summary {
-    /// The accuracy over the epochs.
-    fn chart(&self) -> LineChart {
-        let curve = |name: &str, place, value: fn(&EpochResult) -> f64| Curve {
-            name: name.into(),
-            colour: colour(place, 2),
-            points: self
-                .epochs
-                .iter()
-                .map(|epoch| (epoch.epoch as f64, value(epoch)))
-                .collect(),
-        };
-        LineChart {
-            title: format!("accuracy on {} images", self.samples),
-            x: "epoch".into(),
-            curves: vec![
-                curve("top-1", 0, |epoch| epoch.top1),
-                curve("top-5", 1, |epoch| epoch.top5),
-            ],
-            level: None,
-        }
-    }
-
-    fn text(&self) -> String {
-        let mut table = Table::new(&["epoch", "lr", "loss", "top1", "top5"]);
-        for epoch in &self.epochs {
-            table.row(vec![
-                epoch.epoch.to_string(),
-                format!("{:.3e}", epoch.lr),
-                fraction(epoch.loss),
-                fraction(epoch.top1),
-                fraction(epoch.top5),
-            ]);
-        }
-        let backbone = match (self.backbone.frozen, &self.backbone.before) {
-            (false, _) => "trained too".to_string(),
-            (true, None) => "cannot change".to_string(),
-            (true, Some(hash)) => format!("unchanged, SHA-256 {}", &hash[..16.min(hash.len())]),
-        };
-        format!(
-            "{}\nbest     {:.4} top-1, {:.4} top-5, epoch {}\nlast     {:.4} top-1, {:.4} top-5\ntrained  {} images, {}\ntested   {} images, {} classes\nfeatures {}\nbackbone {backbone}\n",
-            table.text(),
-            self.best.top1,
-            self.best.top5,
-            self.best.epoch,
-            self.last.top1,
-            self.last.top5,
-            self.train_samples,
-            self.mode,
-            self.samples,
-            self.classes,
-            self.features,
-        )
-    }
 }
 
 #[cfg(test)]
