@@ -358,11 +358,10 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     Ok(turns.report(report, units, Better::Lower))
 }
 
-/// Random views, and a queue that is full of random embeddings.
+/// Random views.
 struct Data {
     views: ViewBatch,
     numbers: Tensor<1, Int>,
-    queue: Queue,
 }
 
 impl Data {
@@ -375,18 +374,22 @@ impl Data {
             global: images(GLOBALS, case.global_size),
             local: (case.locals > 0).then(|| images(case.locals, case.local_size)),
         };
-        let mut queue = Queue::new(QUEUE, DIM, device);
-        let embeddings: Tensor<2> = Tensor::random([QUEUE, DIM], normal, device);
-        let norms = embeddings.clone().square().sum_dim(1).sqrt();
-        // Numbers that no sample of the batch has.
-        let others = Tensor::arange(case.batch as i64..(case.batch + QUEUE) as i64, device);
-        queue.push(embeddings / norms, others.clone(), others);
         Self {
             views,
             numbers: Tensor::arange(0..case.batch as i64, device),
-            queue,
         }
     }
+}
+
+/// A queue that is full of random embeddings, of samples that are not in a batch of `batch`.
+fn full_queue(batch: usize, device: &Device) -> Queue {
+    let mut queue = Queue::new(QUEUE, DIM, device);
+    let normal = Distribution::Normal(0.0, 1.0);
+    let embeddings: Tensor<2> = Tensor::random([QUEUE, DIM], normal, device);
+    let norms = embeddings.clone().square().sum_dim(1).sqrt();
+    let others = Tensor::arange(batch as i64..(batch + QUEUE) as i64, device);
+    queue.push(embeddings / norms, others.clone(), others);
+    queue
 }
 
 /// The step as the trainer takes it.
@@ -400,7 +403,8 @@ impl Whole {
     fn new(config: &Config, runtime: &Runtime, data: &Data) -> Self {
         let mut learner = Learner::new(config, runtime.clone());
         let model = learner.model().clone();
-        learner.replace(model, config.optim.init(), Some(data.queue.clone()), 0);
+        let queue = full_queue(data.numbers.dims()[0], &runtime.device);
+        learner.replace(model, config.optim.init(), Some(queue), 0);
         Self {
             learner,
             batch: Batch {
@@ -464,7 +468,7 @@ impl Apart {
                 &*runtime.kernels,
             )),
             optimizer: config.optim.init(),
-            queue: data.queue.clone(),
+            queue: full_queue(data.numbers.dims()[0], &runtime.device),
             loss: config.loss.init(),
             runtime: runtime.clone(),
             views: data.views.clone(),

@@ -73,8 +73,6 @@ impl EngineArgs {
                 Some(path) => EngineChoice::OnnxRuntimeAt(path.clone()),
                 None => EngineChoice::Auto,
             },
-            // Commands go over folders.
-            many: true,
             ..Options::default()
         }
     }

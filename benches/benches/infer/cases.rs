@@ -42,7 +42,8 @@ pub(crate) fn all(args: &Args, folder: &Path, report: &mut dyn FnMut(Value)) -> 
         batch,
         limit: args.limit,
         reduced: false,
-        many: true,
+        // A single image leaves cores idle now and then; a batch does not.
+        many: batch == 1,
         runs: args.runs,
         peer: &[],
     };

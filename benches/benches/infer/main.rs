@@ -14,7 +14,7 @@
 //!
 //! | case | what is compared |
 //! |---|---|
-//! | `batch N` | images per second; with 1 we have two images under way at a time, the peer one |
+//! | `batch N` | images per second; with 1 we have two images under way at a time (`Options::many`), the peer one |
 //! | `latency` | one image after the other, from file to answer: the median time |
 //! | `runs` | several runs of the network side by side, beside one on all threads: both ours |
 //! | `int8` | the file that docs/quantise_int8.py makes of the model, on both sides |
