@@ -233,6 +233,10 @@ fn from_nothing(args: &Args, case: &Case) -> Outcome<Value> {
 
 /// Several runs of the network at a time beside one on all threads.
 fn side_by_side(args: &Args, case: &Case) -> Outcome<Value> {
+    let many = Case {
+        many: true,
+        ..case.clone()
+    };
     let one = Case {
         many: false,
         runs: 1,
@@ -240,7 +244,7 @@ fn side_by_side(args: &Args, case: &Case) -> Outcome<Value> {
     };
     let mut rounds = Rounds::default();
     for _ in 0..args.rounds.max(1) {
-        let said = run(&mut ours::command(args, case)?)?;
+        let said = run(&mut ours::command(args, &many)?)?;
         rounds.ours(figure(&said, "images_per_s")?, said);
         let said = run(&mut ours::command(args, &one)?)?;
         rounds.peer(figure(&said, "images_per_s")?, said);
