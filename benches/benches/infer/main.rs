@@ -89,7 +89,9 @@ struct Args {
 fn main() -> Outcome<()> {
     let mut args = Args::parse();
     if args.openvino.is_none() {
-        args.openvino = std::env::var_os("SELFCLS_OPENVINO_DYLIB").map(PathBuf::from);
+        args.openvino = std::env::var_os("SELFCLS_OPENVINO_DYLIB")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from);
     }
     if args.measure.engine.is_some() {
         println!("{}", ours::measure(&args)?);
