@@ -130,6 +130,21 @@ fn a_slurm_job_makes_room_and_goes_on() {
     assert!(shown.contains("Restarts=1"), "{shown} {}", log());
     let step = newest(&run).manifest.position.step;
     assert!((3..20 * 4).contains(&step), "{step}");
+    // Until its nodes are free the end of the first start could be taken for that of the second.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let nodes = cluster
+            .command("sinfo")
+            .args(["--noheader", "--Node", "--format=%T"])
+            .output()
+            .expect("sinfo starts");
+        let states = String::from_utf8_lossy(&nodes.stdout).into_owned();
+        if states.lines().all(|state| state == "idle") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{states} {}", log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
     // Slurm would wait for two minutes.
     Ran::of(
         cluster
