@@ -17,8 +17,13 @@ impl Memory {
 
     /// MiB at the peak since, beyond what was in use then.
     pub fn peak(self) -> Option<f64> {
-        Some(status("VmHWM:")? - self.before)
+        Some(peak()? - self.before)
     }
+}
+
+/// MiB at the peak since the process began, or since [`Memory::watch`]; none where the system does not tell.
+pub fn peak() -> Option<f64> {
+    status("VmHWM:")
 }
 
 /// MiB under `key` of the process's status.

@@ -11,14 +11,10 @@ use selfcls_export::{
     Classifier, Decoding, EngineChoice, FileOptions, OnnxWriter, Options, StreamOptions,
 };
 use std::borrow::Cow;
-use std::process::Command;
 use support::model::Example;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
-
-/// Names ONNX Runtime's library where the test is to run in that.
-const LIBRARY: &str = "SELFCLS_TEST_LIBRARY";
 
 /// The most that `work` needs beyond what was there, in bytes.
 fn peak(work: impl FnOnce()) -> usize {
@@ -64,22 +60,11 @@ fn open(input: InputKind, batch: Option<usize>, options: &Options) -> Classifier
 
 #[test]
 fn memory_is_bounded() {
-    let Some(path) = std::env::var_os(LIBRARY) else {
-        bounded(&EngineChoice::Tract);
-        let Some(path) = support::onnxruntime() else {
-            return support::not_run(
-                "memory::memory_is_bounded",
-                "no ONNX Runtime library (set ORT_DYLIB_PATH)",
-            );
-        };
-        let program = std::env::current_exe().expect("this program");
-        let output = Command::new(program).env(LIBRARY, path).output();
-        let output = output.expect("starts");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{}: {said}", output.status);
-        return;
-    };
-    bounded(&EngineChoice::OnnxRuntimeAt(path.into()));
+    let engine = support::tested_engine();
+    bounded(&engine);
+    if engine == EngineChoice::Tract {
+        support::again_in_onnxruntime("memory::memory_is_bounded");
+    }
 }
 
 fn bounded(engine: &EngineChoice) {

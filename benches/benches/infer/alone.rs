@@ -3,6 +3,7 @@
 use crate::Args;
 use crate::ours::decode;
 use selfcls_benches::Outcome;
+use selfcls_benches::clock::Clock;
 use selfcls_export::inference::ort::session::Session;
 use selfcls_export::inference::ort::session::builder::GraphOptimizationLevel;
 use selfcls_export::inference::ort::value::TensorRef;
@@ -74,20 +75,10 @@ fn session(args: &Args, model: &Path, classifier: &Classifier) -> Outcome<Sessio
 
 /// Milliseconds on the clock and of processor time, over all threads; not a number where the system does not tell.
 fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<(f64, f64)> {
-    let (started, busy) = (Instant::now(), threads_ms());
+    let busy = || Clock::Processor.now().ok();
+    let (started, before) = (Instant::now(), busy());
     work()?;
     let wall = started.elapsed().as_secs_f64() * 1e3;
-    let busy = threads_ms().zip(busy).map(|(after, before)| after - before);
+    let busy = busy().zip(before).map(|(after, before)| after - before);
     Ok((wall, busy.unwrap_or(f64::NAN)))
-}
-
-/// Processor time of the threads that there are.
-fn threads_ms() -> Option<f64> {
-    let threads = std::fs::read_dir("/proc/self/task").ok()?;
-    let times = threads.map(|thread| -> Option<f64> {
-        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        let nanoseconds: f64 = text.split_whitespace().next()?.parse().ok()?;
-        Some(nanoseconds / 1e6)
-    });
-    times.sum()
 }

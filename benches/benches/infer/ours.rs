@@ -4,6 +4,7 @@ use crate::cases::Case;
 use crate::{Args, alone, materials};
 use selfcls_benches::Outcome;
 use selfcls_benches::figures::median;
+use selfcls_benches::memory;
 use selfcls_core::data::read_all;
 use selfcls_core::pixels::Rgb8;
 use selfcls_export::{
@@ -78,7 +79,7 @@ pub(crate) fn measure(args: &Args) -> Outcome<Value> {
     let preprocess = &classifier.metadata().preprocess;
     said["engine"] = json!(classifier.runs_on());
     said["open_ms"] = json!(open.as_secs_f64() * 1e3);
-    said["peak_mib"] = json!(peak_mib());
+    said["peak_mib"] = json!(memory::peak());
     said["resize"] = json!(preprocess.resize);
     said["crop"] = json!(preprocess.crop);
     Ok(said)
@@ -162,12 +163,4 @@ fn process_ms() -> Option<f64> {
     let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) * 10.0)
-}
-
-/// The most memory that this process has had, where the system tells.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib / 1024.0)
 }

@@ -16,23 +16,13 @@ mod weights;
 use selfcls_core::config::{Arch, ModelConfig, Stem};
 use selfcls_core::metadata::InputKind;
 use selfcls_export::{Classifier, EngineChoice, FileOptions, HeadSelection, OnnxWriter, Options};
-use std::process::Command;
 use support::model::Example;
 use support::protobuf::Message;
+use support::tested_engine as engine;
 
 use proto::MODEL_GRAPH;
 
 const SIDE: usize = 8;
-
-/// Names ONNX Runtime's library where the tests are to run in that: a process keeps its engine.
-const LIBRARY: &str = "SELFCLS_TEST_LIBRARY";
-
-fn engine() -> EngineChoice {
-    match std::env::var_os(LIBRARY) {
-        Some(path) => EngineChoice::OnnxRuntimeAt(path.into()),
-        None => EngineChoice::Tract,
-    }
-}
 
 /// All of these tests once more.
 #[test]
@@ -40,17 +30,7 @@ fn again_in_onnxruntime() {
     if engine() != EngineChoice::Tract {
         return;
     }
-    let Some(path) = support::onnxruntime() else {
-        return support::not_run(
-            "hostile::again_in_onnxruntime",
-            "no ONNX Runtime library (set ORT_DYLIB_PATH)",
-        );
-    };
-    let program = std::env::current_exe().expect("this program");
-    let output = Command::new(program).env(LIBRARY, path).output();
-    let output = output.expect("starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}: {said}", output.status);
+    support::again_in_onnxruntime("hostile::again_in_onnxruntime");
 }
 
 /// A model of a few kilobytes.

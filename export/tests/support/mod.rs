@@ -15,6 +15,7 @@ use selfcls_core::config::{Arch, ModelConfig, Stem};
 use selfcls_core::pixels::Rgb8;
 use selfcls_export::{Classifier, EngineChoice, FileOptions, HeadSelection, OnnxWriter, Options};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Largest difference allowed between an engine and the reference.
 const TOLERANCE: f64 = 1e-5;
@@ -24,6 +25,29 @@ pub(crate) fn not_run(test: &str, reason: &str) {
     use std::io::Write;
     // To standard error itself: the harness swallows what a passing test prints.
     let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: {reason}");
+}
+
+/// Names ONNX Runtime's library where the tests of a binary are to run in that: a process keeps its engine.
+const LIBRARY: &str = "SELFCLS_TEST_LIBRARY";
+
+/// The engine that this process tests: tract, unless [`again_in_onnxruntime`] has started it.
+pub(crate) fn tested_engine() -> EngineChoice {
+    match std::env::var_os(LIBRARY) {
+        Some(path) => EngineChoice::OnnxRuntimeAt(path.into()),
+        None => EngineChoice::Tract,
+    }
+}
+
+/// All tests of this binary once more in a process of their own, with ONNX Runtime; `test` says so where there is none.
+pub(crate) fn again_in_onnxruntime(test: &str) {
+    let Some(path) = onnxruntime() else {
+        return not_run(test, "no ONNX Runtime library (set ORT_DYLIB_PATH)");
+    };
+    let program = std::env::current_exe().expect("this program");
+    let output = Command::new(program).env(LIBRARY, path).output();
+    let output = output.expect("starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {said}", output.status);
 }
 
 /// ONNX Runtime's library: from `ORT_DYLIB_PATH`, or from `.deps/onnxruntime` of the checkout.
