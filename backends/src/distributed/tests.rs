@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use burn::backend::LibTorch;
 use burn::tensor::{Device, Int, Tensor};
 use selfcls_core::collective::{Collective, PendingSum, Reduction};
+use selfcls_core::config::{Arch, Config, Stem};
 
 use super::ffi::Store;
 use crate::{Launcher, Rendezvous, Selection, TchDevice, open};
@@ -44,6 +45,19 @@ fn joined(place: &Rendezvous, timeout: Duration) -> Result<Arc<dyn Collective>, 
     let end = Arc::new(|reason: &str| eprintln!("a rank would be ended: {reason}"));
     super::join_or_end(place, &device, tch::Device::Cpu, timeout, end)
         .map_err(|error| error.to_string())
+}
+
+/// A training of a network that is small enough to be compared value by value.
+pub(crate) fn small_network() -> Config {
+    let mut config = Config::default();
+    config.views.global_size = 16;
+    config.model.backbone = Arch::ResNet10;
+    config.model.stem = Stem::CifarStride2;
+    config.model.width = 4;
+    config.model.hidden_dim = 16;
+    config.model.dim = 8;
+    config.model.heads = vec![5, 7];
+    config
 }
 
 /// What `rank` returns on each of `size` ranks.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use selfcls_core::collective::{Collective, PendingSum, Reduction};
-use selfcls_core::config::{Arch, Config, OptimConfig, Precision, Stem};
+use selfcls_core::config::{Arch, Config, OptimConfig, Precision};
 use selfcls_core::kernels::{BatchNormOutput, Kernels, RunningStatistics};
 use selfcls_core::model::{ViewBatch, state_dict};
 use selfcls_core::optim::ParamGradients;
@@ -18,7 +18,7 @@ use selfcls_core::train::{Batch, Learner};
 
 use crate::AtenKernels;
 use crate::against_burn::tensor;
-use crate::distributed::tests::on_ranks;
+use crate::distributed::tests::{on_ranks, small_network};
 
 /// The same kernels without giving anything early.
 #[derive(Debug)]
@@ -206,14 +206,7 @@ const OWN: usize = 4;
 
 /// A small network, and buckets so small that nearly every gradient has its own.
 fn config(world: usize) -> Config {
-    let mut config = Config::default();
-    config.views.global_size = 16;
-    config.model.backbone = Arch::ResNet10;
-    config.model.stem = Stem::CifarStride2;
-    config.model.width = 4;
-    config.model.hidden_dim = 16;
-    config.model.dim = 8;
-    config.model.heads = vec![5, 7];
+    let mut config = small_network();
     config.queue.length = 0;
     config.train.batch_size = world * OWN;
     config.train.bucket_mib = 0.001;

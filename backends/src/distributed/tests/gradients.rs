@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use selfcls_core::collective::{Collective, SingleProcess};
-use selfcls_core::config::{Arch, Config, OptimKind, Precision, Stem};
+use selfcls_core::config::{Config, OptimKind, Precision};
 use selfcls_core::data::Shares;
 use selfcls_core::kernels::Kernels;
 use selfcls_core::model::{ViewBatch, state_dict};
@@ -13,7 +13,7 @@ use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Batch, Learner};
 use selfcls_core::weights::StateDict;
 
-use super::on_ranks;
+use super::{on_ranks, small_network};
 use crate::AtenKernels;
 use crate::against_burn::tensor;
 
@@ -39,14 +39,7 @@ struct Step {
 }
 
 fn config(batch: usize, parts: usize) -> Config {
-    let mut config = Config::default();
-    config.views.global_size = 16;
-    config.model.backbone = Arch::ResNet10;
-    config.model.stem = Stem::CifarStride2;
-    config.model.width = 4;
-    config.model.hidden_dim = 16;
-    config.model.dim = 8;
-    config.model.heads = vec![5, 7];
+    let mut config = small_network();
     // At the usual temperatures, which multiply rounding, gradients are no farther from those of one process than one
     // process' are when it takes a batch in reverse order: 8e-6 of the whole in both cases.
     config.loss.row_temperature = 0.5;
