@@ -1,7 +1,7 @@
 //! The hot operations, behind a trait, so that a backend may bring faster ones.
 //!
-//! [`PlainKernels`] writes them in burn's own operations and serves every backend. `selfcls-backends`
-//! can supply others (ATen's on libtorch); their gradients must equal these.
+//! What an implementation leaves out is made of burn's own operations, which serve every backend; [`PlainKernels`] leaves
+//! out everything. `selfcls-backends` can supply others (ATen's on libtorch); their gradients must equal these.
 
 use crate::collective::Collective;
 use crate::config::{OptimConfig, Precision};
@@ -125,7 +125,10 @@ pub trait Kernels: Send + Sync + Debug {
         stride: usize,
         padding: usize,
         groups: usize,
-    ) -> Tensor<4>;
+    ) -> Tensor<4> {
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
+        conv2d(input, weight, None, options)
+    }
 
     /// Batch normalisation with the batch's own statistics, `[batch, channels, h, w]`, of which
     /// `momentum` is the weight in the new running ones.
@@ -137,7 +140,24 @@ pub trait Kernels: Send + Sync + Debug {
         running: RunningStatistics,
         momentum: f64,
         eps: f64,
-    ) -> BatchNormOutput;
+    ) -> BatchNormOutput {
+        let [batch, _, height, width] = input.dims();
+        let count = (batch * height * width) as f64;
+        let result = batch_norm_train(input, weight, bias, eps);
+        // Bessel's correction, as PyTorch; a single value has no unbiased variance.
+        let variance = result.variance * (count / (count - 1.0).max(1.0));
+        let blend = |old: Tensor<1>, new: Tensor<1>| {
+            // Buffers stay outside the autodiff graph altogether.
+            old * (1.0 - momentum) + new.without_autodiff() * momentum
+        };
+        BatchNormOutput {
+            output: result.output,
+            running: RunningStatistics {
+                mean: blend(running.mean, result.mean),
+                variance: blend(running.variance, variance),
+            },
+        }
+    }
 
     /// Batch normalisation with given statistics, `[batch, channels, h, w]`.
     fn batch_norm_eval(
@@ -147,7 +167,10 @@ pub trait Kernels: Send + Sync + Debug {
         bias: Tensor<1>,
         running: RunningStatistics,
         eps: f64,
-    ) -> Tensor<4>;
+    ) -> Tensor<4> {
+        let RunningStatistics { mean, variance } = running;
+        batch_norm(input, weight, bias, mean, variance, eps)
+    }
 
     /// `max(input, 0)`.
     fn relu(&self, input: Tensor<4>) -> Tensor<4> {
@@ -221,55 +244,4 @@ pub trait Kernels: Send + Sync + Debug {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PlainKernels;
 
-impl Kernels for PlainKernels {
-    fn conv2d(
-        &self,
-        input: Tensor<4>,
-        weight: Tensor<4>,
-        stride: usize,
-        padding: usize,
-        groups: usize,
-    ) -> Tensor<4> {
-        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], groups);
-        conv2d(input, weight, None, options)
-    }
-
-    fn batch_norm_train(
-        &self,
-        input: Tensor<4>,
-        weight: Tensor<1>,
-        bias: Tensor<1>,
-        running: RunningStatistics,
-        momentum: f64,
-        eps: f64,
-    ) -> BatchNormOutput {
-        let [batch, _, height, width] = input.dims();
-        let count = (batch * height * width) as f64;
-        let result = batch_norm_train(input, weight, bias, eps);
-        // Bessel's correction, as PyTorch; a single value has no unbiased variance.
-        let variance = result.variance * (count / (count - 1.0).max(1.0));
-        let blend = |old: Tensor<1>, new: Tensor<1>| {
-            // Buffers stay outside the autodiff graph altogether.
-            old * (1.0 - momentum) + new.without_autodiff() * momentum
-        };
-        BatchNormOutput {
-            output: result.output,
-            running: RunningStatistics {
-                mean: blend(running.mean, result.mean),
-                variance: blend(running.variance, variance),
-            },
-        }
-    }
-
-    fn batch_norm_eval(
-        &self,
-        input: Tensor<4>,
-        weight: Tensor<1>,
-        bias: Tensor<1>,
-        running: RunningStatistics,
-        eps: f64,
-    ) -> Tensor<4> {
-        let RunningStatistics { mean, variance } = running;
-        batch_norm(input, weight, bias, mean, variance, eps)
-    }
-}
+impl Kernels for PlainKernels {}

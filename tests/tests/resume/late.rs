@@ -5,9 +5,7 @@ use burn::tensor::{Device, Int, Tensor};
 use selfcls_backends::{Selection, open};
 use selfcls_core::config::OptimKind;
 use selfcls_core::data::Shapes;
-use selfcls_core::kernels::{
-    BatchNormOutput, Kernels, PendingRead, PlainKernels, RunningStatistics,
-};
+use selfcls_core::kernels::{Kernels, PendingRead, PlainKernels};
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::run;
 use std::sync::atomic::AtomicBool;
@@ -78,29 +76,6 @@ impl Kernels for Watched {
     ) -> Tensor<4> {
         self.note("compute");
         PlainKernels.conv2d(input, weight, stride, padding, groups)
-    }
-
-    fn batch_norm_train(
-        &self,
-        input: Tensor<4>,
-        weight: Tensor<1>,
-        bias: Tensor<1>,
-        running: RunningStatistics,
-        momentum: f64,
-        eps: f64,
-    ) -> BatchNormOutput {
-        PlainKernels.batch_norm_train(input, weight, bias, running, momentum, eps)
-    }
-
-    fn batch_norm_eval(
-        &self,
-        input: Tensor<4>,
-        weight: Tensor<1>,
-        bias: Tensor<1>,
-        running: RunningStatistics,
-        eps: f64,
-    ) -> Tensor<4> {
-        PlainKernels.batch_norm_eval(input, weight, bias, running, eps)
     }
 }
 

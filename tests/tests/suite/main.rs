@@ -16,6 +16,7 @@ mod classifier;
 mod devices;
 mod exchange;
 mod fixture;
+mod golden;
 mod head;
 mod linear;
 mod loss;

@@ -2,125 +2,52 @@
 //!
 //! Tolerances are eight times the float noise between their own f32 and f64 runs (`noise.json`).
 
-use crate::fixture::{Arrays, arrays, hash_images, hash_tensor, hash_weights, json, values};
-use crate::model::gradients_by_name;
-use crate::parity::{FloatNoise, Tolerance};
+use crate::fixture::{arrays, hash_images, hash_tensor, values};
+use crate::golden::{Golden, l2, least_scale};
 use crate::runner::Case;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use selfcls_core::config::{Arch, LossConfig, ModelConfig};
+use selfcls_core::config::{Arch, ModelConfig};
 use selfcls_core::model::{
-    Backbone, Context, Noise, SelfClassifier, ViewBatch, VisionTransformer, interpolate_positions,
-    state_dict, with_state_dict,
+    Backbone, Context, Noise, SelfClassifier, VisionTransformer, interpolate_positions, state_dict,
+    with_state_dict,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-const BATCH: usize = 2;
-
 #[derive(Deserialize)]
-struct Description {
-    params: usize,
-    state_dict_keys: Vec<(String, Vec<usize>)>,
+struct First {
     /// Norm and first eight values (or all, if fewer).
     gradients: BTreeMap<String, Vec<f64>>,
 }
 
-struct Golden<'a> {
-    case: &'a Case,
-    description: Description,
-    arrays: Arrays,
-    noise: FloatNoise,
-    model: SelfClassifier,
-    device: Device,
+fn golden(case: &Case) -> Golden<'_, First> {
+    let config = ModelConfig {
+        backbone: Arch::VitTiny,
+        hidden_dim: 512,
+        heads: vec![10, 20],
+        ..Default::default()
+    };
+    Golden::new(case, "vit_tiny", 2, &config)
 }
 
-impl<'a> Golden<'a> {
-    fn new(case: &'a Case) -> Self {
-        let config = ModelConfig {
-            backbone: Arch::VitTiny,
-            hidden_dim: 512,
-            heads: vec![10, 20],
-            ..Default::default()
-        };
-        let description: Description = json("vit_tiny");
-        let device = case.runtime.device.clone().autodiff();
-        let weights = hash_weights(&description.state_dict_keys);
-        let parameters: usize = weights
-            .iter()
-            .filter(|(name, _)| !name.contains("running_"))
-            .map(|(_, array)| array.data.len())
-            .sum();
-        assert_eq!(parameters, description.params);
-        let model = with_state_dict(config.init(&device, 0), &weights).expect("the same model");
-        Self {
-            case,
-            description,
-            arrays: arrays("vit_tiny"),
-            noise: FloatNoise::of("vit_tiny"),
-            model,
-            device,
-        }
-    }
+/// The class token and the first two patches, positions added.
+fn first_tokens(golden: &Golden<'_, First>, transformer: &VisionTransformer, size: usize) {
+    let tokens = transformer.tokens(golden.images(size), &golden.evaluation());
+    let batch = tokens.dims()[0];
+    let first = tokens.slice([0..batch, 0..3]);
+    let name = format!("tokens_first3.{size}");
+    golden.close(&name, first, golden.noise.evaluation());
+}
 
-    fn close<const D: usize>(
-        &self,
-        name: &str,
-        actual: Tensor<D>,
-        tolerance: impl Into<Tolerance>,
-    ) {
-        let expected = &self.arrays.float(name).data;
-        self.case.close(name, &values(actual), expected, tolerance);
-    }
-
-    fn evaluation(&self, size: usize) {
-        let model = self.model.valid();
-        let context = Context::evaluation(&*self.case.runtime.kernels);
-        let images = hash_images(0, BATCH, size, &self.case.runtime.device);
-        let features = model.backbone.forward(images, &context);
-        self.close(
-            &format!("backbone.{size}"),
-            features.clone(),
-            self.noise.evaluation(),
-        );
-        let embeddings = model.mlp_head.forward(features, &context);
-        self.close(
-            &format!("embd.{size}"),
-            embeddings.clone(),
-            self.noise.evaluation(),
-        );
-        for (head, logits) in model.logits(embeddings).into_iter().enumerate() {
-            self.close(
-                &format!("logits.{head}.{size}"),
-                logits,
-                self.noise.evaluation(),
-            );
-        }
-    }
-
-    /// The class token and the first two patches, positions added.
-    fn first_tokens(&self, transformer: &VisionTransformer, size: usize) {
-        let context = Context::evaluation(&*self.case.runtime.kernels);
-        let images = hash_images(0, BATCH, size, &self.case.runtime.device);
-        let tokens = transformer.tokens(images, &context);
-        let first = tokens.slice([0..BATCH, 0..3]);
-        self.close(
-            &format!("tokens_first3.{size}"),
-            first,
-            self.noise.evaluation(),
-        );
-    }
-
-    /// Every eighth channel of the position embedding at `size`.
-    fn positions(&self, transformer: &VisionTransformer, size: usize) {
-        let side = size / 16;
-        let positions = values(transformer.positions([side, side]));
-        let kept: Vec<f32> = positions.into_iter().step_by(8).collect();
-        let name = format!("pos.{size}");
-        let expected = &self.arrays.float(&name).data;
-        self.case
-            .close(&name, &kept, expected, self.noise.evaluation());
-    }
+/// Every eighth channel of the position embedding at `size`.
+fn positions(golden: &Golden<'_, First>, transformer: &VisionTransformer, size: usize) {
+    let side = size / 16;
+    let positions = values(transformer.positions([side, side]));
+    let kept: Vec<f32> = positions.into_iter().step_by(8).collect();
+    let name = format!("pos.{size}");
+    let expected = &golden.arrays.float(&name).data;
+    let tolerance = golden.noise.evaluation();
+    golden.case.close(&name, &kept, expected, tolerance);
 }
 
 fn transformer(model: &SelfClassifier) -> &VisionTransformer {
@@ -132,13 +59,13 @@ fn transformer(model: &SelfClassifier) -> &VisionTransformer {
 
 /// 64 pixels square and 96 by 64: features, embeddings and logits, tokens, positions.
 pub(crate) fn small_images_in_evaluation(case: &Case) {
-    let golden = Golden::new(case);
-    golden.evaluation(64);
+    let golden = golden(case);
+    golden.evaluate(64);
     let model = golden.model.valid();
     let transformer = transformer(&model);
-    golden.positions(transformer, 64);
-    golden.positions(transformer, 96);
-    golden.first_tokens(transformer, 64);
+    positions(&golden, transformer, 64);
+    positions(&golden, transformer, 96);
+    first_tokens(&golden, transformer, 64);
     let context = Context::evaluation(&*case.runtime.kernels);
     let device = &case.runtime.device;
     let oblong = hash_tensor(1_000_000, [1, 3, 96, 64], device);
@@ -148,13 +75,13 @@ pub(crate) fn small_images_in_evaluation(case: &Case) {
 
 /// 224 pixels, for which the positions are laid out, and 96.
 pub(crate) fn large_images_in_evaluation(case: &Case) {
-    let golden = Golden::new(case);
-    golden.evaluation(224);
-    golden.evaluation(96);
+    let golden = golden(case);
+    golden.evaluate(224);
+    golden.evaluate(96);
     let model = golden.model.valid();
     let transformer = transformer(&model);
-    golden.first_tokens(transformer, 224);
-    golden.first_tokens(transformer, 96);
+    first_tokens(&golden, transformer, 224);
+    first_tokens(&golden, transformer, 96);
     // Theirs leave the positions as they are there: the fixture's difference is 0.
     let positions = values(transformer.positions([14, 14]));
     let table = values(transformer.pos_embed.val());
@@ -164,50 +91,20 @@ pub(crate) fn large_images_in_evaluation(case: &Case) {
 /// Two views at 64 pixels, two at 32: embeddings, loss and the gradient of every parameter, by its norm
 /// and its first values.
 pub(crate) fn multi_view_step(case: &Case) {
-    let golden = Golden::new(case);
-    let view = |index: u64, size| hash_images(index, BATCH, size, &golden.device);
-    let views = ViewBatch {
-        global: Tensor::cat(vec![view(0, 64), view(1, 64)], 0),
-        local: Some(Tensor::cat(vec![view(2, 32), view(3, 32)], 0)),
-    };
-    let context = Context::training(&*case.runtime.kernels, Noise::default());
-    let embeddings = golden.model.embed(views, &context);
-    golden.close("mv.embds", embeddings.clone(), golden.noise.embeddings());
-    let logits: Vec<Tensor<3>> = golden
-        .model
-        .logits(embeddings)
-        .into_iter()
-        .map(|logits| {
-            let classes = logits.dims()[1];
-            logits.reshape([4, BATCH, classes])
-        })
-        .collect();
-    let loss = LossConfig::default()
-        .init()
-        .forward(&logits, 2)
-        .expect("a loss");
-    let grads = loss.backward();
-    golden.close("mv.loss", loss, golden.noise.loss());
-
-    let found = gradients_by_name(&golden.model, &grads);
-    let expected = &golden.description.gradients;
+    let golden = golden(case);
+    let found = golden.step([64, 32]).gradients;
+    let expected = &golden.more.gradients;
     assert!(found.keys().eq(expected.keys()), "every parameter has one");
-    // A bias in front of batch normalisation has no gradient but rounding: below a thousandth of the
-    // largest norm the difference counts against that instead of the norm itself.
-    let largest = expected.values().fold(0.0_f64, |a, b| a.max(b[0]));
+    let least = least_scale(expected.values().map(|values| values[0]));
     for (name, expected) in expected {
         let actual = &found[name];
-        let norm = actual.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-        let scale = expected[0].max(1e-3 * largest);
-        let mut error = (norm.sqrt() - expected[0]).abs() / scale;
+        let scale = expected[0].max(least);
+        let mut error = (l2(actual) - expected[0]).abs() / scale;
         for (&actual, expected) in actual.iter().zip(&expected[1..]) {
             error = error.max((f64::from(actual) - expected).abs() / scale);
         }
-        case.close_to_zero(
-            &format!("gradient of {name}"),
-            error,
-            golden.noise.gradients(),
-        );
+        let what = format!("gradient of {name}");
+        case.close_to_zero(&what, error, golden.noise.gradients());
     }
 }
 
