@@ -13,6 +13,7 @@ mod engine;
 mod evaluation;
 mod external;
 mod fixed;
+mod image_shapes;
 mod library;
 mod network;
 mod opened;

@@ -4,10 +4,11 @@
 //! The vocabulary is what [`crate::writer`] emits. A file with other operations is not one of ours, or is
 //! from a later version.
 
+use super::image_shapes as images;
 use super::network::{FLOAT, Network, Node, Refusal, Weight};
 use super::pixel_shapes;
 use super::quantised_shapes::{self as quantised, Made, Operand};
-use super::settings::{Inferred, Settings, length};
+use super::settings::{Inferred, Settings};
 use super::together::Together;
 use super::token_shapes as tokens;
 use selfcls_core::metadata::InputKind;
@@ -276,13 +277,9 @@ fn infer<'a>(node: &Node<'a>, known: &BTreeMap<&str, Known>) -> Inferred<(&'a st
         (_, _) if integers.is_some() => {
             return Err("reads whole numbers where it needs f32".to_owned());
         }
-        ("Conv", [weight, bias]) => conv(&settings, x, weight, bias)?,
-        ("MaxPool", []) => max_pool(&settings, x)?,
-        ("GlobalAveragePool", []) => {
-            settings.only(&[])?;
-            let [channels, ..] = image_axes(x)?;
-            vec![channels, 1, 1]
-        }
+        ("Conv", [weight, bias]) => images::conv(&settings, x, weight, bias)?,
+        ("MaxPool", []) => images::max_pool(&settings, x)?,
+        ("GlobalAveragePool", []) => images::average(&settings, x)?,
         ("Flatten", []) => {
             settings.only(&["axis"])?;
             settings.int("axis", 1, &[1])?;
@@ -422,41 +419,6 @@ fn cast(node: &Node<'_>, known: &BTreeMap<&str, Known>) -> Inferred<Shape> {
     }
 }
 
-fn conv(
-    settings: &Settings<'_, '_>,
-    x: &Shape,
-    weight: &Shape,
-    bias: &Shape,
-) -> Inferred<Vec<usize>> {
-    settings.only(&["kernel_shape", "pads", "strides", "group"])?;
-    let [channels, height, width] = image_axes(x)?;
-    let groups = settings.groups()?;
-    let &[output, input, kernel_h, kernel_w] = weight.axes.as_slice() else {
-        return Err(format!("has a kernel of shape {:?}", weight.axes));
-    };
-    let fits = input.checked_mul(groups) == Some(channels) && output.is_multiple_of(groups);
-    if weight.batched || bias.batched || !fits || bias.axes != [output] {
-        return Err(format!(
-            "has kernel {:?} and bias {:?} for {channels} channels in {groups} groups",
-            weight.axes, bias.axes
-        ));
-    }
-    let kernel = [kernel_h, kernel_w];
-    let [height, width] = settings.window([height, width], kernel)?;
-    Ok(vec![output, height, width])
-}
-
-fn max_pool(settings: &Settings<'_, '_>, x: &Shape) -> Inferred<Vec<usize>> {
-    settings.only(&["kernel_shape", "pads", "strides"])?;
-    let [channels, height, width] = image_axes(x)?;
-    let Some(&[kernel_h, kernel_w]) = settings.ints("kernel_shape")? else {
-        return Err("has no two-dimensional window".to_owned());
-    };
-    let kernel = [length(kernel_h)?, length(kernel_w)?];
-    let [height, width] = settings.window([height, width], kernel)?;
-    Ok(vec![channels, height, width])
-}
-
 fn gemm(
     settings: &Settings<'_, '_>,
     x: &Shape,
@@ -478,12 +440,6 @@ fn gemm(
         ));
     }
     Ok(vec![weight.axes[0]])
-}
-
-fn image_axes(x: &Shape) -> Inferred<[usize; 3]> {
-    let axes = x.axes.as_slice();
-    axes.try_into()
-        .map_err(|_| format!("expects [batch, channels, height, width], not [batch, {axes:?}]"))
 }
 
 fn row(x: &Shape) -> Inferred<usize> {
