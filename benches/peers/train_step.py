@@ -1,4 +1,4 @@
-"""One training step of Self-Classifier (arXiv 2103.10994) in eager PyTorch; called by benches/train_step.rs.
+"""One training step of Self-Classifier (arXiv 2103.10994) in eager PyTorch; called by benches/train_step.
 
 Random views, a torchvision backbone, a queue that is full from the start, SGD with layer-wise rates.
 """
