@@ -22,6 +22,7 @@ mod cpp {
     use super::nccl::{Nccl, Search};
 
     const KERNELS: &str = "src/aten/ops.cpp";
+    const ALLOCATOR: &str = "src/aten/allocator.h";
     const COPIES: &str = "src/aten/copies.cpp";
     const GROUPS: &str = "src/distributed/c10d.cpp";
     const GLOO: &str = "src/distributed/gloo_stub";
@@ -29,7 +30,7 @@ mod cpp {
     const GUARDED: &str = "src/guarded.h";
 
     pub(super) fn compile() {
-        for path in [KERNELS, COPIES, GROUPS, GLOO, GUARDED, "nccl.rs"] {
+        for path in [KERNELS, ALLOCATOR, COPIES, GROUPS, GLOO, GUARDED, "nccl.rs"] {
             println!("cargo::rerun-if-changed={path}");
         }
         for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {

@@ -5,6 +5,7 @@
 // the caller gives back to `selfcls_free_message`. Results are new tensors that the caller owns.
 
 #include "../guarded.h"
+#include "allocator.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_batch_norm_impl_index.h>
