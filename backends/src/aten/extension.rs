@@ -9,9 +9,11 @@ use burn::backend::libtorch::TchTensor;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, LibTorch, TensorMetadata, backend_extension};
+use tch::Kind;
 
 use super::ffi::{self, Convolution, Normalisation, SavedStatistics};
 use super::unrolled::Unrolled;
+use super::windows::Windows;
 use crate::kept::{Kept, track};
 
 #[backend_extension(Autodiff, LibTorch)]
@@ -74,6 +76,10 @@ fn conv2d(input: &TchTensor, weight: &TchTensor, shape: Convolution) -> TchTenso
     if let Some(unrolled) = Unrolled::of(input, weight, shape) {
         return unrolled.forward(input, weight);
     }
+    let windows = Windows::of(input, weight, shape);
+    if let Some(output) = windows.and_then(|windows| windows.forward(input, weight)) {
+        return output;
+    }
     let output = input.tensor.f_conv2d(
         &weight.tensor,
         None::<tch::Tensor>,
@@ -86,10 +92,6 @@ fn conv2d(input: &TchTensor, weight: &TchTensor, shape: Convolution) -> TchTenso
 }
 
 /// Gradients of a convolution's input and weight, where wanted.
-///
-/// oneDNN 3.7 (libtorch 2.9) computes wrong weight gradients in bf16, or none but noise, where the image is
-/// one pixel wide and a wider kernel has a stride: found on a processor with AVX-512 BF16, at any number of
-/// channels. Such layers, where they are not [`Unrolled`], are computed in f32.
 fn conv2d_backward(
     gradient: &TchTensor,
     input: &TchTensor,
@@ -100,14 +102,38 @@ fn conv2d_backward(
     if let Some(unrolled) = Unrolled::of(input, weight, shape) {
         return unrolled.backward(gradient, input, weight, wanted);
     }
+    let Some(windows) = Windows::of(input, weight, shape) else {
+        return by_convolutions(gradient, input, weight, shape, wanted);
+    };
+    let [wants_input, wants_weight] = wanted;
+    let of_weight = wants_weight.then(|| windows.of_weight(gradient, input));
+    let of_input = wants_input.then(|| match windows.of_input(gradient, weight) {
+        None => by_convolutions(gradient, input, weight, shape, [true, false])[0].take(),
+        found => found,
+    });
+    [of_input.flatten(), of_weight]
+}
+
+/// As [`conv2d_backward`], by ATen's convolutions.
+///
+/// oneDNN 3.7 (libtorch 2.9) computes wrong weight gradients in bf16, or none but noise, where the image is
+/// one pixel wide and a wider kernel has a stride: found on a processor with AVX-512 BF16, at any number of
+/// channels. Such layers, where they are not [`Unrolled`] or [`Windows`], are computed in f32.
+fn by_convolutions(
+    gradient: &TchTensor,
+    input: &TchTensor,
+    weight: &TchTensor,
+    shape: Convolution,
+    wanted: [bool; 2],
+) -> [Option<TchTensor>; 2] {
     let (kind, width) = (input.tensor.kind(), input.shape().dims::<4>()[3]);
-    let spoilt = kind == tch::Kind::BFloat16 && width == 1 && weight.shape().dims::<4>()[3] > 1;
+    let spoilt = kind == Kind::BFloat16 && width == 1 && weight.shape().dims::<4>()[3] > 1;
     let cast = |tensor: &tch::Tensor, kind| match spoilt {
         true => tensor.to_kind(kind),
         false => tensor.shallow_clone(),
     };
     let [gradient, input, weight] =
-        [gradient, input, weight].map(|tensor| cast(&tensor.tensor, tch::Kind::Float));
+        [gradient, input, weight].map(|tensor| cast(&tensor.tensor, Kind::Float));
     let gradients = ffi::convolution_backward(&gradient, &input, &weight, shape, wanted);
     expect("convolution_backward", gradients)
         .map(|gradient| Some(TchTensor::new(cast(&gradient?, kind))))
@@ -182,6 +208,14 @@ impl AtenOps for LibTorch {
     }
 }
 
+/// In f32 what is in half precision.
+fn full(tensor: TchTensor) -> TchTensor {
+    match tensor.tensor.kind() {
+        Kind::Half | Kind::BFloat16 => TchTensor::new(tensor.tensor.to_kind(Kind::Float)),
+        _ => tensor,
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Convolved {
     input: TchTensor,
@@ -190,8 +224,11 @@ struct Convolved {
 }
 
 impl Kept<LibTorch, 2> for Convolved {
+    /// The weight's in f32: where it has several uses, their sum is not rounded again.
     fn gradients(self, gradient: TchTensor, wanted: [bool; 2]) -> [Option<TchTensor>; 2] {
-        conv2d_backward(&gradient, &self.input, &self.weight, self.shape, wanted)
+        let [of_input, of_weight] =
+            conv2d_backward(&gradient, &self.input, &self.weight, self.shape, wanted);
+        [of_input, of_weight.map(full)]
     }
 }
 

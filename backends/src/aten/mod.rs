@@ -20,6 +20,7 @@ mod sync;
 mod tests;
 mod tokens;
 mod unrolled;
+mod windows;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! What a forward pass needs besides its input.
 
+use super::Casts;
 use crate::config::Precision;
 use crate::kernels::Kernels;
 use crate::optim::{Arrival, Exchange};
@@ -20,6 +21,8 @@ pub struct Context<'a> {
     pub noise: Noise,
     /// Who takes the gradients of weights while the backward pass goes on; none: they come when it is over.
     pub exchange: Option<&'a Arc<Exchange>>,
+    /// Where passes that belong together find the weights that one of them has cast; none: each casts its own.
+    pub casts: Option<&'a Casts>,
 }
 
 impl<'a> Context<'a> {
@@ -30,6 +33,7 @@ impl<'a> Context<'a> {
             training: false,
             noise: Noise::default(),
             exchange: None,
+            casts: None,
         }
     }
 
@@ -40,6 +44,7 @@ impl<'a> Context<'a> {
             training: true,
             noise,
             exchange: None,
+            casts: None,
         }
     }
 
@@ -47,6 +52,15 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn with_exchange(self, exchange: Option<&'a Arc<Exchange>>) -> Self {
         Self { exchange, ..self }
+    }
+
+    /// The same for passes of one model that share their casts, and one backward pass.
+    #[must_use]
+    pub fn with_casts(self, casts: &'a Casts) -> Self {
+        Self {
+            casts: Some(casts),
+            ..self
+        }
     }
 }
 
@@ -78,6 +92,16 @@ impl Context<'_> {
         match self.arrival(weight, &value) {
             Some(arrival) => self.kernels.hand_over_kernel(value, input, arrival),
             None => value,
+        }
+    }
+
+    /// As [`kernel`](Self::kernel), in the precision of [`autocast`](Self::autocast).
+    pub(super) fn cast_kernel(&self, weight: &Param<Tensor<4>>, input: &Tensor<4>) -> Tensor<4> {
+        let cast = || self.autocast(self.kernel(weight, input));
+        match self.casts {
+            // What is handed over belongs to this use alone.
+            Some(casts) if self.exchange.is_none() => casts.once(weight.id, cast),
+            _ => cast(),
         }
     }
 

@@ -45,7 +45,7 @@ impl Conv2d {
 
     /// `[batch, in, h, w]` to `[batch, out, ceil(h / stride), ceil(w / stride)]`: padded by half the kernel.
     pub fn forward(&self, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
-        let weight = context.autocast(context.kernel(&self.weight, &x));
+        let weight = context.cast_kernel(&self.weight, &x);
         let x = context.autocast(x);
         let padding = weight.dims()[2] / 2;
         context

@@ -6,6 +6,7 @@
 
 mod backbone;
 mod batch_norm;
+mod casts;
 mod classifier;
 mod context;
 mod conv;
@@ -22,6 +23,7 @@ mod vit;
 
 pub use backbone::Backbone;
 pub use batch_norm::BatchNorm;
+pub use casts::Casts;
 pub use classifier::Classifier;
 pub use context::{Context, Noise};
 pub use conv::Conv2d;

@@ -1,6 +1,6 @@
 //! The whole network.
 
-use super::{Backbone, Classifier, Context, Init, MlpHead};
+use super::{Backbone, Casts, Classifier, Context, Init, MlpHead};
 use crate::config::ModelConfig;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -74,9 +74,14 @@ impl SelfClassifier {
         if self.views_apart && context.training {
             return self.embed_apart(views, context);
         }
+        let casts = Casts::default();
         let mut pass = *context;
         let mut features = Vec::new();
-        for images in views.by_size() {
+        let sizes = views.by_size();
+        if sizes.len() > 1 {
+            pass = pass.with_casts(&casts);
+        }
+        for images in sizes {
             features.push(self.backbone.forward(images, &pass));
             pass.noise = pass.noise.next_pass();
         }
@@ -85,7 +90,8 @@ impl SelfClassifier {
 
     fn embed_apart(&self, views: ViewBatch, context: &Context<'_>) -> Tensor<2> {
         let batch = views.global.dims()[0] / GLOBALS;
-        let mut pass = *context;
+        let casts = Casts::default();
+        let mut pass = context.with_casts(&casts);
         let mut embeddings = Vec::new();
         for images in views.by_size() {
             for view in images.split(batch, 0) {

@@ -127,6 +127,8 @@ trials! {
         #[cfg(feature = "tch")]
         precision::gradients_follow_f32,
         #[cfg(feature = "tch")]
+        precision::resolutions_share_casts,
+        #[cfg(feature = "tch")]
         precision::extreme_logits_stay_finite,
         #[cfg(feature = "tch")]
         precision::logits_of_half_precision_are_compared_in_f32,

@@ -7,7 +7,8 @@ use selfcls_backends::{Opened, open};
 use selfcls_core::Config;
 use selfcls_core::config::{Arch, LossConfig, ModelConfig, OptimKind, Precision, Stem};
 use selfcls_core::loss_scale::LossScale;
-use selfcls_core::model::{SelfClassifier, ViewBatch, state_dict};
+use selfcls_core::model::{Context, Noise, SelfClassifier, ViewBatch, state_dict};
+use selfcls_core::optim::ParamGradients;
 use selfcls_core::train::{Batch, Learner};
 
 const BATCH: usize = 16;
@@ -151,6 +152,42 @@ pub(crate) fn gradients_follow_f32() {
                 "{:?} in {precision:?}: off by {off} of f32's length",
                 model.backbone
             );
+        }
+    }
+}
+
+/// Weights are cast once for both resolutions: gradients are those of casts of their own, and no cast outlives a
+/// change of the weights.
+pub(crate) fn resolutions_share_casts() {
+    for precision in [Precision::Bf16, Precision::Fp16] {
+        let config = config(residual(), precision);
+        let runtime = opened().runtime(precision).expect("libtorch has them all");
+        let kernels = &*runtime.kernels;
+        let context = Context::training(kernels, Noise::default());
+        let Batch { views, .. } = batch(0);
+        let apart = |model: &SelfClassifier| {
+            let images = views.clone().by_size().into_iter();
+            let features = images.map(|images| model.backbone.forward(images, &context));
+            model
+                .mlp_head
+                .forward(Tensor::cat(features.collect(), 0), &context)
+        };
+        let gradients = |model: &SelfClassifier, embeddings: Tensor<2>| -> Vec<Vec<f32>> {
+            let weights = hash_tensor(3, embeddings.dims(), &runtime.device);
+            let mut grads = (embeddings * weights).sum().backward();
+            let grads = ParamGradients::take(model, &mut grads);
+            let of = |name| values(grads.get(name).expect("one").clone());
+            grads.names().map(of).collect()
+        };
+        let mut learner = learner_of(&config);
+        for step in 0..2 {
+            let model = learner.model();
+            let (together, alone) = (model.embed(views.clone(), &context), apart(model));
+            assert_eq!(values(together.clone()), values(alone.clone()));
+            let shared = gradients(model, together);
+            assert!(!shared.is_empty());
+            assert_eq!(shared, gradients(model, alone), "{precision:?}");
+            learner.step(batch(step), 0.05).expect("a step");
         }
     }
 }

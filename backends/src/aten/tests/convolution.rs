@@ -41,7 +41,7 @@ fn narrow_shortcuts_have_right_gradients() {
     }
 }
 
-/// What libtorch 2.9 gets wrong in bf16: see `extension::conv2d_backward`.
+/// What libtorch 2.9 gets wrong in bf16: see `extension::by_convolutions`.
 #[test]
 fn images_of_one_pixel_have_right_gradients_in_half_precision() {
     let device = device().autodiff();

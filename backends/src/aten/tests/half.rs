@@ -92,6 +92,65 @@ fn convolutions_follow_f32() {
     }
 }
 
+/// Layers some of whose products are made one by one: see `windows`.
+#[test]
+fn wide_convolutions_follow_f32() {
+    let device = device().autodiff();
+    for (kernel, stride, padding, channels, size) in [
+        (1, 1, 0, [128, 144], [5, 4]),
+        (1, 2, 0, [64, 96], [8, 5]),
+        (1, 3, 0, [80, 64], [7, 9]),
+        (1, 2, 0, [64, 64], [1, 1]),
+        (3, 1, 1, [64, 80], [6, 7]),
+        (3, 1, 1, [64, 64], [5, 3]),
+        (3, 1, 0, [64, 64], [7, 5]),
+        (3, 2, 1, [64, 64], [9, 14]),
+        (3, 2, 1, [64, 80], [7, 6]),
+        (3, 2, 1, [64, 64], [4, 1]),
+        (5, 3, 2, [64, 64], [8, 9]),
+    ] {
+        let [input, output] = channels;
+        let [height, width] = size;
+        let values = tensor(1, [3, input, height, width], &device);
+        let x = both(values, FloatDType::BF16);
+        let values = tensor(2, [output, input, kernel, kernel], &device);
+        let w = both(values, FloatDType::BF16);
+        let case = format!(
+            "kernel {kernel}, stride {stride}, padding {padding}, {channels:?} channels, {size:?} pixels"
+        );
+        assert_follows(&case, x, std::slice::from_ref(&w), 1e-2, |x, which| {
+            aten().conv2d(x, w[which].clone(), stride, padding, 1)
+        });
+    }
+}
+
+/// The sum over the uses of a weight is as exact as its parts: half precision would lose the smaller one.
+#[test]
+fn gradients_of_a_weight_add_up_in_f32() {
+    let device = device().autodiff();
+    for dtype in [FloatDType::BF16, FloatDType::F16] {
+        let x = tensor::<4>(1, [2, 16, 6, 6], &device).cast(dtype);
+        let w = tensor::<4>(2, [16, 16, 3, 3], &device);
+        let gradient = |scales: &[f32]| {
+            let w = w.clone().detach().require_grad();
+            let low = w.clone().cast(dtype);
+            let parts = scales.iter().map(|&scale| {
+                let output = aten().conv2d(x.clone(), low.clone(), 1, 1, 1);
+                weighted(output.mul_scalar(scale))
+            });
+            let sum = parts.reduce(|sum, part| sum + part).expect("a part");
+            w.grad(&sum.backward()).expect("a gradient")
+        };
+        let expected = gradient(&[1.0]) + gradient(&[1.0 / 1024.0]);
+        assert_close(
+            &format!("{dtype:?}"),
+            gradient(&[1.0, 1.0 / 1024.0]),
+            expected,
+            1e-6,
+        );
+    }
+}
+
 #[test]
 fn batch_normalisation_follows_f32() {
     let device = device().autodiff();
