@@ -105,6 +105,57 @@ pub(crate) fn convolutions_equal_burns(kernels: &dyn Kernels, device: &Device) {
     }
 }
 
+/// Images so small that every place of the kernel sees all of them: see `whole_image`.
+pub(crate) fn convolutions_of_few_pixels_equal_burns(kernels: &dyn Kernels, device: &Device) {
+    let device = device.clone().autodiff();
+    let cases = [
+        (3, 1, 1, [1, 1]),
+        (3, 2, 1, [1, 1]),
+        (3, 1, 1, [2, 2]),
+        (3, 2, 1, [2, 2]),
+        (3, 2, 1, [2, 1]),
+        (3, 1, 1, [1, 2]),
+        (3, 1, 2, [1, 1]),
+        (5, 1, 2, [3, 2]),
+        (7, 2, 3, [4, 4]),
+        (2, 1, 1, [1, 1]),
+        // Not all of these images is seen from everywhere.
+        (3, 1, 0, [3, 3]),
+        (3, 1, 1, [2, 3]),
+        (3, 2, 1, [3, 3]),
+    ];
+    for (kernel, stride, padding, [height, width]) in cases {
+        for (batch, input, output, groups) in [
+            (1, 1, 1, 1),
+            (1, 4, 3, 1),
+            (6, 5, 8, 1),
+            (8, 16, 32, 1),
+            (3, 4, 6, 2),
+        ] {
+            let x = tensor(1, [batch, input, height, width], &device).require_grad();
+            let w = tensor(2, [output, input / groups, kernel, kernel], &device).require_grad();
+            let run = |kernels: &dyn Kernels| {
+                let output = kernels.conv2d(x.clone(), w.clone(), stride, padding, groups);
+                let grads = weighted(output.clone()).backward();
+                (output.without_autodiff(), grads)
+            };
+            let ((ours, our_grads), (theirs, their_grads)) = (run(kernels), run(&PlainKernels));
+            let case = format!(
+                "{batch} images of {height} by {width}, {input} to {output} channels in {groups} groups, kernel {kernel}, stride {stride}, padding {padding}"
+            );
+            assert_close(&format!("{case}: output"), ours, theirs, 1e-5);
+            for (name, tensor) in [("input", &x), ("weight", &w)] {
+                assert_close(
+                    &format!("{case}: gradient of the {name}"),
+                    tensor.grad(&our_grads).expect("a gradient"),
+                    tensor.grad(&their_grads).expect("a gradient"),
+                    1e-5,
+                );
+            }
+        }
+    }
+}
+
 /// A gradient that nobody wants is not computed, and the other one is right all the same.
 pub(crate) fn convolutions_of_constants_have_half_a_gradient(
     kernels: &dyn Kernels,

@@ -60,6 +60,8 @@ mod rendezvous;
 mod selection;
 mod status;
 mod threads;
+#[cfg(any(feature = "flex", feature = "tch"))]
+mod whole_image;
 
 #[cfg(feature = "wgpu")]
 mod adapters;

@@ -1,10 +1,7 @@
 //! Convolutions of images of very few pixels as products of matrices.
 //!
-//! A kernel over a small image lies mostly outside it: of nine taps over a single pixel one counts, of those over
-//! 2 x 2 pixels four at each place. Where every place of the kernel sees the whole image, a convolution is a linear
-//! layer from all values of an image to all values of its output, and no product is made for nothing. oneDNN's
-//! gradients go through all taps: of 512 channels of one pixel they take about ten times as long. The last
-//! stages of a ResNet see such images where views are small.
+//! Those whose every place sees the [whole image](crate::whole_image). oneDNN's gradients go through all taps: of 512
+//! channels of one pixel they take about ten times as long.
 
 use burn::backend::TensorMetadata;
 use burn::backend::libtorch::TchTensor;
@@ -12,6 +9,7 @@ use tch::{Kind, TchError, Tensor};
 
 use super::extension::expect;
 use super::ffi::Convolution;
+use crate::whole_image::WholeImage;
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -20,52 +18,24 @@ const LAST: [i64; 4] = [0, 2, 3, 1];
 const FIRST: [i64; 4] = [0, 3, 1, 2];
 
 /// A convolution all of whose places see all of the image.
-pub(super) struct Unrolled {
-    /// `[height, width]` of the images.
-    image: [i64; 2],
-    /// `[height, width]` of the output.
-    output: [i64; 2],
-    /// Per place of the kernel, row after row: the taps, down and right, over the image's first pixel.
-    corners: Vec<[i64; 2]>,
-}
-
-/// The tap over the first input at each place along one axis, where every place sees all `input`s.
-fn starts(input: usize, taps: usize, shape: Convolution) -> Option<Vec<i64>> {
-    let last = (input + 2 * shape.padding).checked_sub(taps)? / shape.stride;
-    let start = |place: usize| shape.padding.checked_sub(place * shape.stride);
-    let sees_all = |start: &usize| start + input <= taps;
-    let starts: Option<Vec<usize>> = (0..=last)
-        .map(|place| start(place).filter(sees_all))
-        .collect();
-    Some(starts?.into_iter().map(|start| start as i64).collect())
-}
+pub(super) struct Unrolled(WholeImage);
 
 impl Unrolled {
-    /// For operands on the CPU, if it is such a convolution and not one of single pixels by a kernel of one, which is
-    /// a product of matrices anyway.
+    /// For operands on the CPU, if it is such a convolution.
     pub(super) fn of(input: &TchTensor, weight: &TchTensor, shape: Convolution) -> Option<Self> {
         let [_, _, height, width] = input.shape().dims();
         let [_, _, down, right] = weight.shape().dims();
-        if shape.groups != 1 || (down, right) == (1, 1) || input.tensor.device() != tch::Device::Cpu
-        {
+        if input.tensor.device() != tch::Device::Cpu {
             return None;
         }
-        let (rows, columns) = (starts(height, down, shape)?, starts(width, right, shape)?);
-        let corners = rows
-            .iter()
-            .flat_map(|row| columns.iter().map(|column| [*row, *column]));
-        Some(Self {
-            image: [height as i64, width as i64],
-            output: [rows.len() as i64, columns.len() as i64],
-            corners: corners.collect(),
-        })
+        WholeImage::of([height, width], [down, right], shape).map(Self)
     }
 
     /// The output, channels last.
     pub(super) fn forward(&self, input: &TchTensor, weight: &TchTensor) -> TchTensor {
         let forward = || {
             let output = rows(&input.tensor)?.f_matmul(&self.matrix(&weight.tensor)?.f_tr()?)?;
-            images(&output, self.output)
+            images(&output, self.0.output)
         };
         TchTensor::new(expect(
             "matmul",
@@ -86,7 +56,7 @@ impl Unrolled {
             let of_input = input_wanted.then(|| {
                 images(
                     &gradient.f_matmul(&self.matrix(&weight.tensor)?)?,
-                    self.image,
+                    self.0.image,
                 )
             });
             let of_weight = weight_wanted.then(|| {
@@ -100,8 +70,9 @@ impl Unrolled {
     }
 
     /// The taps that the place of the kernel with this corner has over the image, of weights `[out, kh, kw, in]`.
-    fn seen(&self, weight: &Tensor, [row, column]: [i64; 2]) -> Result<Tensor> {
-        let [height, width] = self.image;
+    fn seen(&self, weight: &Tensor, corner: [usize; 2]) -> Result<Tensor> {
+        let [height, width] = self.0.image.map(|n| n as i64);
+        let [row, column] = corner.map(|n| n as i64);
         weight.f_narrow(1, row, height)?.f_narrow(2, column, width)
     }
 
@@ -109,6 +80,7 @@ impl Unrolled {
     fn matrix(&self, weight: &Tensor) -> Result<Tensor> {
         let weight = weight.f_permute(LAST)?;
         let seen: Result<Vec<Tensor>> = self
+            .0
             .corners
             .iter()
             .map(|corner| self.seen(&weight, *corner))
@@ -125,16 +97,16 @@ impl Unrolled {
         let [outputs, inputs, ..] = weight.size()[..] else {
             unreachable!("a convolution's weight has four axes")
         };
-        let [height, width] = self.image;
+        let [height, width] = self.0.image.map(|n| n as i64);
         let places = matrix.f_view([-1, outputs, height, width, inputs])?;
-        // The sum is rounded once, as in a convolution.
+        // The sum is rounded once, as in a convolution; of one place nothing is added up.
         let kind = match weight.kind() {
-            Kind::Half | Kind::BFloat16 => Kind::Float,
+            Kind::Half | Kind::BFloat16 if self.0.corners.len() > 1 => Kind::Float,
             kind => kind,
         };
         let size = weight.f_permute(LAST)?.size();
         let sums = Tensor::f_zeros(size, (kind, weight.device()))?;
-        for (place, corner) in self.corners.iter().enumerate() {
+        for (place, corner) in self.0.corners.iter().enumerate() {
             let place = places.f_select(0, place as i64)?;
             let _sum = self.seen(&sums, *corner)?.f_add_(&place)?;
         }
@@ -148,7 +120,8 @@ fn rows(images: &Tensor) -> Result<Tensor> {
 }
 
 /// The reverse of [`rows`].
-fn images(rows: &Tensor, [height, width]: [i64; 2]) -> Result<Tensor> {
+fn images(rows: &Tensor, size: [usize; 2]) -> Result<Tensor> {
+    let [height, width] = size.map(|n| n as i64);
     let pixels = rows.f_view([rows.size()[0], height, width, -1])?;
     pixels.f_permute(FIRST)
 }

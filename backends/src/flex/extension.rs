@@ -8,7 +8,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
-use super::convolution::Plan;
+use super::layer::Layer;
 use super::maps::{channels_last, from_values, in_order, shape, vector};
 use super::normalisation::Statistics;
 use super::rectifier;
@@ -53,9 +53,9 @@ fn laid_out(input: FlexTensor, weight: &FlexTensor) -> (FlexTensor, FlexTensor) 
 
 /// Both operands laid out already.
 fn conv2d(input: &FlexTensor, weight: &FlexTensor, options: Convolution) -> FlexTensor {
-    let plan = Plan::new(shape(input), shape(weight), options);
-    let output = plan.forward(values(input), values(weight));
-    from_values(output, plan.output())
+    let layer = Layer::new(shape(input), shape(weight), options);
+    let output = layer.forward(values(input), values(weight));
+    from_values(output, layer.output())
 }
 
 /// The channels' own values, their statistics and those that go on.
@@ -161,15 +161,15 @@ struct Convolved {
 impl Kept<Flex, 2> for Convolved {
     fn gradients(self, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
         let (gradient, images) = (channels_last(gradient), shape(&self.input));
-        let plan = Plan::new(images, shape(&self.weight), self.options);
+        let layer = Layer::new(images, shape(&self.weight), self.options);
         let [of_input, of_weight] = wanted;
         [
             of_input.then(|| {
-                let gradient = plan.images_gradient(values(&gradient), values(&self.weight));
+                let gradient = layer.images_gradient(values(&gradient), values(&self.weight));
                 from_values(gradient, images)
             }),
             of_weight.then(|| {
-                let gradient = plan.weight_gradient(values(&gradient), values(&self.input));
+                let gradient = layer.weight_gradient(values(&gradient), values(&self.input));
                 in_order(gradient, shape(&self.weight))
             }),
         ]

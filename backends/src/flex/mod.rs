@@ -8,6 +8,7 @@
 mod convolution;
 mod extension;
 mod filters;
+mod layer;
 mod maps;
 mod normalisation;
 mod product;

@@ -20,6 +20,7 @@ fn device() -> Device {
 fn convolutions_equal_burns() {
     against_burn::convolutions_equal_burns(&FlexKernels, &device());
     against_burn::convolutions_of_constants_have_half_a_gradient(&FlexKernels, &device());
+    against_burn::convolutions_of_few_pixels_equal_burns(&FlexKernels, &device());
 }
 
 #[test]

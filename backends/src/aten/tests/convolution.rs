@@ -75,48 +75,7 @@ fn images_of_one_pixel_have_right_gradients_in_half_precision() {
     }
 }
 
-/// Images so small that every place of the kernel sees all of them: see `unrolled`.
 #[test]
 fn convolutions_of_few_pixels_equal_burns() {
-    let device = device().autodiff();
-    let cases = [
-        (3, 1, 1, [1, 1]),
-        (3, 2, 1, [1, 1]),
-        (3, 1, 1, [2, 2]),
-        (3, 2, 1, [2, 2]),
-        (3, 2, 1, [2, 1]),
-        (3, 1, 1, [1, 2]),
-        (3, 1, 2, [1, 1]),
-        (5, 1, 2, [3, 2]),
-        (7, 2, 3, [4, 4]),
-        (2, 1, 1, [1, 1]),
-        // Not all of these images is seen from everywhere.
-        (3, 1, 0, [3, 3]),
-        (3, 1, 1, [2, 3]),
-        (3, 2, 1, [3, 3]),
-    ];
-    for (kernel, stride, padding, [height, width]) in cases {
-        for (batch, input, output) in [(1, 1, 1), (1, 4, 3), (6, 5, 8), (8, 16, 32)] {
-            let x = tensor(1, [batch, input, height, width], &device).require_grad();
-            let w = tensor(2, [output, input, kernel, kernel], &device).require_grad();
-            let run = |kernels: &dyn Kernels| {
-                let output = kernels.conv2d(x.clone(), w.clone(), stride, padding, 1);
-                let grads = weighted(output.clone()).backward();
-                (output.without_autodiff(), grads)
-            };
-            let ((ours, our_grads), (theirs, their_grads)) = (run(&aten()), run(&PlainKernels));
-            let case = format!(
-                "{batch} images of {height} by {width}, {input} to {output} channels, kernel {kernel}, stride {stride}, padding {padding}"
-            );
-            assert_close(&format!("{case}: output"), ours, theirs, 1e-5);
-            for (name, tensor) in [("input", &x), ("weight", &w)] {
-                assert_close(
-                    &format!("{case}: gradient of the {name}"),
-                    tensor.grad(&our_grads).expect("a gradient"),
-                    tensor.grad(&their_grads).expect("a gradient"),
-                    1e-5,
-                );
-            }
-        }
-    }
+    against_burn::convolutions_of_few_pixels_equal_burns(&aten(), &device());
 }
