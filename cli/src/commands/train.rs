@@ -93,7 +93,6 @@ fn run_as_rank(
         _ => Progress::Quiet,
     };
     config.validate_for_ranks(place.world_size)?;
-    share_processors(place);
     let opened = device_of_rank(&args.backend, place)?;
     let mut runtime = opened
         .runtime(config.train.precision)
@@ -103,6 +102,7 @@ fn run_as_rank(
     let peers =
         selfcls_backends::join(place, &opened, timeout, last_words).map_err(CliError::failure)?;
     runtime.collective = Arc::clone(&peers);
+    share_processors(&runtime)?;
     let source = data::open(&config.data.source, &config.data).inspect_err(|error| {
         peers.leave(&error.to_string());
     })?;
@@ -117,14 +117,16 @@ fn run_as_rank(
 }
 
 /// Each process computes on its share of this machine's cores, unless told otherwise.
-fn share_processors(place: &Rendezvous) {
-    if place.local_world_size < 2 || std::env::var_os("OMP_NUM_THREADS").is_some() {
-        return;
+fn share_processors(runtime: &Runtime) -> Result<()> {
+    // With the others, also where it does not matter here.
+    let cores = train::cores_of_rank(runtime)?;
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores < all && std::env::var_os("OMP_NUM_THREADS").is_none() {
+        let cores = NonZeroUsize::new(cores).unwrap_or(NonZeroUsize::MIN);
+        // Where threads run already the number stays as it is: slower, not wrong.
+        let _ = selfcls_backends::set_threads(cores);
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = NonZeroUsize::new(cores / place.local_world_size).unwrap_or(NonZeroUsize::MIN);
-    // Where threads run already the number stays as it is: slower, not wrong.
-    let _ = selfcls_backends::set_threads(share);
+    Ok(())
 }
 
 /// Trains in the run directory `out`, shown by `progress` and noted in `log.txt` (or this rank's own). Signals end it
