@@ -35,6 +35,68 @@ pub(crate) fn install() {
     INSTALLED.call_once(listen);
 }
 
+/// While it lives, the signals above wait for this thread. A process that is started meanwhile inherits that, and hears them when it
+/// is [`ready`].
+#[cfg(unix)]
+pub(crate) struct Held(Option<nix::sys::signal::SigSet>);
+
+#[cfg(unix)]
+impl Held {
+    pub(crate) fn new() -> Self {
+        use nix::sys::signal::SigmaskHow::SIG_BLOCK;
+        Self(signals().thread_swap_mask(SIG_BLOCK).ok())
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // It fails for values that are no mask only.
+            let _ = before.thread_set_mask();
+        }
+    }
+}
+
+#[cfg(unix)]
+fn signals() -> nix::sys::signal::SigSet {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut all = SigSet::empty();
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+    ] {
+        all.add(signal);
+    }
+    all
+}
+
+/// Hears the signals that `selfcls-cli launch` has [`Held`] since it started this process.
+#[cfg(unix)]
+pub(crate) fn ready() {
+    use selfcls_backends::Rendezvous;
+    if std::env::var_os(Rendezvous::LAUNCHED_BY).is_some() {
+        // It fails for values that are no mask only.
+        let _ = signals().thread_unblock();
+    }
+}
+
+/// Ctrl-C cannot wait.
+#[cfg(not(unix))]
+pub(crate) struct Held;
+
+#[cfg(not(unix))]
+impl Held {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn ready() {}
+
 /// True once the process has been asked to end. From now on it ends after a checkpoint.
 pub(crate) fn stop_flag() -> &'static AtomicBool {
     install();

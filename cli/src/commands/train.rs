@@ -59,7 +59,6 @@ pub(crate) fn run(args: &TrainArgs, progress: Progress) -> Result<()> {
     if args.print_config {
         return output::text(&resolved.annotated_toml());
     }
-    signals::install();
     let (Some(data), Some(out)) = (&args.data, &args.out) else {
         return Err(CliError::usage("train needs --data SOURCE and --out RUN"));
     };

@@ -6,6 +6,7 @@ use crate::launchers::assert_same_to_the_bit;
 use crate::program::{Ran, command, train_in};
 use crate::start::{Place, config};
 use selfcls_core::Config;
+use std::time::Duration;
 
 /// Long enough to be interrupted, short enough to be waited for.
 pub(crate) fn long() -> Config {
@@ -53,4 +54,38 @@ fn launch_passes_the_request_on() {
     }
     Ran::of(&mut launch()).succeeded();
     assert_same_to_the_bit(&run, &place.path("undisturbed"));
+}
+
+/// Ranks that cannot listen yet, for they are still loading libtorch, hear it later: no failure, and not the end of one alone.
+#[test]
+fn a_request_in_the_first_moment_is_heard() {
+    let Some(binary) = binary_for("a_request_in_the_first_moment_is_heard") else {
+        return;
+    };
+    let place = Place::new(binary.clone());
+    for (signal, code) in [("USR1", 75), ("TERM", 130)] {
+        let mut launch = command(&binary);
+        launch
+            .args(["launch", "--nproc", "2", "--max-restarts", "1", "--"])
+            .args(train_in(&place, &config()));
+        let ran = Ran::while_running_with(&mut launch, |launcher| {
+            let children = format!("/proc/{launcher}/task/{launcher}/children");
+            let count = || {
+                let children = std::fs::read_to_string(&children).unwrap_or_default();
+                children.split_whitespace().count()
+            };
+            while count() < 2 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let id = launcher.to_string();
+            let sent = std::process::Command::new("kill")
+                .args([format!("-{signal}"), id])
+                .status();
+            assert!(sent.expect("kill runs").success());
+        });
+        assert_eq!(ran.code, Some(code), "{ran:#?}");
+        assert!(ran.stderr.contains("all ranks stopped"), "{ran:#?}");
+        assert!(!ran.stderr.contains("died of signal"), "{ran:#?}");
+        assert!(ran.stderr.contains("before the training began"), "{ran:#?}");
+    }
 }

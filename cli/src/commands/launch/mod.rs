@@ -3,6 +3,7 @@
 mod group;
 mod outcome;
 mod output;
+mod signals;
 
 use crate::args::{Cli, Command};
 use crate::error::{CliError, Result};
@@ -11,6 +12,7 @@ use clap::{Args, Parser};
 use group::{Group, Threads};
 use outcome::Outcome;
 use selfcls_backends::{Launcher, Rendezvous};
+use signals::Signals;
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
@@ -52,6 +54,7 @@ pub(crate) struct LaunchArgs {
 }
 
 pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
+    let mut signals = Signals::listen();
     check_command(&args.command)?;
     let threads = Threads::share(args.nproc);
     progress.note(&format!(
@@ -60,19 +63,25 @@ pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
     ));
     let mut attempt = 0;
     loop {
-        let outcome = start(args, attempt, threads)?.watch(Duration::from_secs(args.grace))?;
-        match outcome {
-            Outcome::Success => return Ok(()),
-            Outcome::Stopped(error) => return Err(error),
-            Outcome::Failed { error, retry } if retry && attempt < args.max_restarts => {
+        let group = start(args, attempt, threads)?;
+        let outcome = group.watch(Duration::from_secs(args.grace), &mut signals)?;
+        // What comes from now on reaches no rank any more.
+        signals.hear();
+        match (outcome, signals.request()) {
+            (Outcome::Success, _) => return Ok(()),
+            (Outcome::Stopped(error), _) => return Err(error),
+            (Outcome::Failed { error, retry }, request) if retry && attempt < args.max_restarts => {
                 error.print();
+                if let Some(request) = request {
+                    return Err(outcome::stopped(request));
+                }
                 attempt += 1;
                 progress.note(&format!(
                     "starting all ranks again ({attempt} of {} restarts)",
                     args.max_restarts
                 ));
             }
-            Outcome::Failed { error, .. } => return Err(error),
+            (Outcome::Failed { error, .. }, _) => return Err(error),
         }
     }
 }
