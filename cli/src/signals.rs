@@ -6,6 +6,8 @@
 //! | SIGTERM, SIGHUP | `kill`, `scancel`, a closed terminal, a launcher | stop after a checkpoint |
 //! | SIGUSR1 | Slurm's `--signal=USR1@120` before time runs out | the same, and ask to be started again |
 //!
+//! So it ends, too, when `selfcls-cli launch` or torchrun, which started it, is gone.
+//!
 //! Before the training itself has begun there is nothing to save, and all of them end the process at once.
 //!
 //! The first request counts: what follows it, such as the SIGTERM with which Slurm ends a step whose first task has
@@ -164,26 +166,33 @@ fn listen() {
     });
 }
 
-/// Ends the training when `selfcls-cli launch`, whose process id its variable holds, has gone without a word: nobody would
-/// end the ranks otherwise.
+/// Ends the training when the launcher that started this process has gone without a word: nobody would end the ranks
+/// otherwise.
 #[cfg(unix)]
 fn watch_launcher() {
-    use selfcls_backends::Rendezvous;
     use std::os::unix::process::parent_id;
     use std::time::Duration;
 
-    let launcher = std::env::var(Rendezvous::LAUNCHED_BY);
-    let Some(launcher) = launcher.ok().and_then(|id| id.parse::<u32>().ok()) else {
+    let Some(launcher) = launcher() else {
         return;
     };
-    // Started by something in between, or the variable set by hand.
-    if parent_id() != launcher {
-        return;
-    }
     std::thread::spawn(move || {
         while parent_id() == launcher {
             std::thread::sleep(Duration::from_millis(500));
         }
         ask(Request::Stop, "the launcher is gone");
     });
+}
+
+/// The process id of a launcher that watches over this process: `selfcls-cli launch`, whose id its variable holds, or torchrun,
+/// which starts ranks itself.
+#[cfg(unix)]
+fn launcher() -> Option<u32> {
+    use selfcls_backends::Rendezvous;
+    let parent = std::os::unix::process::parent_id();
+    if let Ok(launcher) = std::env::var(Rendezvous::LAUNCHED_BY) {
+        // Another parent was started by something in between, or the variable set by hand.
+        return launcher.parse().ok().filter(|launcher| *launcher == parent);
+    }
+    std::env::var_os("TORCHELASTIC_RUN_ID").map(|_| parent)
 }
