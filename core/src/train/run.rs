@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -77,7 +78,11 @@ fn train(
     let mut trainer = Trainer::new(config.clone(), Arc::clone(&source), runtime.clone())?;
     let monitor = Monitor::new(&config, &source, &runtime)?;
     let _lock = if writes {
-        Some(RunLock::acquire(dir)?)
+        // The other ranks wait for this one, and for no longer than the timeout.
+        let patience = Duration::from_secs(config.train.timeout_seconds) / 2;
+        Some(RunLock::acquire(dir, patience, stop, &mut |line| {
+            listen(&Event::Warning(line));
+        })?)
     } else {
         None
     };
