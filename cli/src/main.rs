@@ -11,6 +11,7 @@ mod error;
 mod output;
 mod preprocess_args;
 mod progress;
+mod run_log;
 mod shard;
 mod signals;
 mod subject;

@@ -14,6 +14,7 @@
 //! gone, changes nothing any more.
 
 use crate::error::{INTERRUPTED, REQUEUE};
+use crate::run_log::RunLog;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, OnceLock};
@@ -30,6 +31,7 @@ pub(crate) enum Request {
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 static FIRST: OnceLock<Request> = OnceLock::new();
+static LOG: OnceLock<RunLog> = OnceLock::new();
 
 /// Gives the signals above their meaning: without it SIGUSR1 ends a process with no exit code of ours.
 pub(crate) fn install() {
@@ -129,8 +131,16 @@ fn ask(request: Request, because: &str) {
     }
 }
 
+/// From now on what is said of signals goes into `log` as well.
+pub(crate) fn log_to(log: &RunLog) {
+    let _ = LOG.set(log.clone());
+}
+
 /// Says it, if anybody still reads: a launcher that is gone has closed the pipe.
 fn say(line: &str) {
+    if let Some(log) = LOG.get() {
+        log.note(line);
+    }
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 

@@ -5,6 +5,7 @@ use crate::config_args::ConfigArgs;
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::progress::{Progress, Stage};
+use crate::run_log::RunLog;
 use crate::signals::{self, Request};
 use crate::subject::{device, device_of_rank};
 use clap::Args;
@@ -13,8 +14,6 @@ use selfcls_core::Config;
 use selfcls_core::data::{self, Source};
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{self, Event, MonitorEvent, Outcome};
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,13 +90,37 @@ fn run_as_rank(
         0 => progress,
         _ => Progress::Quiet,
     };
+    let log = RunLog::of_rank(out, place.rank);
+    signals::log_to(&log);
+    let joined = join(place, args, &config, &log, progress);
+    let (source, runtime) = joined.inspect_err(|error| log.note_error(error))?;
+    let outcome = train_in(out, config, source, runtime, progress)?;
+    match place.rank {
+        0 => output::text(&format!("{}\n", outcome.checkpoint.display())),
+        _ => Ok(()),
+    }
+}
+
+/// The data and the device of a rank, which has found the others.
+fn join(
+    place: &Rendezvous,
+    args: &TrainArgs,
+    config: &Config,
+    log: &RunLog,
+    progress: Progress,
+) -> Result<(Arc<dyn Source>, Runtime)> {
     config.validate_for_ranks(place.world_size)?;
     let opened = device_of_rank(&args.backend, place)?;
     let mut runtime = opened
         .runtime(config.train.precision)
         .map_err(CliError::usage)?;
     let timeout = Duration::from_secs(config.train.timeout_seconds);
-    let last_words = |reason: &str| CliError::failure(reason).print();
+    let log = log.clone();
+    let last_words = move |reason: &str| {
+        let error = CliError::failure(reason);
+        log.note_error(&error);
+        error.print();
+    };
     let peers =
         selfcls_backends::join(place, &opened, timeout, last_words).map_err(CliError::failure)?;
     runtime.collective = Arc::clone(&peers);
@@ -108,11 +131,7 @@ fn run_as_rank(
     progress.note(&format!("device: {}", opened.name));
     progress.note(&format!("processes: {place}"));
     progress.note(&args.config.summary());
-    let outcome = train_in(out, config, source, runtime, progress)?;
-    match place.rank {
-        0 => output::text(&format!("{}\n", outcome.checkpoint.display())),
-        _ => Ok(()),
-    }
+    Ok((source, runtime))
 }
 
 /// Each process computes on its share of this machine's cores, unless told otherwise.
@@ -137,11 +156,10 @@ pub(crate) fn train_in(
     runtime: Runtime,
     progress: Progress,
 ) -> Result<Outcome> {
-    let log = match runtime.collective.rank() {
-        0 => "log.txt".to_owned(),
-        rank => format!("log.rank{rank}.txt"),
-    };
-    let mut report = Report::new(out.join(log), progress);
+    let rank = runtime.collective.rank();
+    let log = RunLog::of_rank(out, rank);
+    signals::log_to(&log);
+    let mut report = Report::new(log.clone(), progress);
     let outcome = train::run(
         out,
         config,
@@ -149,10 +167,20 @@ pub(crate) fn train_in(
         runtime,
         &mut |event| report.event(event),
         signals::stop_flag(),
-    )?;
-    if outcome.complete {
-        return Ok(outcome);
-    }
+    );
+    let ended = outcome.map_err(CliError::from).and_then(|outcome| {
+        if outcome.complete {
+            return Ok(outcome);
+        }
+        let error = stopped(&outcome);
+        // Rank 0 speaks for all.
+        Err(if rank > 0 { error.unsaid() } else { error })
+    });
+    ended.inspect_err(|error| log.note_error(error))
+}
+
+/// The end of a training that was asked to stop.
+fn stopped(outcome: &Outcome) -> CliError {
     let message = format!(
         "stopped after step {}; {} holds everything",
         outcome.step,
@@ -164,14 +192,14 @@ pub(crate) fn train_in(
         // smaller of the two, so that whoever was asked by the system decides.
         Some(Request::Requeue) | None => CliError::requeue(message),
     };
-    Err(error.hint("give the same command again to continue"))
+    error.hint("give the same command again to continue")
 }
 
 /// Shows events, and keeps the lasting ones in a log.
 struct Report {
     progress: Progress,
     stage: Option<Stage>,
-    log: PathBuf,
+    log: RunLog,
     steps: usize,
     epochs: usize,
     /// The loss of the last epoch, once it is over.
@@ -179,7 +207,7 @@ struct Report {
 }
 
 impl Report {
-    fn new(log: PathBuf, progress: Progress) -> Self {
+    fn new(log: RunLog, progress: Progress) -> Self {
         Self {
             progress,
             stage: None,
@@ -245,9 +273,7 @@ impl Report {
             Some(stage) => stage.note(line),
             None => self.progress.note(line),
         }
-        let file = OpenOptions::new().create(true).append(true).open(&self.log);
-        // The log is a convenience: a full disk shows itself at the next checkpoint, with an error.
-        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+        self.log.note(line);
     }
 }
 
