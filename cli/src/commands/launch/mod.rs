@@ -55,7 +55,8 @@ pub(crate) struct LaunchArgs {
 
 pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
     let mut signals = Signals::listen();
-    check_command(&args.command)?;
+    refuse_launchers()?;
+    check_command(args)?;
     let threads = Threads::share(args.nproc);
     progress.note(&format!(
         "launching {} processes with {threads} each",
@@ -86,15 +87,37 @@ pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
     }
 }
 
-/// Refuses, once instead of N times, what cannot be typed; and commands that N processes would do N times over.
-fn check_command(command: &[OsString]) -> Result<()> {
+/// Refuses to be one of several processes itself: each would start a training of its own.
+fn refuse_launchers() -> Result<()> {
+    let hint = "start `train` with that launcher, without `launch`, which is for one machine and started once";
+    match Rendezvous::from_env() {
+        Ok(None) => Ok(()),
+        Ok(Some(place)) => Err(CliError::usage(format!(
+            "launch is one of {} processes that {} started, and each would start a training of its own",
+            place.world_size, place.launcher
+        ))
+        .hint(hint)),
+        Err(error) => Err(CliError::usage(format!(
+            "launch was started by another launcher, as its variables say: {error}"
+        ))
+        .hint(hint)),
+    }
+}
+
+/// Refuses, once instead of N times, what cannot be typed or trained by so many; and commands that N processes would do N
+/// times over.
+fn check_command(args: &LaunchArgs) -> Result<()> {
     let program = OsString::from("selfcls-cli");
-    let typed = Cli::try_parse_from(std::iter::once(&program).chain(command));
+    let typed = Cli::try_parse_from(std::iter::once(&program).chain(&args.command));
     match typed.unwrap_or_else(|error| error.exit()).command {
-        Command::Train(_) | Command::Devices => Ok(()),
+        Command::Train(train) => {
+            let config = train.config.resolve()?.config;
+            Ok(config.validate_for_ranks(args.nproc.get())?)
+        }
+        Command::Devices => Ok(()),
         _ => Err(CliError::usage(format!(
             "launch runs `train` and `devices` only, not `{}`: it would be done once by each process",
-            command[0].display()
+            args.command[0].display()
         ))
         .hint("run it without launch")),
     }
