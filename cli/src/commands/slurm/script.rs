@@ -90,7 +90,7 @@ fn requeue() -> String {
 # Slurm wanted the machines for another job, and has noted when; what lies before this start was another time.
 preempted() {{
     local job start
-    job=$(scontrol show --oneliner job \"$SLURM_JOB_ID\")
+    job=$(SLURM_TIME_FORMAT=standard scontrol show --oneliner job \"$SLURM_JOB_ID\")
     [[ $job =~ \\ StartTime=([0-9][^ ]*) ]] && start=${{BASH_REMATCH[1]}}
     [[ $job =~ \\ PreemptTime=([0-9][^ ]*) && ! ${{BASH_REMATCH[1]}} < ${{start:-}} ]]
 }}
