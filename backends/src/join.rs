@@ -10,7 +10,7 @@ use crate::TchDevice;
 use crate::{BackendError, Opened, Rendezvous, Selection};
 
 /// The device of a rank where all ranks were given `selection`: with `tch` and `tch:cuda` each process of a
-/// machine takes the GPU of its own number, or the only one that its launcher lets it see.
+/// machine takes the GPU of its own number, or the only one that its launcher lets it see (`selfcls-cli launch` hides none).
 ///
 /// # Errors
 /// [`BackendError::CannotJoin`] for backends other than libtorch and for a single GPU named for all;
@@ -33,23 +33,36 @@ pub fn for_rank(selection: Selection, rendezvous: &Rendezvous) -> Result<Selecti
 
 #[cfg(feature = "tch")]
 fn gpu_of_rank(choice: TchDevice, rendezvous: &Rendezvous) -> Result<TchDevice, BackendError> {
+    let gpus = crate::libtorch::cuda_devices();
+    gpu_among(gpus, crate::libtorch::resolve(choice), rendezvous)
+}
+
+/// The GPU of a rank that sees `gpus` of them and was told to take `choice`.
+#[cfg(feature = "tch")]
+fn gpu_among(
+    gpus: usize,
+    choice: TchDevice,
+    rendezvous: &Rendezvous,
+) -> Result<TchDevice, BackendError> {
     let Rendezvous {
         local_rank,
         local_world_size,
+        launcher,
         ..
     } = *rendezvous;
-    let gpus = crate::libtorch::cuda_devices();
-    match crate::libtorch::resolve(choice) {
-        TchDevice::Cuda(0) if gpus > local_rank => Ok(TchDevice::Cuda(local_rank)),
-        // A launcher that gives each process a GPU of its own shows it no other.
-        TchDevice::Cuda(0) if gpus == 1 => Ok(TchDevice::Cuda(0)),
-        TchDevice::Cuda(0) if gpus > 0 => Err(BackendError::NoSuchDevice {
-            selection: Selection::Tch(TchDevice::Cuda(local_rank)),
+    // A launcher that gives each process a GPU of its own shows it no other. Ours gives none.
+    let shown_its_own = gpus == 1 && launcher != crate::Launcher::Selfcls;
+    match choice {
+        TchDevice::Cuda(0) if shown_its_own => Ok(TchDevice::Cuda(0)),
+        TchDevice::Cuda(0) if gpus > 0 && gpus < local_world_size => Err(BackendError::NoSuchDevice {
+            selection: Selection::Tch(TchDevice::Cuda(local_world_size - 1)),
             reason: format!(
-                "this machine runs {local_world_size} processes and libtorch sees {gpus} GPUs"
+                "this machine runs {local_world_size} processes and libtorch sees {gpus} GPU{}",
+                if gpus == 1 { "" } else { "s" }
             ),
             fix: "start as many processes per machine as it has GPUs, or use --backend tch:cpu".into(),
         }),
+        TchDevice::Cuda(0) if gpus > 0 => Ok(TchDevice::Cuda(local_rank)),
         TchDevice::Cuda(index) if index > 0 && local_world_size > 1 => {
             Err(BackendError::CannotJoin {
                 device: Selection::Tch(choice).to_string(),
@@ -131,5 +144,34 @@ mod tests {
             message.contains("tch:cuda:2") && message.contains("one GPU"),
             "{message}"
         );
+    }
+
+    /// One GPU is a rank's own where its launcher may have hidden the others from it, and not under `selfcls-cli launch`.
+    #[cfg(feature = "tch")]
+    #[test]
+    fn gpus_by_number_or_as_shown() {
+        let place = |launcher| Rendezvous {
+            launcher,
+            ..second_of_two()
+        };
+        let any = TchDevice::Cuda(0);
+        let among = |gpus, launcher| gpu_among(gpus, any, &place(launcher));
+        for launcher in [Launcher::Slurm, Launcher::Torchrun, Launcher::Selfcls] {
+            assert_eq!(among(2, launcher), Ok(TchDevice::Cuda(1)));
+            assert_eq!(among(0, launcher), Ok(any), "refused when it is opened");
+        }
+        assert_eq!(among(1, Launcher::Slurm), Ok(any));
+        let refused = among(1, Launcher::Selfcls).expect_err("refused");
+        let message = refused.to_string();
+        for part in ["2 processes", "sees 1 GPU", "tch:cpu"] {
+            assert!(message.contains(part), "no {part:?} in {message}");
+        }
+        // All ranks alike, also the first, which has one.
+        let first = Rendezvous {
+            local_rank: 0,
+            rank: 0,
+            ..place(Launcher::Selfcls)
+        };
+        assert!(gpu_among(1, any, &first).is_err());
     }
 }

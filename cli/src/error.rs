@@ -20,6 +20,8 @@ pub(crate) struct CliError {
     kind: Kind,
     message: String,
     hints: Vec<String>,
+    /// Not to be printed: another process says the same.
+    unsaid: bool,
 }
 
 /// Whose turn it is to change something.
@@ -61,7 +63,14 @@ impl CliError {
             kind,
             message: message.to_string().trim_end().to_string(),
             hints: Vec::new(),
+            unsaid: false,
         }
+    }
+
+    /// Leaves the printing to another process, which says the same.
+    pub(crate) fn unsaid(mut self) -> Self {
+        self.unsaid = true;
+        self
     }
 
     /// Adds a line on what to do.
@@ -92,12 +101,25 @@ impl CliError {
 
     /// Prints `error: ...` and the `hint: ...` lines to standard error, in colour where wanted.
     pub(crate) fn print(&self) {
+        if self.unsaid {
+            return;
+        }
         let error = anstyle::AnsiColor::Red.on_default().bold();
         let hint = anstyle::AnsiColor::Cyan.on_default().bold();
         anstream::eprintln!("{error}error{error:#}: {}", self.message);
         for text in &self.hints {
             anstream::eprintln!("{hint}hint{hint:#}: {text}");
         }
+    }
+}
+
+/// As [`CliError::print`] shows it, without colours.
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        self.hints
+            .iter()
+            .try_for_each(|hint| write!(f, "\nhint: {hint}"))
     }
 }
 

@@ -11,6 +11,7 @@ mod error;
 mod output;
 mod preprocess_args;
 mod progress;
+mod run_log;
 mod shard;
 mod signals;
 mod subject;
@@ -21,6 +22,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Prints help to standard output (exit code 0) or a usage error to standard error (exit code 2).
     let cli = args::Cli::parse();
+    if matches!(cli.command, args::Command::Train(_)) {
+        signals::install();
+    }
+    signals::ready();
     match commands::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

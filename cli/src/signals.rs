@@ -6,12 +6,15 @@
 //! | SIGTERM, SIGHUP | `kill`, `scancel`, a closed terminal, a launcher | stop after a checkpoint |
 //! | SIGUSR1 | Slurm's `--signal=USR1@120` before time runs out | the same, and ask to be started again |
 //!
+//! So it ends, too, when `selfcls-cli launch` or torchrun, which started it, is gone.
+//!
 //! Before the training itself has begun there is nothing to save, and all of them end the process at once.
 //!
 //! The first request counts: what follows it, such as the SIGTERM with which Slurm ends a step whose first task has
 //! gone, changes nothing any more.
 
 use crate::error::{INTERRUPTED, REQUEUE};
+use crate::run_log::RunLog;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, OnceLock};
@@ -28,12 +31,75 @@ pub(crate) enum Request {
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 static FIRST: OnceLock<Request> = OnceLock::new();
+static LOG: OnceLock<RunLog> = OnceLock::new();
 
 /// Gives the signals above their meaning: without it SIGUSR1 ends a process with no exit code of ours.
 pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(listen);
 }
+
+/// While it lives, the signals above wait for this thread. A process that is started meanwhile inherits that, and hears them when it
+/// is [`ready`].
+#[cfg(unix)]
+pub(crate) struct Held(Option<nix::sys::signal::SigSet>);
+
+#[cfg(unix)]
+impl Held {
+    pub(crate) fn new() -> Self {
+        use nix::sys::signal::SigmaskHow::SIG_BLOCK;
+        Self(signals().thread_swap_mask(SIG_BLOCK).ok())
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // It fails for values that are no mask only.
+            let _ = before.thread_set_mask();
+        }
+    }
+}
+
+#[cfg(unix)]
+fn signals() -> nix::sys::signal::SigSet {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut all = SigSet::empty();
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+    ] {
+        all.add(signal);
+    }
+    all
+}
+
+/// Hears the signals that `selfcls-cli launch` has [`Held`] since it started this process.
+#[cfg(unix)]
+pub(crate) fn ready() {
+    use selfcls_backends::Rendezvous;
+    if std::env::var_os(Rendezvous::LAUNCHED_BY).is_some() {
+        // It fails for values that are no mask only.
+        let _ = signals().thread_unblock();
+    }
+}
+
+/// Ctrl-C cannot wait.
+#[cfg(not(unix))]
+pub(crate) struct Held;
+
+#[cfg(not(unix))]
+impl Held {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn ready() {}
 
 /// True once the process has been asked to end. From now on it ends after a checkpoint.
 pub(crate) fn stop_flag() -> &'static AtomicBool {
@@ -65,8 +131,16 @@ fn ask(request: Request, because: &str) {
     }
 }
 
+/// From now on what is said of signals goes into `log` as well.
+pub(crate) fn log_to(log: &RunLog) {
+    let _ = LOG.set(log.clone());
+}
+
 /// Says it, if anybody still reads: a launcher that is gone has closed the pipe.
 fn say(line: &str) {
+    if let Some(log) = LOG.get() {
+        log.note(line);
+    }
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
@@ -102,26 +176,33 @@ fn listen() {
     });
 }
 
-/// Ends the training when `selfcls-cli launch`, whose process id its variable holds, has gone without a word: nobody would
-/// end the ranks otherwise.
+/// Ends the training when the launcher that started this process has gone without a word: nobody would end the ranks
+/// otherwise.
 #[cfg(unix)]
 fn watch_launcher() {
-    use selfcls_backends::Rendezvous;
     use std::os::unix::process::parent_id;
     use std::time::Duration;
 
-    let launcher = std::env::var(Rendezvous::LAUNCHED_BY);
-    let Some(launcher) = launcher.ok().and_then(|id| id.parse::<u32>().ok()) else {
+    let Some(launcher) = launcher() else {
         return;
     };
-    // Started by something in between, or the variable set by hand.
-    if parent_id() != launcher {
-        return;
-    }
     std::thread::spawn(move || {
         while parent_id() == launcher {
             std::thread::sleep(Duration::from_millis(500));
         }
         ask(Request::Stop, "the launcher is gone");
     });
+}
+
+/// The process id of a launcher that watches over this process: `selfcls-cli launch`, whose id its variable holds, or torchrun,
+/// which starts ranks itself.
+#[cfg(unix)]
+fn launcher() -> Option<u32> {
+    use selfcls_backends::Rendezvous;
+    let parent = std::os::unix::process::parent_id();
+    if let Ok(launcher) = std::env::var(Rendezvous::LAUNCHED_BY) {
+        // Another parent was started by something in between, or the variable set by hand.
+        return launcher.parse().ok().filter(|launcher| *launcher == parent);
+    }
+    std::env::var_os("TORCHELASTIC_RUN_ID").map(|_| parent)
 }

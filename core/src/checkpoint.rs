@@ -7,12 +7,14 @@
 
 mod bundle;
 mod files;
+mod lock;
 mod manifest;
 mod run;
 
 pub use bundle::{Files, read};
+pub use lock::RunLock;
 pub use manifest::{FORMAT, Manifest, OptimizerSteps, Position, QueuePosition};
-pub use run::{RunLock, find, list};
+pub use run::{find, list};
 
 use crate::weights::StateDict;
 use crate::{Error, Result, atomic};

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `torchrun`, `selfcls-cli launch` | `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `LOCAL_WORLD_SIZE` | `MASTER_ADDR`, `MASTER_PORT` |
 //! | Slurm's `srun` | `SLURM_PROCID`, `SLURM_STEP_NUM_TASKS`, `SLURM_LOCALID`, `SLURM_STEP_TASKS_PER_NODE` | the step's first node, a port from the job's number |
-//! | LSF's `jsrun`, or `mpirun` | `JSM_NAMESPACE_*` or `OMPI_COMM_WORLD_*` | the job's first compute host, a port from the job's number |
+//! | LSF's `jsrun`, or `mpirun` | `JSM_NAMESPACE_*`, `OMPI_COMM_WORLD_*`, `MV2_COMM_WORLD_*`, or `PMI_*` with `MPI_LOCAL*` | the job's first compute host, a port from the job's number |
 //!
 //! `RANK` wins over all others, for `torchrun` is started by them, and `mpirun` over Slurm, by whose help it starts. `MASTER_ADDR` and `MASTER_PORT`,
 //! where they are set, win over what would be derived.
@@ -31,7 +31,7 @@ pub enum Launcher {
     Slurm,
     /// LSF, through `jsrun` or `mpirun`.
     Lsf,
-    /// Open MPI's `mpirun`, under Slurm or without a scheduler.
+    /// `mpirun` of Open MPI, MVAPICH, MPICH or Intel MPI, under Slurm or without a scheduler.
     Mpi,
     /// `selfcls-cli launch`.
     Selfcls,

@@ -1,18 +1,24 @@
-//! The variables of IBM's `jsrun`, used under LSF, and of Open MPI's `mpirun`, used under LSF, under Slurm and without
-//! a scheduler.
+//! The variables of IBM's `jsrun`, used under LSF, and of the `mpirun` of Open MPI, MVAPICH, MPICH and Intel MPI, used under
+//! LSF, under Slurm and without a scheduler.
 //!
 //! Sources: IBM's documentation of LSF ("Environment variable reference") and of the Job Step Manager; Open MPI's manual,
-//! "Environment variables defined during execution".
+//! "Environment variables defined during execution"; MVAPICH2's user guide; what `mpiexec` of MPICH 4.0 (Hydra, which
+//! Intel MPI's comes from) sets.
+
+#[cfg(test)]
+mod tests;
 
 use super::slurm;
 use super::variables::{Place, Variables, invalid, port_from};
 use super::{Launcher, Rendezvous, RendezvousError};
 
-const FIX: &str = "start the program with `jsrun` or Open MPI's `mpirun`, or set RANK, WORLD_SIZE, LOCAL_RANK, \
+const FIX: &str = "start the program with `jsrun` or `mpirun`, or set RANK, WORLD_SIZE, LOCAL_RANK, \
                    LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT yourself";
 
 /// The names that one launcher gives to the numbers.
 struct Names {
+    /// Set by this launcher alone.
+    witness: &'static str,
     rank: &'static str,
     world_size: &'static str,
     local_rank: &'static str,
@@ -20,6 +26,7 @@ struct Names {
 }
 
 const JSRUN: Names = Names {
+    witness: "JSM_NAMESPACE_RANK",
     rank: "JSM_NAMESPACE_RANK",
     world_size: "JSM_NAMESPACE_SIZE",
     local_rank: "JSM_NAMESPACE_LOCAL_RANK",
@@ -27,17 +34,35 @@ const JSRUN: Names = Names {
 };
 
 const MPIRUN: Names = Names {
+    witness: "OMPI_COMM_WORLD_RANK",
     rank: "OMPI_COMM_WORLD_RANK",
     world_size: "OMPI_COMM_WORLD_SIZE",
     local_rank: "OMPI_COMM_WORLD_LOCAL_RANK",
     local_world_size: "OMPI_COMM_WORLD_LOCAL_SIZE",
 };
 
+const MVAPICH: Names = Names {
+    witness: "MV2_COMM_WORLD_RANK",
+    rank: "MV2_COMM_WORLD_RANK",
+    world_size: "MV2_COMM_WORLD_SIZE",
+    local_rank: "MV2_COMM_WORLD_LOCAL_RANK",
+    local_world_size: "MV2_COMM_WORLD_LOCAL_SIZE",
+};
+
+/// Of MPICH and Intel MPI. `srun --mpi=pmi2` sets PMI_RANK too.
+const HYDRA: Names = Names {
+    witness: "MPI_LOCALRANKID",
+    rank: "PMI_RANK",
+    world_size: "PMI_SIZE",
+    local_rank: "MPI_LOCALRANKID",
+    local_world_size: "MPI_LOCALNRANKS",
+};
+
 /// The place of a process that `jsrun` or `mpirun` started; `None` for others, such as a job's script.
 pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, RendezvousError> {
-    let names = [&JSRUN, &MPIRUN]
+    let names = [&JSRUN, &MPIRUN, &MVAPICH, &HYDRA]
         .into_iter()
-        .find(|names| variables.get(names.rank).is_some());
+        .find(|names| variables.get(names.witness).is_some());
     let Some(names) = names else {
         // Another PMIx launcher: it tells a process its rank, and the size only to those who speak its protocol.
         return match (variables.get("LSB_JOBID"), variables.get("PMIX_RANK")) {
@@ -45,7 +70,7 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, Rend
             _ => Ok(None),
         };
     };
-    let required = |name| variables.required(name, names.rank, FIX);
+    let required = |name| variables.required(name, names.witness, FIX);
     let place = Place {
         rank: (names.rank, required(names.rank)?),
         world_size: (names.world_size, required(names.world_size)?),
@@ -68,7 +93,7 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, Rend
             (None, Some(_)) => slurm::first_node(variables, &["SLURM_JOB_NODELIST"])?,
             (None, None) => {
                 let fix = "without a scheduler, export it as the name of the machine of rank 0 \
-                           (`mpirun -x MASTER_ADDR=... -x MASTER_PORT=...`)";
+                           (Open MPI: `mpirun -x MASTER_ADDR=... -x MASTER_PORT=...`; others: `mpirun -genv MASTER_ADDR ... -genv MASTER_PORT ...`)";
                 return Err(variables.missing("MASTER_ADDR", names.world_size, fix));
             }
         };
@@ -77,7 +102,8 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, Rend
         found.master_port = match lsf.or(slurm) {
             Some(job) => port_from(job, 0),
             None => {
-                let fix = "without a scheduler, export a free port (`mpirun -x MASTER_PORT=29500`)";
+                let fix = "without a scheduler, export a free port \
+                           (Open MPI: `mpirun -x MASTER_PORT=29500`; others: `mpirun -genv MASTER_PORT 29500`)";
                 return Err(variables.missing("MASTER_PORT", names.world_size, fix));
             }
         };

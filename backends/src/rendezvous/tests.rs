@@ -18,7 +18,7 @@ const TORCHRUN: &[(&str, &str)] = &[
 ];
 
 /// A task of `srun -N3` with 2, 2 and 1 tasks, in a job of more nodes.
-const SRUN: &[(&str, &str)] = &[
+pub(super) const SRUN: &[(&str, &str)] = &[
     ("SLURM_JOB_ID", "81234"),
     ("SLURM_JOB_NODELIST", "n[01-08]"),
     ("SLURM_LOCALID", "1"),
@@ -51,7 +51,7 @@ const MPIRUN: &[(&str, &str)] = &[
 ];
 
 /// `base`, with variables replaced, or removed where there is no value.
-fn read(
+pub(super) fn read(
     base: &[(&str, &str)],
     changes: &[(&str, Option<&str>)],
 ) -> Result<Option<Rendezvous>, RendezvousError> {
@@ -72,7 +72,7 @@ fn read(
 }
 
 #[track_caller]
-fn found(base: &[(&str, &str)], changes: &[(&str, Option<&str>)]) -> Rendezvous {
+pub(super) fn found(base: &[(&str, &str)], changes: &[(&str, Option<&str>)]) -> Rendezvous {
     read(base, changes)
         .expect("agrees")
         .expect("is one of several")
@@ -80,7 +80,7 @@ fn found(base: &[(&str, &str)], changes: &[(&str, Option<&str>)]) -> Rendezvous 
 
 /// The message has all of `parts`.
 #[track_caller]
-fn refused(base: &[(&str, &str)], changes: &[(&str, Option<&str>)], parts: &[&str]) {
+pub(super) fn refused(base: &[(&str, &str)], changes: &[(&str, Option<&str>)], parts: &[&str]) {
     let message = read(base, changes).expect_err("is refused").to_string();
     for part in parts {
         assert!(message.contains(part), "{message}: lacks {part}");

@@ -55,6 +55,19 @@ pub(super) fn refuse_remains(variables: &Variables<'_>) -> Result<(), Rendezvous
     if let Some((name, _)) = variables.first(&["LOCAL_RANK", "LOCAL_WORLD_SIZE"]) {
         return Err(variables.missing("RANK", name, FIX));
     }
+    // Of launchers that tell the rest in a way that is not known here.
+    for name in ["PMI_SIZE", "MV2_COMM_WORLD_SIZE"] {
+        if variables
+            .number::<usize>(name, FIX)?
+            .is_some_and(|size| size > 1)
+        {
+            return Err(variables.missing("RANK", name, FIX));
+        }
+    }
+    // The shell of `salloc` may have it, and is one process.
+    if variables.get("PMIX_RANK").is_some() && variables.get("SLURM_JOB_ID").is_none() {
+        return Err(variables.missing("RANK", "PMIX_RANK", FIX));
+    }
     match variables.number::<usize>("WORLD_SIZE", FIX)? {
         Some(0) => Err(invalid(
             "WORLD_SIZE",

@@ -5,6 +5,7 @@ use crate::config_args::ConfigArgs;
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::progress::{Progress, Stage};
+use crate::run_log::RunLog;
 use crate::signals::{self, Request};
 use crate::subject::{device, device_of_rank};
 use clap::Args;
@@ -13,8 +14,6 @@ use selfcls_core::Config;
 use selfcls_core::data::{self, Source};
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{self, Event, MonitorEvent, Outcome};
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,7 +58,6 @@ pub(crate) fn run(args: &TrainArgs, progress: Progress) -> Result<()> {
     if args.print_config {
         return output::text(&resolved.annotated_toml());
     }
-    signals::install();
     let (Some(data), Some(out)) = (&args.data, &args.out) else {
         return Err(CliError::usage("train needs --data SOURCE and --out RUN"));
     };
@@ -92,23 +90,10 @@ fn run_as_rank(
         0 => progress,
         _ => Progress::Quiet,
     };
-    config.validate_for_ranks(place.world_size)?;
-    share_processors(place);
-    let opened = device_of_rank(&args.backend, place)?;
-    let mut runtime = opened
-        .runtime(config.train.precision)
-        .map_err(CliError::usage)?;
-    let timeout = Duration::from_secs(config.train.timeout_seconds);
-    let last_words = |reason: &str| CliError::failure(reason).print();
-    let peers =
-        selfcls_backends::join(place, &opened, timeout, last_words).map_err(CliError::failure)?;
-    runtime.collective = Arc::clone(&peers);
-    let source = data::open(&config.data.source, &config.data).inspect_err(|error| {
-        peers.leave(&error.to_string());
-    })?;
-    progress.note(&format!("device: {}", opened.name));
-    progress.note(&format!("processes: {place}"));
-    progress.note(&args.config.summary());
+    let log = RunLog::of_rank(out, place.rank);
+    signals::log_to(&log);
+    let joined = join(place, args, &config, &log, progress);
+    let (source, runtime) = joined.inspect_err(|error| log.note_error(error))?;
     let outcome = train_in(out, config, source, runtime, progress)?;
     match place.rank {
         0 => output::text(&format!("{}\n", outcome.checkpoint.display())),
@@ -116,15 +101,50 @@ fn run_as_rank(
     }
 }
 
+/// The data and the device of a rank, which has found the others.
+fn join(
+    place: &Rendezvous,
+    args: &TrainArgs,
+    config: &Config,
+    log: &RunLog,
+    progress: Progress,
+) -> Result<(Arc<dyn Source>, Runtime)> {
+    config.validate_for_ranks(place.world_size)?;
+    let opened = device_of_rank(&args.backend, place)?;
+    let mut runtime = opened
+        .runtime(config.train.precision)
+        .map_err(CliError::usage)?;
+    let timeout = Duration::from_secs(config.train.timeout_seconds);
+    let log = log.clone();
+    let last_words = move |reason: &str| {
+        let error = CliError::failure(reason);
+        log.note_error(&error);
+        error.print();
+    };
+    let peers =
+        selfcls_backends::join(place, &opened, timeout, last_words).map_err(CliError::failure)?;
+    runtime.collective = Arc::clone(&peers);
+    share_processors(&runtime)?;
+    let source = data::open(&config.data.source, &config.data).inspect_err(|error| {
+        peers.leave(&error.to_string());
+    })?;
+    progress.note(&format!("device: {}", opened.name));
+    progress.note(&format!("processes: {place}"));
+    progress.note(&args.config.summary());
+    Ok((source, runtime))
+}
+
 /// Each process computes on its share of this machine's cores, unless told otherwise.
-fn share_processors(place: &Rendezvous) {
-    if place.local_world_size < 2 || std::env::var_os("OMP_NUM_THREADS").is_some() {
-        return;
+fn share_processors(runtime: &Runtime) -> Result<()> {
+    // With the others, also where it does not matter here.
+    let cores = train::cores_of_rank(runtime)?;
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores < all && std::env::var_os("OMP_NUM_THREADS").is_none() {
+        let cores = NonZeroUsize::new(cores).unwrap_or(NonZeroUsize::MIN);
+        // Where threads run already the number stays as it is: slower, not wrong.
+        let _ = selfcls_backends::set_threads(cores);
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = NonZeroUsize::new(cores / place.local_world_size).unwrap_or(NonZeroUsize::MIN);
-    // Where threads run already the number stays as it is: slower, not wrong.
-    let _ = selfcls_backends::set_threads(share);
+    Ok(())
 }
 
 /// Trains in the run directory `out`, shown by `progress` and noted in `log.txt` (or this rank's own). Signals end it
@@ -136,11 +156,10 @@ pub(crate) fn train_in(
     runtime: Runtime,
     progress: Progress,
 ) -> Result<Outcome> {
-    let log = match runtime.collective.rank() {
-        0 => "log.txt".to_owned(),
-        rank => format!("log.rank{rank}.txt"),
-    };
-    let mut report = Report::new(out.join(log), progress);
+    let rank = runtime.collective.rank();
+    let log = RunLog::of_rank(out, rank);
+    signals::log_to(&log);
+    let mut report = Report::new(log.clone(), progress);
     let outcome = train::run(
         out,
         config,
@@ -148,10 +167,20 @@ pub(crate) fn train_in(
         runtime,
         &mut |event| report.event(event),
         signals::stop_flag(),
-    )?;
-    if outcome.complete {
-        return Ok(outcome);
-    }
+    );
+    let ended = outcome.map_err(CliError::from).and_then(|outcome| {
+        if outcome.complete {
+            return Ok(outcome);
+        }
+        let error = stopped(&outcome);
+        // Rank 0 speaks for all.
+        Err(if rank > 0 { error.unsaid() } else { error })
+    });
+    ended.inspect_err(|error| log.note_error(error))
+}
+
+/// The end of a training that was asked to stop.
+fn stopped(outcome: &Outcome) -> CliError {
     let message = format!(
         "stopped after step {}; {} holds everything",
         outcome.step,
@@ -163,14 +192,14 @@ pub(crate) fn train_in(
         // smaller of the two, so that whoever was asked by the system decides.
         Some(Request::Requeue) | None => CliError::requeue(message),
     };
-    Err(error.hint("give the same command again to continue"))
+    error.hint("give the same command again to continue")
 }
 
 /// Shows events, and keeps the lasting ones in a log.
 struct Report {
     progress: Progress,
     stage: Option<Stage>,
-    log: PathBuf,
+    log: RunLog,
     steps: usize,
     epochs: usize,
     /// The loss of the last epoch, once it is over.
@@ -178,7 +207,7 @@ struct Report {
 }
 
 impl Report {
-    fn new(log: PathBuf, progress: Progress) -> Self {
+    fn new(log: RunLog, progress: Progress) -> Self {
         Self {
             progress,
             stage: None,
@@ -244,9 +273,7 @@ impl Report {
             Some(stage) => stage.note(line),
             None => self.progress.note(line),
         }
-        let file = OpenOptions::new().create(true).append(true).open(&self.log);
-        // The log is a convenience: a full disk shows itself at the next checkpoint, with an error.
-        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+        self.log.note(line);
     }
 }
 

@@ -121,6 +121,28 @@ fn unusable_data_is_named_and_leaves_nothing_behind() {
         .failed_with_notes(1, &["none does not exist"]);
 }
 
+/// What ended a run is in its log; a folder that is no run's stays as it was.
+#[test]
+fn errors_go_into_the_log_of_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let train = train_for("1", "shapes:64", "run");
+    assert_eq!(run_in(path, &train).code, Some(0));
+    let ran = run_in(
+        path,
+        &[&train[..], &["--loss.row_temperature", "0.2"]].concat(),
+    );
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let log = std::fs::read_to_string(path.join("run/log.txt")).unwrap();
+    let said = ran.stderr.lines().find(|line| line.starts_with("error: "));
+    assert!(log.contains(said.unwrap()), "{}\n{log}", ran.stderr);
+
+    pictures(&path.join("photos"), 2);
+    let ran = run_in(path, &train_for("1", "shapes:64", "photos"));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(!path.join("photos/log.txt").exists());
+}
+
 #[test]
 fn from_pictures_to_answers() {
     let folder = tempfile::tempdir().unwrap();

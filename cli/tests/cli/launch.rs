@@ -1,6 +1,6 @@
 //! Several processes, as far as they need no libtorch; training in parallel is tested in `tests/`.
 
-use super::ran::run;
+use super::ran::{Ran, command, run};
 
 #[test]
 fn each_process_is_told_its_rank() {
@@ -53,6 +53,44 @@ fn what_cannot_be_typed_is_said_once() {
     for (args, parts) in cases {
         run(&[&["launch"], args].concat()).failed(2, parts);
     }
+}
+
+/// A launch per node would be a training per node.
+#[test]
+fn another_launcher_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = [
+        ("SLURM_JOB_ID", "7"),
+        ("SLURM_STEP_ID", "0"),
+        ("SLURM_PROCID", "1"),
+        ("SLURM_LOCALID", "0"),
+        ("SLURM_NODEID", "1"),
+        ("SLURM_STEP_NUM_TASKS", "2"),
+        ("SLURM_STEP_TASKS_PER_NODE", "1(x2)"),
+        ("SLURM_STEP_NODELIST", "n[1-2]"),
+    ];
+    let half = [("LOCAL_RANK", "1")];
+    for (variables, part) in [
+        (&task[..], "one of 2 processes that Slurm started"),
+        (&half[..], "RANK is not set"),
+    ] {
+        let mut launch = command(folder.path(), &["launch", "--nproc", "2", "--", "devices"]);
+        let ran: Ran = launch
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap()
+            .into();
+        ran.failed(2, &[part, "hint: start `train`"]);
+    }
+}
+
+/// Said once, before anything is started, and not by each of nine.
+#[test]
+fn more_processes_than_images_are_refused() {
+    let args = "launch --nproc 9 -- train --data shapes:32 --out run --backend tch --train.batch_size 8 --queue.length 0";
+    let ran = run(&args.split(' ').collect::<Vec<_>>());
+    assert!(!ran.stderr.contains("launching"), "{}", ran.stderr);
+    ran.failed(2, &["batch_size = 8", "9"]);
 }
 
 /// The first failure is reported with its rank and its last words. What no attempt could mend is not tried again.

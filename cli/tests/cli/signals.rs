@@ -92,6 +92,16 @@ fn a_run_that_made_room_goes_on_at_the_very_step() {
             step,
             "the checkpoint is of the last step made"
         );
+        // The log has what the terminal said, the end included.
+        let log = std::fs::read_to_string(run.join("log.txt")).unwrap();
+        for line in stderr
+            .lines()
+            .filter(|line| line.contains("finishing the step") || line.contains("stopped after"))
+        {
+            assert!(log.contains(line), "no {line:?} in {log}");
+        }
+        assert!(log.contains(&format!("error: stopped after step {step};")));
+        assert!(log.contains(": finishing the step"));
     }
     assert_eq!(run_in(path, &train("asked")).code, Some(0));
 

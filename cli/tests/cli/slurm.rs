@@ -81,16 +81,26 @@ fn the_examples_are_what_the_command_prints() {
     assert_eq!(there, names);
 }
 
-/// Programs that take the place of Slurm's: `srun` notes its arguments and ends with `$CODE`, `scontrol` notes its own.
+/// Programs that take the place of Slurm's: `srun` notes its arguments, writes a checkpoint of `$STEP` and ends with `$CODE`;
+/// `scontrol` shows `$JOB`, and notes its arguments where it is to do something.
 struct Cluster(tempfile::TempDir);
 
 impl Cluster {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for (name, code) in [("srun", "exit ${CODE:-0}"), ("scontrol", "")] {
+        let checkpoint = "if [ -n \"$STEP\" ]; then mkdir -p \"$OUT/checkpoints/step-$STEP\"; fi";
+        for (name, before, after) in [
+            ("srun", checkpoint, "exit ${CODE:-0}"),
+            (
+                "scontrol",
+                "if [ \"$1\" = show ]; then echo \"$JOB\"; exit; fi",
+                "",
+            ),
+        ] {
             let path = folder.path().join(name);
-            let text =
-                format!("#!/bin/bash\nprintf '%s\\0' \"$@\" > \"$NOTES/{name}.args\"\n{code}\n");
+            let text = format!(
+                "#!/bin/bash\n{before}\nprintf '%s\\0' \"$@\" > \"$NOTES/{name}.args\"\n{after}\n"
+            );
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -137,6 +147,7 @@ fn hostile_arguments_arrive_as_they_were_typed() {
     ];
     let cluster = Cluster::new();
     for word in HOSTILE {
+        let prefix = format!("apptainer exec --nv '{}'", word.replace('\'', "'\\''"));
         let script = slurm(&[
             "photos",
             "--nodes",
@@ -149,6 +160,8 @@ fn hostile_arguments_arrive_as_they_were_typed() {
             word,
             "--program",
             word,
+            "--prefix",
+            &prefix,
             "--",
             "--data.classes_file",
             word,
@@ -161,6 +174,10 @@ fn hostile_arguments_arrive_as_they_were_typed() {
         let expected = [
             "--kill-on-bad-exit=1",
             "--cpus-per-task=8",
+            "apptainer",
+            "exec",
+            "--nv",
+            word,
             word,
             "train",
             &data,
@@ -177,33 +194,65 @@ fn hostile_arguments_arrive_as_they_were_typed() {
     assert!(!cluster.0.path().join("pwned").exists());
 }
 
+/// What Slurm says of a job: one that was preempted in this start, in an earlier one, and in none.
+const PREEMPTED: &str =
+    "JobId=42 StartTime=2026-11-29T23:40:26 EndTime=Unknown PreemptTime=2026-11-29T23:40:30 X=1";
+const PREEMPTED_BEFORE: &str =
+    "JobId=42 StartTime=2026-11-29T23:50:00 EndTime=Unknown PreemptTime=2026-11-29T23:40:30 X=1";
+const NOT_PREEMPTED: &str =
+    "JobId=42 StartTime=2026-11-29T23:40:26 EndTime=Unknown PreemptTime=None X=1";
+
 #[test]
 fn a_job_that_made_room_goes_back_into_the_queue_and_no_other() {
     let cluster = Cluster::new();
     let script = slurm(&["photos", "--nodes", "2", "--gpus-per-node", "2"]).succeeded();
-    for (code, requeued) in [
-        ("0", false),
-        ("75", true),
-        ("1", false),
-        ("130", false),
-        ("137", false),
+    // Exit code of the step, checkpoint that it wrote (of those before, the newest is 10), what Slurm says.
+    for (code, step, job, requeued) in [
+        ("0", "00000011", NOT_PREEMPTED, false),
+        ("0", "00000012", PREEMPTED, false),
+        ("75", "00000013", NOT_PREEMPTED, true),
+        // It would do as much the next time: nothing.
+        ("75", "00000013", NOT_PREEMPTED, false),
+        ("75", "", NOT_PREEMPTED, false),
+        ("75", "", PREEMPTED, true),
+        // A wrapper died of SIGUSR1.
+        ("138", "00000014", NOT_PREEMPTED, true),
+        ("138", "", NOT_PREEMPTED, false),
+        // Somebody's `kill -TERM`, and Slurm's.
+        ("130", "00000015", NOT_PREEMPTED, false),
+        ("130", "00000016", PREEMPTED, true),
+        ("130", "00000017", PREEMPTED_BEFORE, false),
+        ("130", "", "N/A", false),
+        ("143", "", PREEMPTED, true),
+        ("1", "00000018", NOT_PREEMPTED, false),
+        ("137", "00000019", NOT_PREEMPTED, false),
     ] {
-        let ran = cluster.batch(
-            &script,
-            &[("CODE", code), ("DATA", "/photos"), ("OUT", "there")],
+        let variables = [
+            ("CODE", code),
+            ("STEP", step),
+            ("JOB", job),
+            ("DATA", "/photos"),
+            ("OUT", "there"),
+        ];
+        let ran = cluster.batch(&script, &variables);
+        let case = format!("{code} {step:?} {job}: {}", ran.stderr);
+        assert_eq!(
+            ran.code.map(|code| code.to_string()).as_deref(),
+            Some(code),
+            "{case}"
         );
-        assert_eq!(ran.code.map(|code| code.to_string()).as_deref(), Some(code));
         let arguments = cluster.arguments("srun").unwrap();
-        assert!(
-            arguments.contains(&"--data=/photos".to_owned()),
-            "{arguments:?}"
-        );
-        assert!(
-            arguments.contains(&"--out=there".to_owned()),
-            "{arguments:?}"
-        );
+        for expected in ["--label", "--data=/photos", "--out=there"] {
+            assert!(
+                arguments.iter().any(|argument| argument == expected),
+                "{arguments:?}"
+            );
+        }
         let expected = requeued.then(|| vec!["requeue".to_owned(), "42".to_owned()]);
-        assert_eq!(cluster.arguments("scontrol"), expected);
+        assert_eq!(cluster.arguments("scontrol"), expected, "{case}");
+        let explained = ran.stderr.contains("not put back into the queue");
+        let stuck = ["75", "138"].contains(&code) && !requeued;
+        assert_eq!(explained, stuck, "{case}");
     }
     // Without data nothing is started.
     let ran = cluster.batch(&script, &[]);
@@ -216,7 +265,7 @@ fn a_job_that_made_room_goes_back_into_the_queue_and_no_other() {
 fn what_no_job_could_do_is_refused() {
     let one = ["--nodes", "1", "--gpus-per-node", "1"];
     let many = ["--nodes", "32", "--gpus-per-node", "8"];
-    let cases: [(&[&str], &[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str], &[&str]); 12] = [
         (&["nope"], &one, &["nope"]),
         (
             &["photos"],
@@ -254,6 +303,16 @@ fn what_no_job_could_do_is_refused() {
             &["nodes=7", "sets --nodes itself"],
         ),
         (&["photos", "--grace", "0"], &one, &["--grace"]),
+        (
+            &["photos", "--grace", "120", "--time", "2"],
+            &one,
+            &["--grace 120", "--time 2", "more time"],
+        ),
+        (
+            &["photos", "--prefix", "apptainer 'exec"],
+            &one,
+            &["--prefix \"apptainer 'exec\"", "quotation"],
+        ),
         (
             &["photos"],
             &[

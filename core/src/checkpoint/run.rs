@@ -2,7 +2,7 @@
 
 use super::{MANIFEST, Manifest, load_manifest};
 use crate::{Error, Result};
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// How many of the newest checkpoints stay.
@@ -122,36 +122,4 @@ fn lowest(manifests: &[Manifest]) -> Option<usize> {
         .min_by(|(_, a), (_, b)| a.total_cmp(b))?;
     let before = manifests[best].position.best_loss;
     before.is_none_or(|before| loss < before).then_some(best)
-}
-
-/// Keeps a second process from training into the same run directory; released when dropped, and by
-/// the operating system when the process dies.
-#[derive(Debug)]
-pub struct RunLock {
-    _file: File,
-}
-
-impl RunLock {
-    /// Creates `run` where needed and takes its lock.
-    ///
-    /// # Errors
-    /// If another process holds it.
-    pub fn acquire(run: &Path) -> Result<Self> {
-        fs::create_dir_all(run).map_err(Error::io("create", run))?;
-        let path = run.join(".lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::Checkpoint(format!(
-                "{} is being trained by another process; wait for it, or choose another --out",
-                run.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
-        }
-    }
 }

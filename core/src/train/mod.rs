@@ -41,6 +41,7 @@
 mod compatibility;
 mod event;
 mod monitor;
+mod processors;
 mod ranks;
 mod recompute;
 mod records;
@@ -52,6 +53,7 @@ mod trainer;
 mod transfer;
 
 pub use event::{EpochEvent, Event, HeadMeasures, MonitorEvent, StepEvent};
+pub use processors::cores_of_rank;
 pub use run::{Outcome, run};
 pub use step::{Batch, Learner, StepOutput};
 pub use trainer::Trainer;

@@ -66,7 +66,7 @@ impl Monitor {
         Ok(Some(Self {
             every: settings.every_epochs,
             knn: settings.knn,
-            survey: Survey::new(config, Arc::new(images), runtime),
+            survey: Survey::new(config, Arc::new(images), runtime)?,
             measures: runtime.collective.rank() == 0,
             heads: config.model.heads.clone(),
         }))

@@ -168,16 +168,6 @@ fn places(shares: Shares, parts: usize) -> Vec<i64> {
     places
 }
 
-/// Threads for images: where all cores are meant, those that are left to each rank of this machine.
-pub(super) fn workers(configured: usize, peers: &dyn Collective) -> usize {
-    let ranks = peers.local_size();
-    if configured > 0 || ranks <= 1 {
-        return configured;
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (cores / ranks).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! A run's life on disk: `config.toml`, its records, `checkpoints/`, and going on where it stopped.
 
 use super::compatibility;
-use super::event::Event;
+use super::event::{EpochEvent, Event};
 use super::monitor::Monitor;
 use super::records::Records;
 use super::start;
@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -77,7 +78,11 @@ fn train(
     let mut trainer = Trainer::new(config.clone(), Arc::clone(&source), runtime.clone())?;
     let monitor = Monitor::new(&config, &source, &runtime)?;
     let _lock = if writes {
-        Some(RunLock::acquire(dir)?)
+        // The other ranks wait for this one, and for no longer than the timeout.
+        let patience = Duration::from_secs(config.train.timeout_seconds) / 2;
+        Some(RunLock::acquire(dir, patience, stop, &mut |line| {
+            listen(&Event::Warning(line));
+        })?)
     } else {
         None
     };
@@ -105,6 +110,18 @@ fn train(
         listen(&Event::Warning(warning));
     }
     listen(&trainer.start_event());
+    if let Some(monitor) = &monitor {
+        let unmeasured = match &records {
+            Some(records) => records.unmeasured(trainer.position().step)?,
+            None => None,
+        };
+        if let Some(epoch) = start::share_epoch(&*peers, unmeasured)?
+            && monitor.is_due(&epoch)
+            && trainer.position().epoch() < config.train.epochs
+        {
+            look(monitor, &trainer, &epoch, &mut records, listen)?;
+        }
+    }
 
     let every = config.checkpoint.every_steps;
     let mut stopped = false;
@@ -117,21 +134,13 @@ fn train(
                 records.record(event)?;
             }
             listen(event);
-            // Before the checkpoint: what a checkpoint's journal lacks is made again, and nothing else.
+            // Before the checkpoint: what a checkpoint's journal lacks is made again, and nothing else. Whoever asks to stop
+            // has no time for it, so that the next start begins with it; after the last epoch there is none.
             if let (Event::Epoch(epoch), Some(monitor)) = (event, &monitor)
                 && monitor.is_due(epoch)
+                && (!trainer.is_to_stop(stop) || trainer.position().epoch() >= config.train.epochs)
             {
-                let measured = match monitor.measure(trainer.model(), epoch) {
-                    Ok(measured) => measured.map(Event::Monitor),
-                    // Days of training shall not end for a look at them.
-                    Err(error) => Some(Event::Warning(format!("the monitor failed: {error}"))),
-                };
-                if let Some(measured) = measured {
-                    if let Some(records) = &mut records {
-                        records.record(&measured)?;
-                    }
-                    listen(&measured);
-                }
+                look(monitor, trainer, epoch, &mut records, listen)?;
             }
             let position = trainer.position();
             let stop = trainer.is_to_stop(stop);
@@ -171,6 +180,28 @@ fn train(
         checkpoint,
         model: trainer.model(),
     })
+}
+
+/// Measures the model as it is after `epoch`, and notes what was found.
+fn look(
+    monitor: &Monitor,
+    trainer: &Trainer,
+    epoch: &EpochEvent,
+    records: &mut Option<Records>,
+    listen: &mut dyn FnMut(&Event),
+) -> Result<()> {
+    let measured = match monitor.measure(trainer.model(), epoch) {
+        Ok(measured) => measured.map(Event::Monitor),
+        // Days of training shall not end for a look at them.
+        Err(error) => Some(Event::Warning(format!("the monitor failed: {error}"))),
+    };
+    if let Some(measured) = measured {
+        if let Some(records) = records {
+            records.record(&measured)?;
+        }
+        listen(&measured);
+    }
+    Ok(())
 }
 
 /// Refuses a folder with contents that are no run's: nobody wants checkpoints among their photos.

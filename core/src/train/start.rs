@@ -1,6 +1,7 @@
 //! How ranks begin alike: the same settings, data, checkpoint and weights, those of rank 0.
 
 use super::compatibility::differences;
+use super::event::EpochEvent;
 use crate::checkpoint::Files;
 use crate::collective::Collective;
 use crate::config::Config;
@@ -76,6 +77,23 @@ pub(super) fn share_checkpoint(
         files.put(name, bytes);
     }
     Ok(Some(files))
+}
+
+/// What rank 0 found in its records, on all ranks.
+///
+/// # Errors
+/// If a peer fails.
+pub(super) fn share_epoch(
+    peers: &dyn Collective,
+    epoch: Option<EpochEvent>,
+) -> Result<Option<EpochEvent>> {
+    if peers.world_size() == 1 {
+        return Ok(epoch);
+    }
+    let sent = serde_json::to_vec(&epoch).map_err(|error| Error::Invalid(error.to_string()))?;
+    let sent = peers.broadcast(sent, 0)?;
+    serde_json::from_slice(&sent)
+        .map_err(|error| Error::Invalid(format!("rank 0 sent an epoch that is none: {error}")))
 }
 
 /// The weights and running statistics of rank 0, whatever this rank has.

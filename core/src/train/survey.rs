@@ -23,26 +23,29 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// A pass over `images`, of which this rank takes its share.
-    pub(super) fn new(config: &Config, images: Arc<dyn Source>, runtime: &Runtime) -> Self {
+    /// A pass over `images`, of which this rank takes its share. All ranks make theirs together.
+    ///
+    /// # Errors
+    /// If a peer fails.
+    pub(super) fn new(config: &Config, images: Arc<dyn Source>, runtime: &Runtime) -> Result<Self> {
         let peers = &*runtime.collective;
         let shares = Shares::new(images.len(), peers.world_size());
         let own = Selection::of_range(Arc::clone(&images), shares.of(peers.rank()));
-        Self {
+        Ok(Self {
             images,
             own: Arc::new(own),
             shares,
             extractor: Extractor {
                 preprocess: config.preprocess(),
                 batch_size: config.eval.batch_size,
-                workers: super::ranks::workers(config.data.workers, peers),
+                workers: super::processors::workers(config.data.workers, runtime)?,
                 temperature: config.loss.row_temperature as f32,
                 keep: Keep::Memory(Precision::Single),
             },
             runtime: runtime.clone(),
             heads: config.model.heads.len(),
             width: config.model.backbone_dim(),
-        }
+        })
     }
 
     /// The images of all ranks.
@@ -133,7 +136,7 @@ fn agreed<T>(
     }
 }
 
-fn integers(tensor: Tensor<1, Int>) -> Result<Vec<i64>> {
+pub(super) fn integers(tensor: Tensor<1, Int>) -> Result<Vec<i64>> {
     let values = tensor.into_data().convert::<i64>().try_into_vec();
     values.map_err(|error| Error::Invalid(format!("the device did not return integers: {error:?}")))
 }

@@ -3,7 +3,7 @@
 use super::event::{EpochEvent, Event, StepEvent};
 use super::step::{Learner, StepOutput};
 use super::transfer::{distinct, numbers, upload};
-use super::{ranks, start};
+use super::{processors, start};
 use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
 use crate::collective::Reduction;
 use crate::config::Config;
@@ -88,7 +88,7 @@ impl Trainer {
             Recipe::new(&config.views),
             config.train.batch_size,
             config.train.seed,
-            ranks::workers(config.data.workers, &*peers),
+            processors::workers(config.data.workers, &runtime)?,
         )?
         .in_parts(config.train.accumulate)?
         .for_rank(peers.rank(), peers.world_size())?;

@@ -1,4 +1,5 @@
-//! A Slurm of two nodes, `n1` and `n2`, both of which are this machine.
+//! A Slurm of two nodes, `n1` and `n2`, both of which are this machine. Jobs of its partition `urgent` take the nodes from
+//! those of `main`, which are told a minute before.
 
 use crate::program::{Ran, command};
 use std::fs;
@@ -31,6 +32,7 @@ impl Cluster {
             "srun",
             "sbatch",
             "scancel",
+            "scontrol",
             "sinfo",
         ];
         if let Some(missing) = programs.into_iter().find(|program| find(program).is_none()) {
@@ -131,7 +133,7 @@ impl Cluster {
         self.daemons.push(command.spawn().expect("starts"));
     }
 
-    fn wait_until_idle(&self) -> Result<(), String> {
+    pub(crate) fn wait_until_idle(&self) -> Result<(), String> {
         let deadline = Instant::now() + START;
         loop {
             let ran = Ran::of(self.command("sinfo").args(["--noheader", "--format=%D %t"]));
@@ -196,6 +198,8 @@ fn configuration(folder: &Path, host: &str) -> String {
 ClusterName=selfcls
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
+# Ranks meet at a port that follows from the job's number; other clusters of this machine have jobs, too.
+FirstJobId={controller}
 SlurmdPort={daemons}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
@@ -220,7 +224,10 @@ MpiDefault=none
 ReturnToService=2
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs=2 RealMemory=1000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=2 RealMemory=1000
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=60
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 "
     )
 }

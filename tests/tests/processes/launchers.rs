@@ -141,6 +141,64 @@ fn launch_names_the_dead_and_starts_again() {
     assert_eq!(newest(&run).manifest.position.step, 40 * 4, "{ran:#?}");
 }
 
+/// torchrun, too, starts all again when one has died.
+#[test]
+fn torchrun_starts_again() {
+    let Some(binary) = binary_for("torchrun_starts_again") else {
+        return;
+    };
+    let mut torchrun = or_not_run!("torchrun_starts_again", torchrun());
+    let place = Place::new(binary.clone());
+    let mut long = config();
+    long.train.epochs = 40;
+    long.checkpoint.every_steps = 1;
+    torchrun
+        .args(["--nproc-per-node=2", "--max-restarts=1"])
+        .arg(binary)
+        .args(train_in(&place, &long));
+    let run = place.path("run");
+    let ran = Ran::while_running(&mut torchrun, || {
+        place.reached("run", 3);
+        kill_rank(&run, "RANK=1");
+    });
+    for part in ["continuing after step", "restarted once"] {
+        assert!(ran.stderr.contains(part), "no {part:?}: {ran:#?}");
+    }
+    let ran = ran.succeeded();
+    assert_eq!(newest(&run).manifest.position.step, 40 * 4, "{ran:#?}");
+}
+
+/// SIGUSR1, which torchrun does not know, ends it and no rank.
+#[test]
+fn ranks_outlive_no_torchrun() {
+    let Some(binary) = binary_for("ranks_outlive_no_torchrun") else {
+        return;
+    };
+    let mut torchrun = or_not_run!("ranks_outlive_no_torchrun", torchrun());
+    let place = Place::new(binary.clone());
+    let mut long = config();
+    long.train.epochs = 500;
+    long.checkpoint.milestone_epochs = 0;
+    torchrun
+        .arg("--nproc-per-node=2")
+        .arg(binary)
+        .args(train_in(&place, &long));
+    let ran = Ran::while_running_with(&mut torchrun, |agent| {
+        place.reached("run", 3);
+        let id = agent.to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-USR1", &id])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    });
+    assert!(ran.stderr.contains("the launcher is gone"), "{ran:#?}");
+    let step = newest(&place.path("run")).manifest.position.step;
+    assert!(
+        ran.stderr.contains(&format!("stopped after step {step};")),
+        "{ran:#?}"
+    );
+}
+
 /// Nobody would end the ranks of a launcher that was killed: they notice, and keep what they have.
 #[test]
 fn ranks_outlive_no_launcher() {

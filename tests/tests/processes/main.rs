@@ -11,6 +11,7 @@ mod cluster;
 mod equality;
 mod faults;
 mod gpus;
+mod jobs;
 mod launchers;
 mod monitor;
 mod places;

@@ -124,3 +124,25 @@ fn a_monitor_that_cannot_look_does_not_end_the_training() {
     let error = error.expect_err("refused").to_string();
     assert!(error.contains("/nowhere/at/all"), "{error}");
 }
+
+/// Whoever asks to stop at the end of an epoch gets a checkpoint; the look at the model waits for the next start.
+#[test]
+fn a_stop_does_not_wait_for_the_monitor() {
+    let mut config = config(OptimKind::AdamW);
+    config.monitor.every_epochs = 1;
+    config.monitor.samples = 20;
+    let dir = tempfile::tempdir().expect("a folder");
+    let looks = || {
+        let (_, journal) = result(dir.path());
+        let rows = journal.iter().filter(|line| line["kind"] == "monitor");
+        rows.map(|row| row["step"].as_u64().expect("a number"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(train(dir.path(), &config, 16).step, 16);
+    assert_eq!(looks(), [8]);
+    train(dir.path(), &config, 17);
+    assert_eq!(looks(), [8, 16]);
+    // Complete: nobody would look at it later.
+    train(dir.path(), &config, 24);
+    assert_eq!(looks(), [8, 16, 24]);
+}

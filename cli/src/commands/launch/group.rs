@@ -2,7 +2,9 @@
 
 use super::outcome::{self, End, Outcome};
 use super::output::Output;
+use super::signals::Signals;
 use crate::error::{CliError, Result};
+use crate::signals::Held;
 use selfcls_backends::Rendezvous;
 use std::ffi::OsString;
 use std::fmt;
@@ -58,7 +60,6 @@ struct Rank {
 pub(super) struct Group {
     ranks: Vec<Rank>,
     started: Instant,
-    signals: Signals,
 }
 
 impl Group {
@@ -75,7 +76,6 @@ impl Group {
         let mut group = Self {
             ranks: Vec::new(),
             started: Instant::now(),
-            signals: Signals::listen(),
         };
         for place in places {
             let mut command = Command::new(&program);
@@ -89,7 +89,10 @@ impl Group {
             if place.rank > 0 {
                 command.stdout(Stdio::piped()).stderr(Stdio::piped());
             }
-            let mut child = command.spawn().map_err(|error| {
+            let held = Held::new();
+            let child = command.spawn();
+            drop(held);
+            let mut child = child.map_err(|error| {
                 let program = program.display();
                 CliError::failure(format!(
                     "cannot start {program} as rank {}: {error}",
@@ -107,10 +110,10 @@ impl Group {
     }
 
     /// Waits for the end of all, which after the first failure comes within `grace`. Signals go to all that run.
-    pub(super) fn watch(mut self, grace: Duration) -> Result<Outcome> {
+    pub(super) fn watch(mut self, grace: Duration, signals: &mut Signals) -> Result<Outcome> {
         let mut kill_at = None;
         loop {
-            self.signals.forward(&self.ranks);
+            self.forward(signals);
             self.look()?;
             if self.ranks.iter().all(|rank| rank.end.is_some()) {
                 break;
@@ -125,14 +128,33 @@ impl Group {
             thread::sleep(INTERVAL);
         }
         let ends = self.ranks.iter().filter_map(|rank| rank.end.clone());
-        Ok(outcome::judge(&ends.collect::<Vec<_>>(), |rank| {
+        let ends: Vec<End> = ends.collect();
+        Ok(outcome::judge(&ends, signals.request(), |rank| {
             let output = self.ranks[rank].output.as_ref();
             output.map_or_else(Vec::new, Output::last_lines)
         }))
     }
 
+    /// Sends the signals that have come to every process that runs.
+    #[cfg(unix)]
+    fn forward(&self, signals: &mut Signals) {
+        use nix::unistd::Pid;
+        for signal in signals.hear() {
+            for rank in self.ranks.iter().filter(|rank| rank.end.is_none()) {
+                if let Ok(id) = i32::try_from(rank.child.id()) {
+                    // Not yet waited for, the process keeps its number even if it has just ended.
+                    let _ = nix::sys::signal::kill(Pid::from_raw(id), signal);
+                }
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn forward(&self, _signals: &mut Signals) {}
+
     /// Notes which processes have ended since the last look.
     fn look(&mut self) -> Result<()> {
+        let after = self.started.elapsed();
         for (number, rank) in self.ranks.iter_mut().enumerate() {
             if rank.end.is_some() {
                 continue;
@@ -140,7 +162,7 @@ impl Group {
             let status = rank.child.try_wait().map_err(|error| {
                 CliError::failure(format!("cannot tell whether rank {number} runs: {error}"))
             })?;
-            rank.end = status.map(|status| End::new(status, self.started.elapsed(), rank.killed));
+            rank.end = status.map(|status| End::new(status, after, rank.killed));
         }
         Ok(())
     }
@@ -173,48 +195,3 @@ fn apart(command: &mut Command) {
 
 #[cfg(not(unix))]
 fn apart(_command: &mut Command) {}
-
-/// Signals to pass on.
-#[cfg(unix)]
-struct Signals(Option<signal_hook::iterator::Signals>);
-
-#[cfg(unix)]
-impl Signals {
-    fn listen() -> Self {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-        // It fails for signals that cannot be caught only, and these can.
-        Self(signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).ok())
-    }
-
-    /// Sends what has come since the last call to every process that runs.
-    fn forward(&mut self, ranks: &[Rank]) {
-        use nix::sys::signal::{Signal, kill};
-        use nix::unistd::Pid;
-        let pending = self.0.as_mut().map(|signals| signals.pending());
-        for signal in pending.into_iter().flatten() {
-            let Ok(signal) = Signal::try_from(signal) else {
-                continue;
-            };
-            for rank in ranks.iter().filter(|rank| rank.end.is_none()) {
-                if let Ok(id) = i32::try_from(rank.child.id()) {
-                    // Not yet waited for, the process keeps its number even if it has just ended.
-                    let _ = kill(Pid::from_raw(id), signal);
-                }
-            }
-        }
-    }
-}
-
-/// Ctrl-C reaches every process of a console.
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn listen() -> Self {
-        let _ = ctrlc::set_handler(|| ());
-        Self
-    }
-
-    fn forward(&mut self, _ranks: &[Rank]) {}
-}

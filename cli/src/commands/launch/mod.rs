@@ -3,6 +3,7 @@
 mod group;
 mod outcome;
 mod output;
+mod signals;
 
 use crate::args::{Cli, Command};
 use crate::error::{CliError, Result};
@@ -11,6 +12,7 @@ use clap::{Args, Parser};
 use group::{Group, Threads};
 use outcome::Outcome;
 use selfcls_backends::{Launcher, Rendezvous};
+use signals::Signals;
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
@@ -52,7 +54,9 @@ pub(crate) struct LaunchArgs {
 }
 
 pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
-    check_command(&args.command)?;
+    let mut signals = Signals::listen();
+    refuse_launchers()?;
+    check_command(args)?;
     let threads = Threads::share(args.nproc);
     progress.note(&format!(
         "launching {} processes with {threads} each",
@@ -60,32 +64,60 @@ pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
     ));
     let mut attempt = 0;
     loop {
-        let outcome = start(args, attempt, threads)?.watch(Duration::from_secs(args.grace))?;
-        match outcome {
-            Outcome::Success => return Ok(()),
-            Outcome::Stopped(error) => return Err(error),
-            Outcome::Failed { error, retry } if retry && attempt < args.max_restarts => {
+        let group = start(args, attempt, threads)?;
+        let outcome = group.watch(Duration::from_secs(args.grace), &mut signals)?;
+        // What comes from now on reaches no rank any more.
+        signals.hear();
+        match (outcome, signals.request()) {
+            (Outcome::Success, _) => return Ok(()),
+            (Outcome::Stopped(error), _) => return Err(error),
+            (Outcome::Failed { error, retry }, request) if retry && attempt < args.max_restarts => {
                 error.print();
+                if let Some(request) = request {
+                    return Err(outcome::stopped(request));
+                }
                 attempt += 1;
                 progress.note(&format!(
                     "starting all ranks again ({attempt} of {} restarts)",
                     args.max_restarts
                 ));
             }
-            Outcome::Failed { error, .. } => return Err(error),
+            (Outcome::Failed { error, .. }, _) => return Err(error),
         }
     }
 }
 
-/// Refuses, once instead of N times, what cannot be typed; and commands that N processes would do N times over.
-fn check_command(command: &[OsString]) -> Result<()> {
+/// Refuses to be one of several processes itself: each would start a training of its own.
+fn refuse_launchers() -> Result<()> {
+    let hint = "start `train` with that launcher, without `launch`, which is for one machine and started once";
+    match Rendezvous::from_env() {
+        Ok(None) => Ok(()),
+        Ok(Some(place)) => Err(CliError::usage(format!(
+            "launch is one of {} processes that {} started, and each would start a training of its own",
+            place.world_size, place.launcher
+        ))
+        .hint(hint)),
+        Err(error) => Err(CliError::usage(format!(
+            "launch was started by another launcher, as its variables say: {error}"
+        ))
+        .hint(hint)),
+    }
+}
+
+/// Refuses, once instead of N times, what cannot be typed or trained by so many; and commands that N processes would do N
+/// times over.
+fn check_command(args: &LaunchArgs) -> Result<()> {
     let program = OsString::from("selfcls-cli");
-    let typed = Cli::try_parse_from(std::iter::once(&program).chain(command));
+    let typed = Cli::try_parse_from(std::iter::once(&program).chain(&args.command));
     match typed.unwrap_or_else(|error| error.exit()).command {
-        Command::Train(_) | Command::Devices => Ok(()),
+        Command::Train(train) => {
+            let config = train.config.resolve()?.config;
+            Ok(config.validate_for_ranks(args.nproc.get())?)
+        }
+        Command::Devices => Ok(()),
         _ => Err(CliError::usage(format!(
             "launch runs `train` and `devices` only, not `{}`: it would be done once by each process",
-            command[0].display()
+            args.command[0].display()
         ))
         .hint("run it without launch")),
     }

@@ -1,6 +1,7 @@
 //! What the ends of the processes mean together.
 
 use crate::error::{CliError, INTERRUPTED, REQUEUE, USAGE};
+use crate::signals::Request;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -48,6 +49,11 @@ impl End {
         self.has_code(REQUEUE) || self.has_code(INTERRUPTED)
     }
 
+    /// After a checkpoint, or by a signal that asks for an end, which came before it could be heard.
+    fn is_as_asked(&self) -> bool {
+        self.is_stop() || self.signal.is_some_and(asks_for_an_end)
+    }
+
     fn has_code(&self, code: u8) -> bool {
         self.code == Some(i32::from(code))
     }
@@ -63,8 +69,24 @@ impl End {
     }
 }
 
-/// Judges the ends of ranks 0, 1, ...; `last_lines` are those of a rank's output that nobody has seen.
-pub(super) fn judge(ends: &[End], last_lines: impl Fn(usize) -> Vec<String>) -> Outcome {
+/// Judges the ends of ranks 0, 1, ..., which were `asked` to end if somebody asked the launch; `last_lines` are those of
+/// a rank's output that nobody has seen.
+pub(super) fn judge(
+    ends: &[End],
+    asked: Option<Request>,
+    last_lines: impl Fn(usize) -> Vec<String>,
+) -> Outcome {
+    let stops = || ends.iter().filter(|end| end.is_stop());
+    if let Some(request) = asked
+        && began_as_asked(ends)
+    {
+        let code = stops().filter_map(|end| end.code).max();
+        return Outcome::Stopped(match code {
+            Some(code) if code == i32::from(INTERRUPTED) => stopped(Request::Stop),
+            Some(_) => stopped(Request::Requeue),
+            None => stopped(request),
+        });
+    }
     let failures = || {
         let numbered = ends.iter().enumerate();
         numbered.filter(|(_, end)| end.is_failure())
@@ -72,13 +94,10 @@ pub(super) fn judge(ends: &[End], last_lines: impl Fn(usize) -> Vec<String>) -> 
     // Those that end in the same moment: a signal is a cause, an exit code may be an effect.
     let first = failures().min_by_key(|(_, end)| (end.killed, end.after, end.signal.is_none()));
     let Some((rank, end)) = first else {
-        return match ends
-            .iter()
-            .filter(|end| end.is_stop())
-            .max_by_key(|end| end.code)
-        {
+        return match stops().max_by_key(|end| end.code) {
             None => Outcome::Success,
-            Some(end) => Outcome::Stopped(stopped(end.has_code(INTERRUPTED))),
+            Some(end) if end.has_code(INTERRUPTED) => Outcome::Stopped(stopped(Request::Stop)),
+            Some(_) => Outcome::Stopped(stopped(Request::Requeue)),
         };
     };
     let others = failures().filter(|(other, _)| *other != rank);
@@ -107,15 +126,24 @@ pub(super) fn judge(ends: &[End], last_lines: impl Fn(usize) -> Vec<String>) -> 
             true => CliError::usage(message),
             false => CliError::failure(message),
         },
-        retry: !usage && !ends.iter().any(End::is_stop),
+        retry: !usage && asked.is_none() && stops().next().is_none(),
     }
 }
 
-fn stopped(by_user: bool) -> CliError {
+/// Whether the first that ended did so as it was asked to. Before the training a rank does not wait for the others, and may leave
+/// one that has begun with it behind, which then fails for its absence.
+fn began_as_asked(ends: &[End]) -> bool {
+    let ended = ends.iter().filter(|end| !end.has_code(0));
+    let first = ended.min_by_key(|end| (end.after, !end.is_as_asked()));
+    first.is_some_and(End::is_as_asked)
+}
+
+/// The end of all that `request` asked for.
+pub(super) fn stopped(request: Request) -> CliError {
     let message = "all ranks stopped, as they were asked to";
-    let error = match by_user {
-        true => CliError::interrupted(message),
-        false => CliError::requeue(message),
+    let error = match request {
+        Request::Stop => CliError::interrupted(message),
+        Request::Requeue => CliError::requeue(message),
     };
     error.hint("give the same command again to continue")
 }
@@ -123,6 +151,12 @@ fn stopped(by_user: bool) -> CliError {
 #[cfg(unix)]
 fn signal(status: ExitStatus) -> Option<i32> {
     std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+#[cfg(unix)]
+fn asks_for_an_end(signal: i32) -> bool {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    [SIGHUP, SIGINT, SIGTERM, SIGUSR1].contains(&signal)
 }
 
 #[cfg(unix)]
@@ -134,6 +168,11 @@ fn signal_name(signal: i32) -> String {
 #[cfg(not(unix))]
 fn signal(_status: ExitStatus) -> Option<i32> {
     None
+}
+
+#[cfg(not(unix))]
+fn asks_for_an_end(_signal: i32) -> bool {
+    false
 }
 
 #[cfg(not(unix))]
@@ -164,7 +203,7 @@ mod tests {
     }
 
     fn failure(ends: &[End]) -> (String, bool) {
-        match judge(ends, |rank| vec![format!("words of {rank}")]) {
+        match judge(ends, None, |rank| vec![format!("words of {rank}")]) {
             Outcome::Failed { error, retry } => (format!("{error:?}"), retry),
             other => panic!("{other:?}"),
         }
@@ -174,7 +213,7 @@ mod tests {
     fn all_well_is_success_and_stops_are_the_largest_code() {
         let none = |_| Vec::new();
         assert!(matches!(
-            judge(&[ended(0, 1), ended(0, 9)], none),
+            judge(&[ended(0, 1), ended(0, 9)], None, none),
             Outcome::Success
         ));
         for (codes, expected) in [
@@ -183,7 +222,7 @@ mod tests {
             ([130, 0], "Interrupted"),
         ] {
             let ends = codes.map(|code| ended(code, 5));
-            match judge(&ends, none) {
+            match judge(&ends, None, none) {
                 Outcome::Stopped(error) => assert!(format!("{error:?}").contains(expected)),
                 other => panic!("{other:?}"),
             }
@@ -228,5 +267,49 @@ mod tests {
             message.contains("rank 1 of 2 ended with exit code 1") && !retry,
             "{message}"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_was_asked_for_is_no_failure() {
+        let none = |_| Vec::new();
+        let requeue = Some(Request::Requeue);
+        for (ends, asked, expected) in [
+            // Before they could listen.
+            (
+                [died(10, 40, false), died(10, 40, false)],
+                requeue,
+                "Requeue",
+            ),
+            (
+                [died(15, 40, false), ended(0, 40)],
+                Some(Request::Stop),
+                "Interrupted",
+            ),
+            // One was not yet training, the other was, and misses it.
+            ([ended(1, 90), ended(75, 40)], requeue, "Requeue"),
+            ([ended(1, 40), ended(75, 40)], requeue, "Requeue"),
+            ([died(9, 900, true), ended(130, 40)], requeue, "Interrupted"),
+        ] {
+            match judge(&ends, asked, none) {
+                Outcome::Stopped(error) => assert!(format!("{error:?}").contains(expected)),
+                other => panic!("{ends:?}: {other:?}"),
+            }
+        }
+        // A checkpoint that could not be written.
+        for asked in [requeue, Some(Request::Stop)] {
+            match judge(&[ended(1, 30), ended(75, 90)], asked, none) {
+                Outcome::Failed { retry, .. } => assert!(!retry),
+                other => panic!("{other:?}"),
+            }
+        }
+        // Nobody asked us: somebody killed a rank.
+        let (message, retry) = failure(&[died(15, 40, false), ended(1, 60)]);
+        assert!(message.contains("rank 0 of 2 died of signal 15") && retry);
+        // After a failure nothing that was asked to end is started again.
+        match judge(&[ended(1, 30), ended(1, 90)], requeue, none) {
+            Outcome::Failed { retry, .. } => assert!(!retry),
+            other => panic!("{other:?}"),
+        }
     }
 }

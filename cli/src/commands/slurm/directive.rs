@@ -72,11 +72,18 @@ impl fmt::Display for Directive {
 
 /// A span of time as sbatch reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Time(String);
+pub(super) struct Time {
+    text: String,
+    seconds: u64,
+}
 
 impl Time {
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    pub(super) fn seconds(&self) -> u64 {
+        self.seconds
     }
 }
 
@@ -93,17 +100,28 @@ impl FromStr for Time {
         let is_number = |part: &&str| {
             !part.is_empty() && part.len() <= 6 && part.bytes().all(|byte| byte.is_ascii_digit())
         };
-        let numbers = days.iter().chain(&parts);
-        if parts.len() > 3 || !numbers.clone().all(is_number) {
+        if parts.len() > 3 || !days.iter().chain(&parts).all(is_number) {
             return Err("a time is minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S".to_owned());
         }
-        if numbers
-            .clone()
-            .all(|part| part.bytes().all(|byte| byte == b'0'))
-        {
+        // Of six digits at most by the line above.
+        let number = |part: &str| part.parse::<u64>().unwrap_or_default();
+        let units: &[u64] = match (days, parts.len()) {
+            (Some(_), _) | (None, 3) => &[3600, 60, 1],
+            (None, _) => &[60, 1],
+        };
+        let days_seconds = days.map_or(0, number) * 24 * 3600;
+        let seconds = parts
+            .iter()
+            .zip(units)
+            .map(|(part, unit)| number(part) * unit);
+        let seconds = days_seconds + seconds.sum::<u64>();
+        if seconds == 0 {
             return Err("no time at all".to_owned());
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self {
+            text: text.to_owned(),
+            seconds,
+        })
     }
 }
 
@@ -113,8 +131,16 @@ mod tests {
 
     #[test]
     fn times_are_in_sbatchs_forms() {
-        for good in ["90", "90:00", "24:00:00", "2-12", "2-12:30", "2-12:30:15"] {
-            assert_eq!(good.parse::<Time>().map(|time| time.0).as_deref(), Ok(good));
+        for (good, seconds) in [
+            ("90", 5400),
+            ("90:05", 5405),
+            ("24:00:00", 86_400),
+            ("2-12", 216_000),
+            ("2-12:30", 217_800),
+            ("2-12:30:15", 217_815),
+        ] {
+            let time = good.parse::<Time>().expect(good);
+            assert_eq!((time.as_str(), time.seconds()), (good, seconds));
         }
         for bad in [
             "", "x", "1h", "1:2:3:4", "1-", "-1", "0", "00:00:00", "1 2", "1;reboot",

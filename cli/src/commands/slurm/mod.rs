@@ -20,7 +20,7 @@ use std::num::NonZeroUsize;
 ///
 /// The job starts one rank per GPU. Some time before it runs out (--grace) each rank gets SIGUSR1, the training writes a
 /// checkpoint and ends with exit code 75, upon which the script puts the job back into the queue; it goes on at that very
-/// step. Where --data and --out are not given the script takes them from the environment: DATA=... sbatch train.sbatch
+/// step. So it does when Slurm has preempted the job, and not when a start got no further than the one before. Where --data and --out are not given the script takes them from the environment: DATA=... sbatch train.sbatch
 #[derive(Debug, Args)]
 #[command(
     override_usage = "selfcls-cli slurm <PRESET> --nodes <N> --gpus-per-node <M> [OPTIONS] [-- <TRAIN OPTIONS>]"
@@ -48,7 +48,8 @@ pub(crate) struct SlurmArgs {
     /// How long the job may run before it is put back into the queue: minutes, H:M:S or D-H:M:S
     #[arg(long, value_name = "TIME", default_value = "24:00:00")]
     time: Time,
-    /// Seconds before the end of that at which ranks are told: longer than a step and a checkpoint take
+    /// Seconds before the end of that at which ranks are told: longer than two steps and two checkpoints take. Slurm may be
+    /// up to a minute early
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u16).range(1..))]
     grace: u16,
     /// The partition
@@ -69,9 +70,12 @@ pub(crate) struct SlurmArgs {
     /// Backend and device, as of `train`; by default tch:cuda, or tch:cpu without GPUs
     #[arg(long, value_name = "NAME[:DEVICE]")]
     backend: Option<String>,
-    /// The program as the machines find it
+    /// The program as the machines find it; a script around it has to end with `exec selfcls-cli ...`
     #[arg(long, value_name = "PATH", default_value = "selfcls-cli")]
     program: String,
+    /// What stands before the program, quoted as for a shell: --prefix 'apptainer exec --nv image.sif'
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    prefix: Option<String>,
     /// Further options of `train`
     #[arg(last = true, value_name = "TRAIN OPTIONS")]
     train: Vec<String>,
@@ -83,6 +87,14 @@ pub(crate) fn run(args: &SlurmArgs) -> Result<()> {
 
 fn script(args: &SlurmArgs) -> Result<Script> {
     refuse_control_characters(args)?;
+    if args.time.seconds() <= u64::from(args.grace) {
+        return Err(CliError::usage(format!(
+            "--grace {} is as long as --time {} or longer: ranks would be told to end before they have begun",
+            args.grace,
+            args.time.as_str()
+        ))
+        .hint("give less grace, or more time"));
+    }
     let ranks_per_node = match (args.ranks_per_node, args.gpus_per_node) {
         (Some(ranks), _) => ranks.get(),
         (None, gpus) => gpus.max(1),
@@ -134,14 +146,27 @@ fn script(args: &SlurmArgs) -> Result<Script> {
         directives,
         grace: args.grace,
         cpus_per_rank: args.cpus_per_rank.get(),
+        several: ranks > 1,
         data: args.data.clone().map_or(Place::Asked, Place::Given),
         out: args
             .out
             .clone()
             .map_or_else(|| Place::Default(format!("runs/{slug}")), Place::Given),
-        program: args.program.clone(),
+        program: program(args)?,
         train: train.iter().map(|word| (*word).to_owned()).collect(),
     })
+}
+
+/// The words that start a rank.
+fn program(args: &SlurmArgs) -> Result<Vec<String>> {
+    let prefix = args.prefix.as_deref().unwrap_or_default();
+    let Some(mut words) = shlex::split(prefix) else {
+        return Err(CliError::usage(format!(
+            "--prefix {prefix:?} ends inside a quotation, or in a backslash"
+        )));
+    };
+    words.push(args.program.clone());
+    Ok(words)
 }
 
 /// What the words mean to `train`, checked here rather than when the job has waited for its machines.
@@ -206,6 +231,7 @@ fn refuse_control_characters(args: &SlurmArgs) -> Result<()> {
         ("--out", args.out.as_ref()),
         ("--backend", args.backend.as_ref()),
         ("--program", Some(&args.program)),
+        ("--prefix", args.prefix.as_ref()),
     ];
     let named = named
         .into_iter()

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A linear evaluation: settings, and what is evaluated.
 pub struct Linear<'a> {
@@ -44,6 +45,8 @@ pub enum LinearEvent {
     },
     /// An epoch is complete.
     Epoch(EpochResult),
+    /// Something the user should know.
+    Warning(String),
 }
 
 /// How it ended.
@@ -56,6 +59,9 @@ pub struct Outcome {
     /// The trained part after the last step, by name.
     pub weights: StateDict,
 }
+
+/// How long a process that has the folder is waited for: it may be about to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Name of the state's file, and of the trained part as it was in the best epoch.
 const STATE: &str = "linear-state.safetensors";
@@ -80,7 +86,14 @@ impl Linear<'_> {
         if feed.samples() == 0 {
             return Err(Error::Data("there are no images to learn from".into()));
         }
-        let _lock = self.folder.map(RunLock::acquire).transpose()?;
+        let _lock = self
+            .folder
+            .map(|folder| {
+                RunLock::acquire(folder, PATIENCE, stop, &mut |line| {
+                    listen(LinearEvent::Warning(line));
+                })
+            })
+            .transpose()?;
         let mut learner = Learner::new(&self.config, probe, runtime.clone(), self.classes);
         let mut position = Position::new(&self.config, &self.subject);
         if let Some(path) = self.path(STATE).filter(|path| path.exists()) {

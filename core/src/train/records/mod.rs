@@ -66,4 +66,12 @@ impl Records {
         }
         Ok(())
     }
+
+    /// The epoch that ended with `step`, if it is the last thing recorded: nobody has looked at the model since.
+    pub(super) fn unmeasured(&self, step: usize) -> Result<Option<EpochEvent>> {
+        Ok(match self.journal.rows()?.pop() {
+            Some(Row::Epoch(epoch)) if epoch.step == step => Some(epoch),
+            _ => None,
+        })
+    }
 }

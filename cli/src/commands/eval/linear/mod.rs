@@ -397,6 +397,7 @@ impl Shown {
             LinearEvent::Epoch(epoch) => {
                 self.message = format!(", top-1 {:.4}", epoch.top1);
             }
+            LinearEvent::Warning(text) => self.stage.note(&format!("warning: {text}")),
         }
     }
 }

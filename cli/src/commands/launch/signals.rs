@@ -1,0 +1,60 @@
+//! Signals to a launch, which go on to its ranks.
+
+use crate::signals::Request;
+
+/// Listens from its making on, through all attempts.
+#[cfg(unix)]
+pub(super) struct Signals {
+    heard: Option<signal_hook::iterator::Signals>,
+    first: Option<Request>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    pub(super) fn listen() -> Self {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+        Self {
+            // It fails for signals that cannot be caught only, and these can.
+            heard: signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).ok(),
+            first: None,
+        }
+    }
+
+    /// Those that have come since the last call.
+    pub(super) fn hear(&mut self) -> Vec<nix::sys::signal::Signal> {
+        use nix::sys::signal::Signal;
+        let numbers = self.heard.as_mut().map(|heard| heard.pending());
+        let known = |number| Signal::try_from(number).ok();
+        let signals: Vec<Signal> = numbers.into_iter().flatten().filter_map(known).collect();
+        if let Some(first) = signals.first() {
+            self.first.get_or_insert(match first {
+                Signal::SIGUSR1 => Request::Requeue,
+                _ => Request::Stop,
+            });
+        }
+        signals
+    }
+
+    /// What the first of all that were heard asks for.
+    pub(super) fn request(&self) -> Option<Request> {
+        self.first
+    }
+}
+
+/// Ctrl-C reaches every process of a console.
+#[cfg(not(unix))]
+pub(super) struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    pub(super) fn listen() -> Self {
+        let _ = ctrlc::set_handler(|| ());
+        Self
+    }
+
+    pub(super) fn hear(&mut self) {}
+
+    pub(super) fn request(&self) -> Option<Request> {
+        None
+    }
+}

@@ -1,0 +1,44 @@
+//! `log.txt` of a run directory: what the terminal said.
+
+use crate::error::CliError;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The log of one rank: `log.txt` of rank 0, `log.rankN.txt` of the others.
+#[derive(Debug, Clone)]
+pub(crate) struct RunLog {
+    run: PathBuf,
+    path: PathBuf,
+}
+
+impl RunLog {
+    pub(crate) fn of_rank(run: &Path, rank: usize) -> Self {
+        let name = match rank {
+            0 => "log.txt".to_owned(),
+            rank => format!("log.rank{rank}.txt"),
+        };
+        Self {
+            run: run.to_path_buf(),
+            path: run.join(name),
+        }
+    }
+
+    /// Appends a line, where the folder is a run's: one that was refused stays as it was.
+    pub(crate) fn note(&self, line: &str) {
+        if !self.run.join(".lock").is_file() {
+            return;
+        }
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path);
+        // The log is a convenience: a full disk shows itself at the next checkpoint, with an error.
+        let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+    }
+
+    /// Appends an error and its hints.
+    pub(crate) fn note_error(&self, error: &CliError) {
+        self.note(&error.to_string());
+    }
+}
