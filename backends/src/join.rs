@@ -10,7 +10,7 @@ use crate::TchDevice;
 use crate::{BackendError, Opened, Rendezvous, Selection};
 
 /// The device of a rank where all ranks were given `selection`: with `tch` and `tch:cuda` each process of a
-/// machine takes the GPU of its own number, or the only one that its launcher lets it see.
+/// machine takes the GPU of its own number, or the only one that its launcher lets it see by `CUDA_VISIBLE_DEVICES`.
 ///
 /// # Errors
 /// [`BackendError::CannotJoin`] for backends other than libtorch and for a single GPU named for all;
@@ -33,20 +33,33 @@ pub fn for_rank(selection: Selection, rendezvous: &Rendezvous) -> Result<Selecti
 
 #[cfg(feature = "tch")]
 fn gpu_of_rank(choice: TchDevice, rendezvous: &Rendezvous) -> Result<TchDevice, BackendError> {
+    let gpus = crate::libtorch::cuda_devices();
+    // A launcher that gives each process a GPU of its own shows it no other. Without it the only GPU is everybody's, which
+    // NCCL would refuse.
+    let own = gpus == 1 && std::env::var_os("CUDA_VISIBLE_DEVICES").is_some();
+    gpu_among(gpus, own, choice, rendezvous)
+}
+
+/// As [`gpu_of_rank`], of `gpus`; `own` if the only one of them is this process'.
+#[cfg(feature = "tch")]
+fn gpu_among(
+    gpus: usize,
+    own: bool,
+    choice: TchDevice,
+    rendezvous: &Rendezvous,
+) -> Result<TchDevice, BackendError> {
     let Rendezvous {
         local_rank,
         local_world_size,
         ..
     } = *rendezvous;
-    let gpus = crate::libtorch::cuda_devices();
     match crate::libtorch::resolve(choice) {
+        TchDevice::Cuda(0) if own => Ok(TchDevice::Cuda(0)),
         TchDevice::Cuda(0) if gpus > local_rank => Ok(TchDevice::Cuda(local_rank)),
-        // A launcher that gives each process a GPU of its own shows it no other.
-        TchDevice::Cuda(0) if gpus == 1 => Ok(TchDevice::Cuda(0)),
         TchDevice::Cuda(0) if gpus > 0 => Err(BackendError::NoSuchDevice {
             selection: Selection::Tch(TchDevice::Cuda(local_rank)),
             reason: format!(
-                "this machine runs {local_world_size} processes and libtorch sees {gpus} GPUs"
+                "this machine runs {local_world_size} processes and libtorch sees {gpus} GPU(s)"
             ),
             fix: "start as many processes per machine as it has GPUs, or use --backend tch:cpu".into(),
         }),
@@ -129,6 +142,20 @@ mod tests {
         let message = for_rank(third, &place).expect_err("refused").to_string();
         assert!(
             message.contains("tch:cuda:2") && message.contains("one GPU"),
+            "{message}"
+        );
+    }
+
+    #[cfg(feature = "tch")]
+    #[test]
+    fn a_gpu_for_each_process() {
+        let (place, first) = (second_of_two(), TchDevice::Cuda(0));
+        let chosen = |gpus, own| gpu_among(gpus, own, first, &place);
+        assert_eq!(chosen(4, false), Ok(TchDevice::Cuda(1)));
+        assert_eq!(chosen(1, true), Ok(first), "the launcher hides the other");
+        let message = chosen(1, false).expect_err("two share it").to_string();
+        assert!(
+            message.contains("2 processes and libtorch sees 1 GPU(s)"),
             "{message}"
         );
     }

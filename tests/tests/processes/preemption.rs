@@ -11,7 +11,7 @@ use selfcls_core::Config;
 use std::time::{Duration, Instant};
 
 /// Long enough to be interrupted, short enough to be waited for.
-fn long() -> Config {
+pub(crate) fn long() -> Config {
     let mut config = config();
     config.train.epochs = 20;
     config.checkpoint.milestone_epochs = 0;
