@@ -53,14 +53,16 @@ fn channels_last(tensor: TchTensor) -> TchTensor {
     TchTensor::from_existing(laid_out, tensor.storage)
 }
 
-/// Input and weight of a convolution in the layout it is computed in: channels last, with one exception.
+/// Input and weight of a convolution in the layout it is computed in: channels last, with one exception on CPUs.
 ///
 /// oneDNN 3.7 (libtorch 2.9) computes wrong weight gradients of strided 1x1 convolutions that are channels
 /// last, and writes past the end of a buffer, where the input channels do not fill its vectors (8 or 16
 /// values): found with 1 to 4 channels on an AVX2 processor. Networks of usual width have no such layer.
 fn laid_out(input: TchTensor, weight: TchTensor, shape: Convolution) -> (TchTensor, TchTensor) {
     let [_, channels, height, width] = weight.shape().dims();
-    if shape.stride > 1 && (height, width) == (1, 1) && !channels.is_multiple_of(16) {
+    let shortcut = shape.stride > 1 && (height, width) == (1, 1);
+    let on_cpu = input.tensor.device() == tch::Device::Cpu;
+    if on_cpu && shortcut && !channels.is_multiple_of(16) {
         let first = |tensor: TchTensor| {
             TchTensor::new(expect("clone", ffi::channels_first(&tensor.tensor)))
         };
@@ -89,7 +91,7 @@ fn conv2d(input: &TchTensor, weight: &TchTensor, shape: Convolution) -> TchTenso
 ///
 /// oneDNN 3.7 (libtorch 2.9) computes wrong weight gradients in bf16, or none but noise, where the image is
 /// one pixel wide and a wider kernel has a stride: found on a processor with AVX-512 BF16, at any number of
-/// channels. Such layers, where they are not [`Unrolled`], are computed in f32.
+/// channels. Such layers, where they are not [`Unrolled`], are computed in f32 there.
 fn conv2d_backward(
     gradient: &TchTensor,
     input: &TchTensor,
@@ -101,7 +103,9 @@ fn conv2d_backward(
         return unrolled.backward(gradient, input, weight, wanted);
     }
     let (kind, width) = (input.tensor.kind(), input.shape().dims::<4>()[3]);
-    let spoilt = kind == tch::Kind::BFloat16 && width == 1 && weight.shape().dims::<4>()[3] > 1;
+    let on_cpu = input.tensor.device() == tch::Device::Cpu;
+    let wider = width == 1 && weight.shape().dims::<4>()[3] > 1;
+    let spoilt = on_cpu && kind == tch::Kind::BFloat16 && wider;
     let cast = |tensor: &tch::Tensor, kind| match spoilt {
         true => tensor.to_kind(kind),
         false => tensor.shallow_clone(),

@@ -1,11 +1,19 @@
 //! Each operation in half precision against the same in f32 on the same, rounded, operands: what is left is the
 //! rounding of the operation itself.
 
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use selfcls_core::kernels::{Kernels, RunningStatistics};
 
-use super::{aten, device};
+use super::aten;
 use crate::against_burn::{EPS, MOMENTUM, assert_close, tensor, weighted};
+use crate::on_devices::on_devices;
+
+on_devices!(
+    convolutions_follow_f32,
+    batch_normalisation_follows_f32,
+    gelus_follow_f32,
+    rectifiers_follow_f32,
+);
 
 /// Types, with a few units in the last place of each.
 const TYPES: [(FloatDType, f32); 2] = [(FloatDType::BF16, 2e-2), (FloatDType::F16, 3e-3)];
@@ -65,9 +73,8 @@ fn assert_follows<const D: usize, const E: usize>(
     }
 }
 
-#[test]
-fn convolutions_follow_f32() {
-    let device = device().autodiff();
+fn convolutions_follow_f32(device: &Device) {
+    let device = device.clone().autodiff();
     for (dtype, tolerance) in TYPES {
         for (kernel, stride, groups, size) in [
             (1, 1, 1, 9),
@@ -86,15 +93,14 @@ fn convolutions_follow_f32() {
                 "{dtype:?}, kernel {kernel}, stride {stride}, {groups} groups, {size} pixels"
             );
             assert_follows(&case, x, std::slice::from_ref(&w), tolerance, |x, which| {
-                aten().conv2d(x, w[which].clone(), stride, kernel / 2, groups)
+                aten(&device).conv2d(x, w[which].clone(), stride, kernel / 2, groups)
             });
         }
     }
 }
 
-#[test]
-fn batch_normalisation_follows_f32() {
-    let device = device().autodiff();
+fn batch_normalisation_follows_f32(device: &Device) {
+    let device = device.clone().autodiff();
     let parameters =
         [1.5, 0.5].map(|shift| (tensor::<1>(3, [8], &device) * 0.5 + shift).require_grad());
     let running = || {
@@ -114,7 +120,8 @@ fn batch_normalisation_follows_f32() {
             tolerance,
             |x, _| {
                 let (weight, bias) = (weight.clone(), bias.clone());
-                let normalised = aten().batch_norm_train(x, weight, bias, running(), MOMENTUM, EPS);
+                let normalised =
+                    aten(&device).batch_norm_train(x, weight, bias, running(), MOMENTUM, EPS);
                 assert_eq!(normalised.running.mean.dtype(), DType::F32);
                 normalised.output
             },
@@ -124,14 +131,13 @@ fn batch_normalisation_follows_f32() {
             x,
             &[],
             tolerance,
-            |x, _| aten().batch_norm_eval(x, weight.clone(), bias.clone(), running(), EPS),
+            |x, _| aten(&device).batch_norm_eval(x, weight.clone(), bias.clone(), running(), EPS),
         );
     }
 }
 
-#[test]
-fn gelus_follow_f32() {
-    let device = device().autodiff();
+fn gelus_follow_f32(device: &Device) {
+    let device = device.clone().autodiff();
     for (dtype, tolerance) in TYPES {
         let x = both(tensor(1, [3, 7, 20], &device) * 3.0, dtype);
         assert_follows::<3, 1>(
@@ -139,14 +145,13 @@ fn gelus_follow_f32() {
             x.clone(),
             &[],
             tolerance,
-            |x, _| aten().gelu(x).unsqueeze(),
+            |x, _| aten(&device).gelu(x).unsqueeze(),
         );
     }
 }
 
-#[test]
-fn rectifiers_follow_f32() {
-    let device = device().autodiff();
+fn rectifiers_follow_f32(device: &Device) {
+    let device = device.clone().autodiff();
     for (dtype, tolerance) in TYPES {
         let x = both(tensor(1, [3, 4, 5, 6], &device), dtype);
         let y = both(tensor(2, [3, 4, 5, 6], &device), dtype);
@@ -155,14 +160,14 @@ fn rectifiers_follow_f32() {
             x.clone(),
             &[],
             tolerance,
-            |x, _| aten().relu(x),
+            |x, _| aten(&device).relu(x),
         );
         assert_follows(
             &format!("{dtype:?}, add_relu"),
             x,
             std::slice::from_ref(&y),
             tolerance,
-            |x, which| aten().add_relu(x, y[which].clone()),
+            |x, which| aten(&device).add_relu(x, y[which].clone()),
         );
     }
 }
