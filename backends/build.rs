@@ -24,13 +24,18 @@ mod cpp {
     const KERNELS: &str = "src/aten/ops.cpp";
     const ALLOCATOR: &str = "src/aten/allocator.h";
     const COPIES: &str = "src/aten/copies.cpp";
+    const WAITS: &str = "src/aten/waits.cpp";
+    const ATTENTION: &str = "src/aten/dot_product.cpp";
     const GROUPS: &str = "src/distributed/c10d.cpp";
     const GLOO: &str = "src/distributed/gloo_stub";
     /// What all include.
     const GUARDED: &str = "src/guarded.h";
 
     pub(super) fn compile() {
-        for path in [KERNELS, ALLOCATOR, COPIES, GROUPS, GLOO, GUARDED, "nccl.rs"] {
+        println!("cargo::rustc-check-cfg=cfg(cuda_headers)");
+        for path in [
+            KERNELS, ALLOCATOR, COPIES, ATTENTION, WAITS, GROUPS, GLOO, GUARDED, "nccl.rs",
+        ] {
             println!("cargo::rerun-if-changed={path}");
         }
         for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
@@ -45,6 +50,7 @@ mod cpp {
         build(&include)
             .file(KERNELS)
             .file(COPIES)
+            .file(ATTENTION)
             .finish(KERNELS, "selfcls_aten");
         let mut groups = build(&include);
         groups.define("USE_DISTRIBUTED", None);
@@ -54,6 +60,8 @@ mod cpp {
             Nccl::Found(folders) => {
                 groups.define("USE_C10D_NCCL", None);
                 groups.includes(folders);
+                groups.file(WAITS);
+                println!("cargo::rustc-cfg=cuda_headers");
                 println!("cargo::rustc-link-lib=torch_cuda");
                 println!("cargo::rustc-link-lib=c10_cuda");
             }

@@ -10,7 +10,8 @@ use crate::TchDevice;
 use crate::{BackendError, Opened, Rendezvous, Selection};
 
 /// The device of a rank where all ranks were given `selection`: with `tch` and `tch:cuda` each process of a
-/// machine takes the GPU of its own number, or the only one that its launcher lets it see (`selfcls-cli launch` hides none).
+/// machine takes the GPU of its own number, or the only one that its launcher lets it see (`selfcls-cli launch` hides none,
+/// and torchrun none without `CUDA_VISIBLE_DEVICES`).
 ///
 /// # Errors
 /// [`BackendError::CannotJoin`] for backends other than libtorch and for a single GPU named for all;
@@ -34,13 +35,15 @@ pub fn for_rank(selection: Selection, rendezvous: &Rendezvous) -> Result<Selecti
 #[cfg(feature = "tch")]
 fn gpu_of_rank(choice: TchDevice, rendezvous: &Rendezvous) -> Result<TchDevice, BackendError> {
     let gpus = crate::libtorch::cuda_devices();
-    gpu_among(gpus, crate::libtorch::resolve(choice), rendezvous)
+    let limited = std::env::var_os("CUDA_VISIBLE_DEVICES").is_some();
+    gpu_among(gpus, limited, crate::libtorch::resolve(choice), rendezvous)
 }
 
-/// The GPU of a rank that sees `gpus` of them and was told to take `choice`.
+/// The GPU of a rank that sees `gpus` of them, because it is shown no others if `limited`, and was told to take `choice`.
 #[cfg(feature = "tch")]
 fn gpu_among(
     gpus: usize,
+    limited: bool,
     choice: TchDevice,
     rendezvous: &Rendezvous,
 ) -> Result<TchDevice, BackendError> {
@@ -50,8 +53,13 @@ fn gpu_among(
         launcher,
         ..
     } = *rendezvous;
-    // A launcher that gives each process a GPU of its own shows it no other. Ours gives none.
-    let shown_its_own = gpus == 1 && launcher != crate::Launcher::Selfcls;
+    // A launcher that gives each process a GPU of its own shows it no other.
+    let shown_its_own = gpus == 1
+        && match launcher {
+            crate::Launcher::Selfcls => false,
+            crate::Launcher::Torchrun => limited,
+            _ => true,
+        };
     match choice {
         TchDevice::Cuda(0) if shown_its_own => Ok(TchDevice::Cuda(0)),
         TchDevice::Cuda(0) if gpus > 0 && gpus < local_world_size => Err(BackendError::NoSuchDevice {
@@ -155,7 +163,7 @@ mod tests {
             ..second_of_two()
         };
         let any = TchDevice::Cuda(0);
-        let among = |gpus, launcher| gpu_among(gpus, any, &place(launcher));
+        let among = |gpus, launcher| gpu_among(gpus, true, any, &place(launcher));
         for launcher in [Launcher::Slurm, Launcher::Torchrun, Launcher::Selfcls] {
             assert_eq!(among(2, launcher), Ok(TchDevice::Cuda(1)));
             assert_eq!(among(0, launcher), Ok(any), "refused when it is opened");
@@ -166,12 +174,15 @@ mod tests {
         for part in ["2 processes", "sees 1 GPU", "tch:cpu"] {
             assert!(message.contains(part), "no {part:?} in {message}");
         }
+        assert_eq!(among(1, Launcher::Torchrun), Ok(any));
+        let unlimited = gpu_among(1, false, any, &place(Launcher::Torchrun));
+        assert!(unlimited.is_err(), "torchrun gives no GPUs out");
         // All ranks alike, also the first, which has one.
         let first = Rendezvous {
             local_rank: 0,
             rank: 0,
             ..place(Launcher::Selfcls)
         };
-        assert!(gpu_among(1, any, &first).is_err());
+        assert!(gpu_among(1, true, any, &first).is_err());
     }
 }

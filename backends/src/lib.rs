@@ -82,6 +82,8 @@ mod message;
 mod nccl;
 #[cfg(all(test, feature = "tch"))]
 mod nccl_tests;
+#[cfg(all(test, feature = "tch"))]
+mod on_devices;
 
 #[cfg(feature = "tch")]
 pub use aten::AtenKernels;

@@ -62,6 +62,11 @@ pub(crate) fn device(selection: Selection) -> Option<tch::Device> {
     }
 }
 
+/// Whether cuDNN may try out which of its kernels is fastest: a training has the same few shapes in every step.
+fn tries_kernels() -> bool {
+    std::env::var("SELFCLS_CUDNN_BENCHMARK").map_or(true, |value| value != "0")
+}
+
 /// Opens a device: the handle, and its name for people.
 #[expect(
     deprecated,
@@ -72,8 +77,7 @@ pub(crate) fn open(choice: TchDevice) -> Result<(Device, String), BackendError> 
     let handle = match device {
         TchDevice::Cuda(index) => {
             check_cuda(choice, index)?;
-            // A training has the same few shapes in every step: cuDNN may try out which of its kernels is fastest.
-            tch::Cuda::cudnn_set_benchmark(true);
+            tch::Cuda::cudnn_set_benchmark(tries_kernels());
             Device::libtorch_cuda(index)
         }
         TchDevice::Mps if has_mps() => Device::libtorch_mps(),

@@ -1,4 +1,4 @@
-//! Attention on the CPU in one operation each way, block after block of tokens: the scores, `[batch, heads, tokens,
+//! Attention on CPUs in one operation each way, block after block of tokens: the scores, `[batch, heads, tokens,
 //! tokens]`, lie in memory neither forward nor until the backward pass (Dao et al. 2022, FlashAttention).
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

@@ -108,34 +108,62 @@ impl Drop for Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::on_devices::{on_devices, tch_device};
+
+    on_devices!(
+        values_go_and_come_back,
+        a_busy_device_reads_what_was_given,
+        a_reading_nobody_waits_for_is_no_leak_of_the_device,
+    );
 
     /// On the CPU the same functions copy at once; a GPU is only told to.
-    #[test]
-    fn values_go_and_come_back() {
+    fn values_go_and_come_back(device: &burn::tensor::Device) {
+        let device = tch_device(device);
         let values: Vec<f32> = (0..1000).map(|n| n as f32 / 7.0).collect();
-        let tensor = upload(&values, Device::Cpu).expect("uploads");
+        let tensor = upload(&values, device).expect("uploads");
         assert_eq!((tensor.size(), tensor.kind()), (vec![1000], Kind::Float));
+        assert_eq!(tensor.device(), device);
         let reading = Reading::begin(&tensor).expect("begins");
         // What happens to the tensor afterwards is not read.
         let _changed = tensor.shallow_clone().fill_(0.0);
         assert_eq!(reading.finish().expect("arrives"), values);
-        let spaced = upload(&values, Device::Cpu)
+        let spaced = upload(&values, device)
             .expect("uploads")
             .slice(0, 0, 1000, 3);
         let reading = Reading::begin(&spaced).expect("begins");
         let every_third: Vec<f32> = values.iter().copied().step_by(3).collect();
         assert_eq!(reading.finish().expect("arrives"), every_third);
-        let ints = upload(&[i64::MIN, 0, 7], Device::Cpu).expect("uploads");
+        let ints = upload(&[i64::MIN, 0, 7], device).expect("uploads");
         assert_eq!(
             Vec::<i64>::try_from(ints).expect("integers"),
             [i64::MIN, 0, 7]
         );
-        assert_eq!(upload::<f32>(&[], Device::Cpu).expect("uploads").numel(), 0);
+        assert_eq!(upload::<f32>(&[], device).expect("uploads").numel(), 0);
     }
 
-    #[test]
-    fn a_reading_nobody_waits_for_is_no_leak_of_the_device() {
-        let tensor = upload(&[1.0_f32], Device::Cpu).expect("uploads");
+    /// Values wait on the host behind work that takes the device longer than the host takes to bring more: none may go
+    /// over those before it, and a number is that of the moment at which its reading began.
+    fn a_busy_device_reads_what_was_given(device: &burn::tensor::Device) {
+        let device = tch_device(device);
+        let side = if device.is_cuda() { 4096 } else { 64 };
+        let mut matrix = Tensor::ones([side, side], (Kind::Float, device));
+        let mut readings = Vec::new();
+        for round in 0..50_u16 {
+            matrix = matrix.matmul(&matrix) / side as f64;
+            let values = vec![f32::from(round); 1 << 16];
+            let mut tensor = upload(&values, device).expect("uploads");
+            readings.push(Reading::begin(&tensor).expect("begins"));
+            let _overwritten = tensor.fill_(-1.0);
+        }
+        for (round, reading) in (0..50_u16).zip(readings) {
+            let values = reading.finish().expect("arrives");
+            assert!(values.iter().all(|&value| value == f32::from(round)));
+        }
+        assert_eq!(matrix.double_value(&[0, 0]), 1.0);
+    }
+
+    fn a_reading_nobody_waits_for_is_no_leak_of_the_device(device: &burn::tensor::Device) {
+        let tensor = upload(&[1.0_f32], tch_device(device)).expect("uploads");
         drop(Reading::begin(&tensor).expect("begins"));
         assert_eq!(tensor.double_value(&[0]), 1.0);
     }

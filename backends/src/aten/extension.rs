@@ -55,14 +55,16 @@ fn channels_last(tensor: TchTensor) -> TchTensor {
     TchTensor::from_existing(laid_out, tensor.storage)
 }
 
-/// Input and weight of a convolution in the layout it is computed in: channels last, with one exception.
+/// Input and weight of a convolution in the layout it is computed in: channels last, with one exception on CPUs.
 ///
 /// oneDNN 3.7 (libtorch 2.9) computes wrong weight gradients of strided 1x1 convolutions that are channels
 /// last, and writes past the end of a buffer, where the input channels do not fill its vectors (8 or 16
 /// values): found with 1 to 4 channels on an AVX2 processor. Networks of usual width have no such layer.
 fn laid_out(input: TchTensor, weight: TchTensor, shape: Convolution) -> (TchTensor, TchTensor) {
     let [_, channels, height, width] = weight.shape().dims();
-    if shape.stride > 1 && (height, width) == (1, 1) && !channels.is_multiple_of(16) {
+    let shortcut = shape.stride > 1 && (height, width) == (1, 1);
+    let on_cpu = input.tensor.device() == tch::Device::Cpu;
+    if on_cpu && shortcut && !channels.is_multiple_of(16) {
         let first = |tensor: TchTensor| {
             TchTensor::new(expect("clone", ffi::channels_first(&tensor.tensor)))
         };
@@ -127,7 +129,9 @@ fn by_convolutions(
     wanted: [bool; 2],
 ) -> [Option<TchTensor>; 2] {
     let (kind, width) = (input.tensor.kind(), input.shape().dims::<4>()[3]);
-    let spoilt = kind == Kind::BFloat16 && width == 1 && weight.shape().dims::<4>()[3] > 1;
+    let on_cpu = input.tensor.device() == tch::Device::Cpu;
+    let wider = width == 1 && weight.shape().dims::<4>()[3] > 1;
+    let spoilt = on_cpu && kind == Kind::BFloat16 && wider;
     let cast = |tensor: &tch::Tensor, kind| match spoilt {
         true => tensor.to_kind(kind),
         false => tensor.shallow_clone(),

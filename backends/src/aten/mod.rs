@@ -11,6 +11,7 @@
 
 mod attention;
 mod copies;
+mod dot_product;
 mod early;
 mod extension;
 mod ffi;
@@ -38,6 +39,7 @@ use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
 use attention::AttentionOps;
 use copies::{Number, Reading};
+use dot_product::DotProductOps;
 use early::EarlyOps;
 use extension::{AtenOps, expect};
 use ffi::{Convolution, Normalisation};
@@ -86,6 +88,14 @@ fn reading(numbers: &TchTensor) -> PendingRead {
         |message: String| Error::Invalid(format!("the device did not return numbers: {message}"));
     let begun = Reading::begin(&numbers.tensor).map_err(told);
     Box::new(move || begun?.finish().map_err(told))
+}
+
+/// As the kernels' [`attention`](Kernels::attention), on any device.
+fn dot_product_attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as DotProductOps>::dot_product_attention(
+        qkv.into_dispatch(),
+        heads,
+    ))
 }
 
 fn hand_over<const D: usize>(weight: Tensor<D>, input: &Tensor<D>, arrival: Arrival) -> Tensor<D> {
@@ -278,9 +288,8 @@ impl Kernels for AtenKernels {
     }
 
     fn attention(&self, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
-        // ATen has this one for the CPU alone.
         if qkv.device().without_autodiff() != Device::libtorch() {
-            return PlainKernels.attention(qkv, heads);
+            return dot_product_attention(qkv, heads);
         }
         Tensor::from_dispatch(<Dispatch as AttentionOps>::aten_attention(
             qkv.into_dispatch(),

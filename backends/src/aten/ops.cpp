@@ -21,7 +21,6 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/native_layer_norm_backward.h>
 #include <ATen/ops/stack.h>
-#include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <array>
@@ -141,7 +140,7 @@ void together(const Group &group, const selfcls_rule &rule, double decay) {
     const at::Tensor divisor = param_norms.mul(decay).add(grad_norms).add(rule.larc_eps);
     at::Tensor rates = param_norms.mul(rule.trust).div(divisor);
     if (rule.larc_clip) rates = rates.div(rule.lr).clamp_max(1);
-    rates = at::where(usable, rates, 1.0);
+    rates.masked_fill_(usable.logical_not(), 1.0);
     if (decay != 0) {
       const at::Tensor decays = usable.to(rates.scalar_type()).mul(decay);
       at::_foreach_add_(group.grads, at::_foreach_mul(group.params, decays.unbind()));
@@ -217,8 +216,10 @@ char *selfcls_batch_norm_backward(int64_t implementation, const at::Tensor *grad
                                   bool want_input, bool want_weight, bool want_bias,
                                   at::Tensor **out) {
   return guarded([&] {
+    // The forward pass does the same to its input by itself; cuDNN's backward pass refuses gaps.
+    const at::Tensor dense = laid_out_as(*input, *input);
     auto [input_gradient, weight_gradient, bias_gradient] = at::_batch_norm_impl_index_backward(
-        implementation, *input, laid_out_as(*gradient, *input), *weight, *mean, *variance,
+        implementation, dense, laid_out_as(*gradient, dense), *weight, *mean, *variance,
         *saved_mean, *saved_variance, training, eps, {want_input, want_weight, want_bias}, *reserve);
     out[0] = owned(input_gradient);
     out[1] = owned(weight_gradient);

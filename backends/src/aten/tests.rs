@@ -8,19 +8,18 @@ mod half;
 mod layers;
 mod tokens;
 mod update;
+#[cfg(cuda_headers)]
+mod waits;
 
 use burn::backend::LibTorch;
 use burn::tensor::{Device, Tensor};
 use selfcls_core::config::Precision;
 
 use super::AtenKernels;
+use crate::on_devices::kernels;
 
-fn device() -> Device {
-    Device::libtorch()
-}
-
-fn aten() -> AtenKernels {
-    AtenKernels::new(Precision::F32, false)
+fn aten(device: &Device) -> AtenKernels {
+    kernels(device, Precision::F32)
 }
 
 /// Whether the values lie as `[batch, height, width, channels]` in memory.

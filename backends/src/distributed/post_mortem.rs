@@ -81,11 +81,25 @@ pub(super) fn explain(world: &World, store: &mut Store, operation: &str, reason:
     if reachable {
         linger(world, store);
     }
-    let first = reason.lines().next().unwrap_or_default();
     format!(
-        "rank {} of {}: {operation} failed: {blame} ({first})",
-        world.rank, world.size
+        "rank {} of {}: {operation} failed: {blame} ({})",
+        world.rank,
+        world.size,
+        gist(reason)
     )
+}
+
+/// The first line of a message of c10d's, and what NCCL said last, which stands below others.
+fn gist(reason: &str) -> String {
+    let mut lines = reason.lines();
+    let first = lines.next().unwrap_or_default().trim_end();
+    let mut last = lines
+        .skip_while(|line| line.trim() != "Last error:")
+        .skip(1);
+    match last.find(|line| !line.trim().is_empty()) {
+        Some(last) => format!("{first}: {}", last.trim()),
+        None => first.to_owned(),
+    }
 }
 
 /// Leaves the reason why this rank ends.
@@ -282,6 +296,21 @@ mod tests {
         // Rank 0 said before it went that another is to blame.
         let text = blame(1, 4, &noticed(&[0, 1, 3]), false, true, &|_| false);
         assert!(text.starts_with("rank 2 gives"), "{text}");
+    }
+
+    #[test]
+    fn what_nccl_says_is_passed_on() {
+        let reason = "NCCL error in: NCCLUtils.cpp:94, invalid usage (run with NCCL_DEBUG=WARN for details), NCCL version 2.28.9\n\
+            ncclInvalidUsage: This usually reflects invalid usage of NCCL library.\n\
+            Last error:\n\
+            Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1b000";
+        let text = gist(reason);
+        assert!(text.starts_with("NCCL error in"), "{text}");
+        assert!(text.ends_with(
+            "2.28.9: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1b000"
+        ));
+        assert_eq!(gist("timed out\nframe #0: here"), "timed out");
+        assert_eq!(gist("refused\nLast error:\n"), "refused");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Ranks as threads of one process: each has its own connection to the store and its own groups, as
-//! processes have.
+//! processes have. All through Gloo, which takes tensors of GPUs as well: so several can share one, which NCCL refuses.
 
 #![allow(deprecated, reason = "burn 0.22 is the last line with burn-tch")]
 
+mod alone;
 mod gradients;
 mod watched;
 
@@ -16,7 +17,16 @@ use selfcls_core::collective::{Collective, PendingSum, Reduction};
 use selfcls_core::config::{Arch, Config, Stem};
 
 use super::ffi::Store;
+use crate::on_devices::on_devices;
 use crate::{Launcher, Rendezvous, Selection, TchDevice, open};
+
+on_devices!(
+    reductions_reach_every_rank,
+    sums_go_on_by_themselves,
+    pieces_of_a_sum_are_written_to_in_place,
+    rows_of_unequal_number_come_in_order,
+    groups_see_their_own_ranks_only,
+);
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -94,11 +104,10 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("floats")
 }
 
-#[test]
-fn reductions_reach_every_rank() {
+fn reductions_reach_every_rank(device: &Device) {
     let results = on_ranks(3, |peers| {
         let own = peers.rank() as f32;
-        let values = Tensor::<1>::from_floats([own, -own, 1.0], &device());
+        let values = Tensor::<1>::from_floats([own, -own, 1.0], device);
         let kept = values.clone();
         let sum = peers
             .all_reduce(values.clone(), Reduction::Sum)
@@ -115,12 +124,10 @@ fn reductions_reach_every_rank() {
 }
 
 /// Ranks take the sums, and do other things meanwhile, each in an order of its own.
-#[test]
-fn sums_go_on_by_themselves() {
+fn sums_go_on_by_themselves(device: &Device) {
     let results = on_ranks(3, |peers| {
         let own = peers.rank() as f32;
-        let values =
-            |count: usize| Tensor::<1>::from_floats(vec![own; count].as_slice(), &device());
+        let values = |count: usize| Tensor::<1>::from_floats(vec![own; count].as_slice(), device);
         let kept = values(2);
         let small = peers.begin_sum(kept.clone()).expect("begins");
         let large = peers.begin_sum(values(100_000)).expect("begins");
@@ -144,10 +151,9 @@ fn sums_go_on_by_themselves() {
 }
 
 /// Several gradients that travel together are each for the optimiser to write to, though they lie in one piece.
-#[test]
-fn pieces_of_a_sum_are_written_to_in_place() {
+fn pieces_of_a_sum_are_written_to_in_place(device: &Device) {
     let results = on_ranks(2, |peers| {
-        let values = Tensor::<1>::from_floats([1.0, 2.0, 3.0, 4.0, 5.0], &device());
+        let values = Tensor::<1>::from_floats([1.0, 2.0, 3.0, 4.0, 5.0], device);
         let sum = peers.begin_sum(values).expect("begins");
         let pieces = sum.wait_in_pieces(&[2, 3]).expect("a sum");
         let pieces = pieces.into_iter().map(|piece| {
@@ -184,14 +190,13 @@ fn a_sum_under_way_fails_with_its_ranks() {
     assert!(message.contains("rank 1 has ended: enough"), "{message}");
 }
 
-#[test]
-fn rows_of_unequal_number_come_in_order() {
+fn rows_of_unequal_number_come_in_order(device: &Device) {
     let rows = [2, 0, 1];
     let results = on_ranks(3, |peers| {
         let (rank, count) = (peers.rank(), rows[peers.rank()]);
         let own: Vec<f32> = (0..2 * count).map(|i| (10 * rank + i) as f32).collect();
-        let own = Tensor::<1>::from_floats(own.as_slice(), &device()).reshape([count, 2]);
-        let labels = Tensor::<1, Int>::from_ints(&[7_i64, 8][..count], &device()) + rank as i64;
+        let own = Tensor::<1>::from_floats(own.as_slice(), device).reshape([count, 2]);
+        let labels = Tensor::<1, Int>::from_ints(&[7_i64, 8][..count], device) + rank as i64;
         let gathered = peers.all_gather(own.clone(), &rows).expect("gathers");
         let labels = peers.all_gather_int(labels, &rows).expect("gathers");
         let labels: Vec<i64> = labels.into_data().try_into_vec().expect("integers");
@@ -221,13 +226,12 @@ fn bytes_come_from_one_rank() {
     }
 }
 
-#[test]
-fn groups_see_their_own_ranks_only() {
+fn groups_see_their_own_ranks_only(device: &Device) {
     let results = on_ranks(4, |peers| {
         let group = peers.in_groups_of(2).expect("pairs");
         assert_eq!((group.rank(), group.world_size()), (peers.rank() % 2, 2));
         assert!(peers.in_groups_of(3).is_err());
-        let own = Tensor::<1>::from_floats([peers.rank() as f32], &device());
+        let own = Tensor::<1>::from_floats([peers.rank() as f32], device);
         let of_pair = group
             .all_reduce(own.clone(), Reduction::Sum)
             .expect("a sum");

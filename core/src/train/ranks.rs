@@ -4,9 +4,10 @@ use super::step::Batch;
 use crate::collective::{Collective, SingleProcess};
 use crate::config::Coupling;
 use crate::data::Shares;
+use crate::kernels::Kernels;
 use crate::loss::Groups;
 use crate::{Error, Result};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -112,9 +113,9 @@ impl<'a> Layout<'a> {
     ///
     /// # Errors
     /// If a peer fails.
-    pub(super) fn gather(&self, rows: Tensor<2>) -> Result<Tensor<2>> {
+    pub(super) fn gather(&self, rows: Tensor<2>, kernels: &dyn Kernels) -> Result<Tensor<2>> {
         let gathered = self.peers.all_gather(rows, &self.sizes())?;
-        Ok(match self.order(&gathered.device()) {
+        Ok(match self.order(kernels, &gathered.device()) {
             Some(order) => gathered.select(0, order),
             None => gathered,
         })
@@ -124,9 +125,13 @@ impl<'a> Layout<'a> {
     ///
     /// # Errors
     /// If a peer fails.
-    pub(super) fn gather_int(&self, values: Tensor<1, Int>) -> Result<Tensor<1, Int>> {
+    pub(super) fn gather_int(
+        &self,
+        values: Tensor<1, Int>,
+        kernels: &dyn Kernels,
+    ) -> Result<Tensor<1, Int>> {
         let gathered = self.peers.all_gather_int(values, &self.sizes())?;
-        Ok(match self.order(&gathered.device()) {
+        Ok(match self.order(kernels, &gathered.device()) {
             Some(order) => gathered.select(0, order),
             None => gathered,
         })
@@ -145,11 +150,9 @@ impl<'a> Layout<'a> {
     }
 
     /// Where the samples of the batch are among those gathered rank by rank; none where they are in order.
-    fn order(&self, device: &Device) -> Option<Tensor<1, Int>> {
+    fn order(&self, kernels: &dyn Kernels, device: &Device) -> Option<Tensor<1, Int>> {
         let shares = self.shares.filter(|_| self.parts > 1)?;
-        let places = places(shares, self.parts);
-        let count = places.len();
-        Some(Tensor::from_data(TensorData::new(places, [count]), device))
+        Some(kernels.upload_ints(places(shares, self.parts), device))
     }
 }
 

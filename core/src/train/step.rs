@@ -411,10 +411,11 @@ impl Learner {
                 met.embeddings = Tensor::cat(vec![neighbours.embeddings.unsqueeze_dim(0), rest], 0);
             }
         }
+        let kernels = &*self.runtime.kernels;
         queue.push(
-            layout.gather(first)?,
-            layout.gather_int(indices)?,
-            layout.gather_int(labels)?,
+            layout.gather(first, kernels)?,
+            layout.gather_int(indices, kernels)?,
+            layout.gather_int(labels, kernels)?,
         );
         Ok(met)
     }

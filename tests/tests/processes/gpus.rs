@@ -1,21 +1,26 @@
 //! The same with a GPU for each rank, through NCCL, where operations return before they are done and no closed connection
-//! interrupts what waits for them.
+//! interrupts what waits for them; and with a single GPU what it can show alone.
 
 use crate::binary_for;
-use crate::equality::{Limits, assert_within};
+use crate::equality::{Limits, assert_within, newest};
 use crate::faults::{assert_blames, endless};
+use crate::preemption::long;
 use crate::start::{Place, config};
 use selfcls_backends::{Selection, open};
 use selfcls_tests::not_run;
 
-/// GPUs that there are, up to the number of ranks that the tests can use; none, with a line that says so, where there are
-/// fewer than two.
-fn gpus(name: &str) -> Option<usize> {
+/// GPUs that there are, up to the number of ranks that the tests can use.
+fn found() -> usize {
     let opens = |index: &usize| {
         let selection: Result<Selection, _> = format!("tch:cuda:{index}").parse();
         selection.is_ok_and(|selection| open(&selection).is_ok())
     };
-    let found = (0..4).take_while(opens).count();
+    (0..4).take_while(opens).count()
+}
+
+/// Several GPUs; none, with a line that says so, where there are fewer than two.
+fn gpus(name: &str) -> Option<usize> {
+    let found = found();
     if found < 2 {
         let reason = format!("needs two GPUs, and libtorch sees {found}");
         not_run(&format!("processes::gpus::{name}"), reason);
@@ -23,6 +28,9 @@ fn gpus(name: &str) -> Option<usize> {
     }
     Some(found)
 }
+
+/// Which GPUs a process sees.
+const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// cuDNN may add in another order in every run.
 const LIMITS: Limits = Limits {
@@ -86,4 +94,79 @@ fn a_rank_that_fails_gives_its_reason_to_all() {
     });
     let ended = ranks.wait();
     assert_blames(&ended[0], 1, "optim.lr", config.train.timeout_seconds);
+}
+
+/// One GPU; none, with a line that says so, where there is none.
+fn gpu(name: &str) -> Option<()> {
+    if found() > 0 {
+        return Some(());
+    }
+    let reason = "needs a GPU, and libtorch sees none";
+    not_run(&format!("processes::gpus::{name}"), reason);
+    None
+}
+
+#[test]
+fn a_gpu_trains_as_a_cpu() {
+    let name = "a_gpu_trains_as_a_cpu";
+    let (Some(binary), Some(())) = (binary_for(name), gpu(name)) else {
+        return;
+    };
+    let (cpu, gpu) = (Place::new(binary.clone()), Place::on_gpus(binary));
+    cpu.train("run", &config(), 1);
+    gpu.train("run", &config(), 1);
+    assert_within(LIMITS, "a GPU", &gpu.path("run"), &cpu.path("run"));
+}
+
+/// What is under way on the GPU when a signal comes is in the checkpoint.
+#[test]
+fn a_run_on_a_gpu_goes_on_where_it_stopped() {
+    let name = "a_run_on_a_gpu_goes_on_where_it_stopped";
+    let (Some(binary), Some(())) = (binary_for(name), gpu(name)) else {
+        return;
+    };
+    let place = Place::on_gpus(binary);
+    let config = long();
+    place.train("whole", &config, 1);
+    let mut run = place.start("parts", &config, 1, |_| Some(Vec::new()));
+    run.reached(&place.path("parts"), 3);
+    run.signal(0, "TERM");
+    let ended = run.wait();
+    assert_eq!(ended[0].status.code(), Some(130), "{}", ended[0].stderr);
+    let step = newest(&place.path("parts")).manifest.position.step;
+    assert!(step > 2 && step < 20 * 4, "{step}");
+    place.train("parts", &config, 1);
+    let (parts, whole) = (place.path("parts"), place.path("whole"));
+    // Ten times the steps of the others.
+    let limits = Limits {
+        values: 10.0 * LIMITS.values,
+        weights: 10.0 * LIMITS.weights,
+    };
+    assert_within(limits, "in two parts", &parts, &whole);
+}
+
+/// Where both see it, they are told before they meet; where each takes it for its own, NCCL's words reach the user.
+#[test]
+fn two_ranks_on_one_gpu_are_refused() {
+    let name = "two_ranks_on_one_gpu_are_refused";
+    let Some(binary) = binary_for(name) else {
+        return;
+    };
+    let found = found();
+    if found != 1 {
+        let reason = format!("needs a single GPU, and libtorch sees {found}");
+        return not_run(&format!("processes::gpus::{name}"), reason);
+    }
+    let place = Place::on_gpus(binary);
+    let refused = |place: &Place, code: i32, reason: &str| {
+        let ranks = place.start("run", &config(), 2, |_| Some(Vec::new()));
+        for ended in ranks.wait() {
+            assert_eq!(ended.status.code(), Some(code), "{}", ended.stderr);
+            assert!(ended.stderr.contains(reason), "{}", ended.stderr);
+        }
+    };
+    if std::env::var_os(VISIBLE).is_none() {
+        refused(&place, 2, "2 processes and libtorch sees 1 GPU(s)");
+    }
+    refused(&place.with(VISIBLE, "0"), 1, "Duplicate GPU");
 }

@@ -40,6 +40,8 @@ pub(crate) struct Place {
     binary: PathBuf,
     folder: tempfile::TempDir,
     backend: &'static str,
+    /// Variables of the processes', and their values.
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 /// Processes that were started. They do not outlive the test.
@@ -68,15 +70,25 @@ impl Place {
             binary,
             folder,
             backend: "tch:cpu",
+            variables: Vec::new(),
         }
     }
 
-    /// Whose processes take a GPU each, and compute in all of f32.
+    /// Whose processes take a GPU each, and compute in all of f32 and by the same kernels every time.
     pub(crate) fn on_gpus(binary: PathBuf) -> Self {
-        Self {
+        let place = Self {
             backend: "tch:cuda",
             ..Self::new(binary)
-        }
+        };
+        place
+            .with("NVIDIA_TF32_OVERRIDE", "0")
+            .with("SELFCLS_CUDNN_BENCHMARK", "0")
+    }
+
+    /// Whose processes have one more variable.
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.variables.push((name, value));
+        self
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -122,7 +134,7 @@ impl Place {
                 .args(more)
                 .env("OMP_NUM_THREADS", "1")
                 .env("RAYON_NUM_THREADS", "1")
-                .env("NVIDIA_TF32_OVERRIDE", "0")
+                .envs(self.variables.iter().copied())
                 .stdout(File::create(&results).expect("creates"))
                 .stderr(File::create(&talk).expect("creates"));
             if world > 1 {

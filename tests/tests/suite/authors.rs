@@ -3,7 +3,7 @@
 //! Their training stopped collapsed, at a loss of the mean of ln 10 and ln 20, with a queue half full;
 //! its two further steps take neighbours all the same and push nothing (the fixture's own recipe).
 
-use crate::fixture::{arrays, hash_images, int_tensor, values};
+use crate::fixture::{arrays, hash_images, int_tensor, path, values};
 use crate::runner::Case;
 use burn::tensor::Tensor;
 use selfcls_core::Config;
@@ -12,7 +12,6 @@ use selfcls_core::model::{Context, Noise, SelfClassifier, ViewBatch, state_dict,
 use selfcls_core::pretrained::{AuthorsCheckpoint, architecture, authors_checkpoint};
 use selfcls_core::queue::Queue;
 use selfcls_core::train::{Batch, Learner};
-use std::path::Path;
 
 const BATCH: usize = 4;
 /// The learning rate of the two steps.
@@ -21,7 +20,7 @@ const LR: f64 = 2.4;
 const SAMPLES: [i64; BATCH] = [4, 1, 6, 3];
 
 fn checkpoint() -> (AuthorsCheckpoint, ModelConfig) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/authors_checkpoint.pth.tar");
+    let path = path("authors_checkpoint.pth.tar");
     let checkpoint = authors_checkpoint(&path).expect("a checkpoint of the authors");
     let model = architecture(&checkpoint.model, &ModelConfig::default()).expect("a ResNet-18");
     (checkpoint, model)
@@ -156,7 +155,7 @@ pub(crate) fn larc_in_groups_resumed(case: &Case) {
 fn trained_on(case: &Case, name: &str, optim: &OptimConfig, lr: f64) {
     const BATCH: usize = 8;
     const SIZE: usize = 32;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{name}.pth.tar"));
+    let path = path(&format!("{name}.pth.tar"));
     let file = authors_checkpoint(&path).expect("a checkpoint of the authors");
     let expected = arrays(name);
     assert_eq!(file.optimizer.adamw, optim.kind == OptimKind::AdamW);

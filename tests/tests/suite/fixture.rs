@@ -7,9 +7,12 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-fn path(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
+/// A file among the fixtures: those of `SELFCLS_FIXTURES` where that is set, for tests that run elsewhere than they were
+/// built.
+pub(crate) fn path(file: &str) -> PathBuf {
+    let folder = std::env::var_os("SELFCLS_FIXTURES").map(PathBuf::from);
+    folder
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures"))
         .join(file)
 }
 

@@ -107,6 +107,14 @@ trials! {
         ranks::steps_are_those_of_one_process,
         ranks::groups_are_those_of_one_process,
     }
+    tch {
+        precision::losses_follow_f32,
+        precision::gradients_follow_f32,
+        precision::resolutions_share_casts,
+        precision::extreme_logits_stay_finite,
+        precision::logits_of_half_precision_are_compared_in_f32,
+        precision::an_overflow_skips_the_step,
+    }
     once {
         devices::every_selection_opens_or_explains,
         devices::indices_beyond_the_machine_are_refused,
@@ -122,18 +130,6 @@ trials! {
         trainer::neighbours_are_counted_where_labels_exist,
         #[cfg(feature = "flex")]
         optimizer::parameter_groups,
-        #[cfg(feature = "tch")]
-        precision::losses_follow_f32,
-        #[cfg(feature = "tch")]
-        precision::gradients_follow_f32,
-        #[cfg(feature = "tch")]
-        precision::resolutions_share_casts,
-        #[cfg(feature = "tch")]
-        precision::extreme_logits_stay_finite,
-        #[cfg(feature = "tch")]
-        precision::logits_of_half_precision_are_compared_in_f32,
-        #[cfg(feature = "tch")]
-        precision::an_overflow_skips_the_step,
         #[cfg(all(feature = "tch", feature = "flex"))]
         precision::other_backends_refuse,
     }

@@ -46,7 +46,8 @@ fn run_with(
     match open(&selection) {
         Ok(opened) => case(&Case {
             cells: Cells::new(name, label),
-            runtime: runtime(opened),
+            runtime: runtime(opened.clone()),
+            opened,
         }),
         Err(error) => not_run(&format!("{label}::{name}"), error),
     }
@@ -58,6 +59,12 @@ pub(crate) struct Case {
     cells: Cells,
     /// The device and its kernels.
     pub runtime: Runtime,
+    /// What makes others.
+    #[cfg_attr(
+        not(feature = "tch"),
+        allow(dead_code, reason = "there is one precision elsewhere")
+    )]
+    pub opened: Opened,
 }
 
 impl Deref for Case {
@@ -145,6 +152,7 @@ macro_rules! trials {
     (
         every { $($em:ident :: $ec:ident),+ $(,)? }
         flex_and_tch { $($sm:ident :: $sc:ident),+ $(,)? }
+        tch { $($tm:ident :: $tc:ident),+ $(,)? }
         once { $($(#[$attribute:meta])* $om:ident :: $oc:ident),+ $(,)? }
     ) => {
         fn trials() -> Vec<libtest_mimic::Trial> {
@@ -152,7 +160,12 @@ macro_rules! trials {
                 &[$((concat!(stringify!($em), "::", stringify!($ec)), crate::$em::$ec)),+];
             const FLEX_AND_TCH: &[crate::runner::Listed] =
                 &[$((concat!(stringify!($sm), "::", stringify!($sc)), crate::$sm::$sc)),+];
-            let mut trials = crate::runner::on_backends(EVERY, FLEX_AND_TCH);
+            #[cfg(feature = "tch")]
+            const TCH: &[crate::runner::Listed] =
+                &[$((concat!(stringify!($tm), "::", stringify!($tc)), crate::$tm::$tc)),+];
+            #[cfg(not(feature = "tch"))]
+            const TCH: &[crate::runner::Listed] = &[];
+            let mut trials = crate::runner::on_backends(EVERY, FLEX_AND_TCH, TCH);
             $($(#[$attribute])* trials.push(crate::runner::trial(
                 concat!(stringify!($om), "::", stringify!($oc)).into(),
                 crate::$om::$oc,
@@ -178,8 +191,10 @@ pub(crate) type Listed = (&'static str, fn(&Case));
 /// How a case is run on a backend.
 type Run = fn(&str, &str, fn(&Case));
 
-/// `every` case on every backend compiled in, `some` on flex and libtorch alone.
-pub(crate) fn on_backends(every: &[Listed], some: &[Listed]) -> Vec<Trial> {
+/// `every` case on every backend compiled in, `some` on flex and libtorch alone, `tch` on libtorch with ATen's kernels.
+pub(crate) fn on_backends(every: &[Listed], some: &[Listed], tch: &[Listed]) -> Vec<Trial> {
+    #[cfg(not(feature = "tch"))]
+    let _ = tch;
     let mut trials = Vec::new();
     let mut add = |label: &str, backend: &'static str, run: Run, cases: &[Listed]| {
         for &(name, case) in cases {
@@ -199,10 +214,11 @@ pub(crate) fn on_backends(every: &[Listed], some: &[Listed]) -> Vec<Trial> {
     }
     #[cfg(feature = "tch")]
     {
-        add("tch", "tch:cpu", run, &all);
+        let aten = [every, some, tch].concat();
+        add("tch", "tch:cpu", run, &aten);
         add("tch-plain", "tch:cpu", run_plain, &all);
         match exact_cuda() {
-            Ok(()) => add("tch-cuda", "tch:cuda", run, &all),
+            Ok(()) => add("tch-cuda", "tch:cuda", run, &aten),
             Err(reason) => trials.push(trial("tch-cuda".into(), || {
                 not_run("tch-cuda (every case)", reason);
             })),

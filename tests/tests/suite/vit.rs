@@ -42,7 +42,7 @@ fn first_tokens(golden: &Golden<'_, First>, transformer: &VisionTransformer, siz
 /// Every eighth channel of the position embedding at `size`.
 fn positions(golden: &Golden<'_, First>, transformer: &VisionTransformer, size: usize) {
     let side = size / 16;
-    let positions = values(transformer.positions([side, side]));
+    let positions = values(transformer.positions([side, side], &*golden.case.runtime.kernels));
     let kept: Vec<f32> = positions.into_iter().step_by(8).collect();
     let name = format!("pos.{size}");
     let expected = &golden.arrays.float(&name).data;
@@ -83,7 +83,7 @@ pub(crate) fn large_images_in_evaluation(case: &Case) {
     first_tokens(&golden, transformer, 224);
     first_tokens(&golden, transformer, 96);
     // Theirs leave the positions as they are there: the fixture's difference is 0.
-    let positions = values(transformer.positions([14, 14]));
+    let positions = values(transformer.positions([14, 14], &*case.runtime.kernels));
     let table = values(transformer.pos_embed.val());
     case.close("pos.224", &positions, &table, 0.0);
 }
@@ -115,7 +115,8 @@ pub(crate) fn positions_at_other_sizes(case: &Case) {
     for (grid, rows, columns) in [(5, 2, 9), (5, 5, 4), (5, 5, 6), (5, 11, 5), (2, 3, 1)] {
         // The fixture's values are a tenth of the hash's range.
         let positions = hash_tensor(grid as u64, [1, 1 + grid * grid, 3], device).mul_scalar(0.1);
-        let resampled = interpolate_positions(positions, grid, [rows, columns]);
+        let resampled =
+            interpolate_positions(positions, grid, [rows, columns], &*case.runtime.kernels);
         assert_eq!(resampled.dims(), [1, 1 + rows * columns, 3]);
         let name = format!("{grid}.{rows}x{columns}");
         let expected = &expected.float(&name).data;

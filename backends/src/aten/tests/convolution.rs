@@ -1,24 +1,30 @@
 //! Convolutions against burn's own, and those that libtorch gets wrong.
 
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use selfcls_core::kernels::{Kernels, PlainKernels};
 
-use super::{aten, device};
+use super::aten;
 use crate::against_burn::{self, assert_close, tensor, weighted};
+use crate::on_devices::on_devices;
 
-#[test]
-fn convolutions_equal_burns() {
-    against_burn::convolutions_equal_burns(&aten(), &device());
-    against_burn::convolutions_of_constants_have_half_a_gradient(&aten(), &device());
+on_devices!(
+    convolutions_equal_burns,
+    narrow_shortcuts_have_right_gradients,
+    images_of_one_pixel_have_right_gradients_in_half_precision,
+    convolutions_of_few_pixels_equal_burns,
+);
+
+fn convolutions_equal_burns(device: &Device) {
+    against_burn::convolutions_equal_burns(&aten(device), device);
+    against_burn::convolutions_of_constants_have_half_a_gradient(&aten(device), device);
 }
 
 /// What libtorch 2.9 gets wrong channels last, and corrupts memory over: see `extension::laid_out`.
-#[test]
-fn narrow_shortcuts_have_right_gradients() {
-    let device = device().autodiff();
+fn narrow_shortcuts_have_right_gradients(device: &Device) {
+    let device = device.clone().autodiff();
     for channels in [1, 2, 3, 4, 5, 8, 12, 16] {
         for size in [4, 8, 16] {
-            let x = aten().weight_layout(tensor(
+            let x = aten(&device).weight_layout(tensor(
                 1,
                 [8, channels, size, size],
                 &device.clone().without_autodiff(),
@@ -28,7 +34,7 @@ fn narrow_shortcuts_have_right_gradients() {
             let run = |kernels: &dyn Kernels| {
                 weighted(kernels.conv2d(x.clone(), w.clone(), 2, 0, 1)).backward()
             };
-            let (ours, theirs) = (run(&aten()), run(&PlainKernels));
+            let (ours, theirs) = (run(&aten(&device)), run(&PlainKernels));
             for (name, tensor) in [("input", &x), ("weight", &w)] {
                 assert_close(
                     &format!("{channels} channels, {size} pixels: gradient of the {name}"),
@@ -42,16 +48,15 @@ fn narrow_shortcuts_have_right_gradients() {
 }
 
 /// What libtorch 2.9 gets wrong in bf16: see `extension::by_convolutions`.
-#[test]
-fn images_of_one_pixel_have_right_gradients_in_half_precision() {
-    let device = device().autodiff();
+fn images_of_one_pixel_have_right_gradients_in_half_precision(device: &Device) {
+    let device = device.clone().autodiff();
     for (dtype, tolerance) in [(FloatDType::BF16, 2e-2), (FloatDType::F16, 4e-3)] {
         for (input, output) in [(3, 8), (16, 32), (32, 64), (64, 64)] {
             for (kernel, [height, width]) in [(3, [1, 1]), (3, [4, 1]), (3, [1, 4]), (7, [1, 1])] {
                 let low = |seed, shape| tensor(seed, shape, &device).cast(dtype).detach();
                 let x = low(1, [16, input, height, width]).require_grad();
                 let w = low(2, [output, input, kernel, kernel]).require_grad();
-                let grads = weighted(aten().conv2d(x.clone(), w.clone(), 2, kernel / 2, 1));
+                let grads = weighted(aten(&device).conv2d(x.clone(), w.clone(), 2, kernel / 2, 1));
                 let grads = grads.backward();
                 let full = |tensor: &Tensor<4>| {
                     tensor.clone().cast(FloatDType::F32).detach().require_grad()
@@ -75,7 +80,6 @@ fn images_of_one_pixel_have_right_gradients_in_half_precision() {
     }
 }
 
-#[test]
-fn convolutions_of_few_pixels_equal_burns() {
-    against_burn::convolutions_of_few_pixels_equal_burns(&aten(), &device());
+fn convolutions_of_few_pixels_equal_burns(device: &Device) {
+    against_burn::convolutions_of_few_pixels_equal_burns(&aten(device), device);
 }

@@ -1,11 +1,21 @@
 //! Each operation in half precision against the same in f32 on the same, rounded, operands: what is left is the
 //! rounding of the operation itself.
 
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use selfcls_core::kernels::{Kernels, RunningStatistics};
 
-use super::{aten, device};
+use super::aten;
 use crate::against_burn::{EPS, MOMENTUM, assert_close, tensor, weighted};
+use crate::on_devices::on_devices;
+
+on_devices!(
+    convolutions_follow_f32,
+    wide_convolutions_follow_f32,
+    gradients_of_a_weight_add_up_in_f32,
+    batch_normalisation_follows_f32,
+    gelus_follow_f32,
+    rectifiers_follow_f32,
+);
 
 /// Types, with a few units in the last place of each.
 const TYPES: [(FloatDType, f32); 2] = [(FloatDType::BF16, 2e-2), (FloatDType::F16, 3e-3)];
@@ -65,9 +75,8 @@ fn assert_follows<const D: usize, const E: usize>(
     }
 }
 
-#[test]
-fn convolutions_follow_f32() {
-    let device = device().autodiff();
+fn convolutions_follow_f32(device: &Device) {
+    let device = device.clone().autodiff();
     for (dtype, tolerance) in TYPES {
         for (kernel, stride, groups, size) in [
             (1, 1, 1, 9),
@@ -86,16 +95,16 @@ fn convolutions_follow_f32() {
                 "{dtype:?}, kernel {kernel}, stride {stride}, {groups} groups, {size} pixels"
             );
             assert_follows(&case, x, std::slice::from_ref(&w), tolerance, |x, which| {
-                aten().conv2d(x, w[which].clone(), stride, kernel / 2, groups)
+                aten(&device).conv2d(x, w[which].clone(), stride, kernel / 2, groups)
             });
         }
     }
 }
 
 /// Layers some of whose products are made one by one: see `windows`.
-#[test]
-fn wide_convolutions_follow_f32() {
-    let device = device().autodiff();
+fn wide_convolutions_follow_f32(device: &Device) {
+    let kernels = aten(device);
+    let device = device.clone().autodiff();
     for (kernel, stride, padding, channels, size) in [
         (1, 1, 0, [128, 144], [5, 4]),
         (1, 2, 0, [64, 96], [8, 5]),
@@ -119,15 +128,15 @@ fn wide_convolutions_follow_f32() {
             "kernel {kernel}, stride {stride}, padding {padding}, {channels:?} channels, {size:?} pixels"
         );
         assert_follows(&case, x, std::slice::from_ref(&w), 1e-2, |x, which| {
-            aten().conv2d(x, w[which].clone(), stride, padding, 1)
+            kernels.conv2d(x, w[which].clone(), stride, padding, 1)
         });
     }
 }
 
 /// The sum over the uses of a weight is as exact as its parts: half precision would lose the smaller one.
-#[test]
-fn gradients_of_a_weight_add_up_in_f32() {
-    let device = device().autodiff();
+fn gradients_of_a_weight_add_up_in_f32(device: &Device) {
+    let kernels = aten(device);
+    let device = device.clone().autodiff();
     for dtype in [FloatDType::BF16, FloatDType::F16] {
         let x = tensor::<4>(1, [2, 16, 6, 6], &device).cast(dtype);
         let w = tensor::<4>(2, [16, 16, 3, 3], &device);
@@ -135,7 +144,7 @@ fn gradients_of_a_weight_add_up_in_f32() {
             let w = w.clone().detach().require_grad();
             let low = w.clone().cast(dtype);
             let parts = scales.iter().map(|&scale| {
-                let output = aten().conv2d(x.clone(), low.clone(), 1, 1, 1);
+                let output = kernels.conv2d(x.clone(), low.clone(), 1, 1, 1);
                 weighted(output.mul_scalar(scale))
             });
             let sum = parts.reduce(|sum, part| sum + part).expect("a part");
@@ -151,9 +160,8 @@ fn gradients_of_a_weight_add_up_in_f32() {
     }
 }
 
-#[test]
-fn batch_normalisation_follows_f32() {
-    let device = device().autodiff();
+fn batch_normalisation_follows_f32(device: &Device) {
+    let device = device.clone().autodiff();
     let parameters =
         [1.5, 0.5].map(|shift| (tensor::<1>(3, [8], &device) * 0.5 + shift).require_grad());
     let running = || {
@@ -173,7 +181,8 @@ fn batch_normalisation_follows_f32() {
             tolerance,
             |x, _| {
                 let (weight, bias) = (weight.clone(), bias.clone());
-                let normalised = aten().batch_norm_train(x, weight, bias, running(), MOMENTUM, EPS);
+                let normalised =
+                    aten(&device).batch_norm_train(x, weight, bias, running(), MOMENTUM, EPS);
                 assert_eq!(normalised.running.mean.dtype(), DType::F32);
                 normalised.output
             },
@@ -183,14 +192,13 @@ fn batch_normalisation_follows_f32() {
             x,
             &[],
             tolerance,
-            |x, _| aten().batch_norm_eval(x, weight.clone(), bias.clone(), running(), EPS),
+            |x, _| aten(&device).batch_norm_eval(x, weight.clone(), bias.clone(), running(), EPS),
         );
     }
 }
 
-#[test]
-fn gelus_follow_f32() {
-    let device = device().autodiff();
+fn gelus_follow_f32(device: &Device) {
+    let device = device.clone().autodiff();
     for (dtype, tolerance) in TYPES {
         let x = both(tensor(1, [3, 7, 20], &device) * 3.0, dtype);
         assert_follows::<3, 1>(
@@ -198,14 +206,13 @@ fn gelus_follow_f32() {
             x.clone(),
             &[],
             tolerance,
-            |x, _| aten().gelu(x).unsqueeze(),
+            |x, _| aten(&device).gelu(x).unsqueeze(),
         );
     }
 }
 
-#[test]
-fn rectifiers_follow_f32() {
-    let device = device().autodiff();
+fn rectifiers_follow_f32(device: &Device) {
+    let device = device.clone().autodiff();
     for (dtype, tolerance) in TYPES {
         let x = both(tensor(1, [3, 4, 5, 6], &device), dtype);
         let y = both(tensor(2, [3, 4, 5, 6], &device), dtype);
@@ -214,14 +221,14 @@ fn rectifiers_follow_f32() {
             x.clone(),
             &[],
             tolerance,
-            |x, _| aten().relu(x),
+            |x, _| aten(&device).relu(x),
         );
         assert_follows(
             &format!("{dtype:?}, add_relu"),
             x,
             std::slice::from_ref(&y),
             tolerance,
-            |x, which| aten().add_relu(x, y[which].clone()),
+            |x, which| aten(&device).add_relu(x, y[which].clone()),
         );
     }
 }

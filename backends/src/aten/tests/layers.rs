@@ -1,27 +1,31 @@
 //! Batch normalisation, rectifiers, and chains of layers, in all precisions.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use selfcls_core::config::Precision;
 use selfcls_core::kernels::PlainKernels;
 
-use super::{aten, device, is_channels_last};
-use crate::AtenKernels;
+use super::{aten, is_channels_last};
 use crate::against_burn::{self, assert_close, residual_gradients, values};
+use crate::on_devices::{kernels, on_devices};
 
-#[test]
-fn batch_normalisation_equals_burns() {
-    against_burn::batch_normalisation_equals_burns(&aten(), &device());
+on_devices!(
+    batch_normalisation_equals_burns,
+    rectifiers_equal_burns_and_spare_what_is_still_needed,
+    chains_equal_burns_and_stay_channels_last,
+    lower_precisions_follow_f32,
+);
+
+fn batch_normalisation_equals_burns(device: &Device) {
+    against_burn::batch_normalisation_equals_burns(&aten(device), device);
 }
 
-#[test]
-fn rectifiers_equal_burns_and_spare_what_is_still_needed() {
-    against_burn::rectifiers_equal_burns_and_spare_what_is_still_needed(&aten(), &device());
+fn rectifiers_equal_burns_and_spare_what_is_still_needed(device: &Device) {
+    against_burn::rectifiers_equal_burns_and_spare_what_is_still_needed(&aten(device), device);
 }
 
-#[test]
-fn chains_equal_burns_and_stay_channels_last() {
-    let (ours, our_gradients) = residual_gradients(&aten(), &device());
-    let (theirs, their_gradients) = residual_gradients(&PlainKernels, &device());
+fn chains_equal_burns_and_stay_channels_last(device: &Device) {
+    let (ours, our_gradients) = residual_gradients(&aten(device), device);
+    let (theirs, their_gradients) = residual_gradients(&PlainKernels, device);
     assert!(is_channels_last(&ours));
     assert!(!is_channels_last(&theirs));
     assert_close("output", ours, theirs, 1e-5);
@@ -32,15 +36,13 @@ fn chains_equal_burns_and_stay_channels_last() {
 }
 
 /// Half precision rounds, but keeps f32 where weights and statistics are concerned.
-#[test]
-fn lower_precisions_follow_f32() {
-    let (expected, expected_gradients) = residual_gradients(&aten(), &device());
+fn lower_precisions_follow_f32(device: &Device) {
+    let (expected, expected_gradients) = residual_gradients(&aten(device), device);
     for (precision, dtype, tolerance) in [
         (Precision::Bf16, DType::BF16, 3e-2),
         (Precision::Fp16, DType::F16, 5e-3),
     ] {
-        let (output, gradients) =
-            residual_gradients(&AtenKernels::new(precision, false), &device());
+        let (output, gradients) = residual_gradients(&kernels(device, precision), device);
         assert_eq!(output.dtype(), dtype);
         assert!(is_channels_last(&output));
         assert_close("output", output, expected.clone(), tolerance);

@@ -1,43 +1,47 @@
 //! Updates of parameters against the plain rule.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use selfcls_core::config::{OptimConfig, OptimKind, Precision};
 use selfcls_core::kernels::{Kernels, PlainKernels};
 use selfcls_core::optim::rule::ParamUpdate;
 
-use super::{aten, device, is_channels_last};
+use super::{aten, is_channels_last};
 use crate::AtenKernels;
 use crate::against_burn::{assert_close, tensor, values};
+use crate::on_devices::on_devices;
+
+on_devices!(
+    a_weights_layout_survives_an_update,
+    updates_equal_the_plain_rule,
+    updates_spare_what_is_shared,
+);
 
 /// Updates of the optimiser are elementwise: they keep the layout that was chosen once.
-#[test]
-fn a_weights_layout_survives_an_update() {
-    let device = device();
-    let weight: Tensor<4> = tensor(30, [8, 4, 3, 3], &device);
-    let laid_out = aten().weight_layout(weight.clone());
+fn a_weights_layout_survives_an_update(device: &Device) {
+    let weight: Tensor<4> = tensor(30, [8, 4, 3, 3], device);
+    let laid_out = aten(device).weight_layout(weight.clone());
     assert!(is_channels_last(&laid_out) && !is_channels_last(&weight));
     assert_eq!(values(laid_out.clone()), values(weight));
-    let gradient = aten().weight_layout(tensor(31, [8, 4, 3, 3], &device));
+    let gradient = aten(device).weight_layout(tensor(31, [8, 4, 3, 3], device));
     let updated = laid_out.clone() - (laid_out * 0.1 + gradient) * 0.5;
     assert!(is_channels_last(&updated));
 }
 
 /// Parameters of all shapes with random gradients, one of them zero, updated three times.
-fn three_updates(kernels: &dyn Kernels, config: &OptimConfig) -> Vec<Tensor<4>> {
-    let device = device();
+fn three_updates(device: &Device, kernels: &dyn Kernels, config: &OptimConfig) -> Vec<Tensor<4>> {
     let shapes = [[8, 4, 3, 3], [8, 1, 1, 1], [6, 8, 1, 1], [1, 1, 1, 1]];
     let mut params: Vec<(Tensor<4>, Vec<Tensor<4>>)> = (50..)
         .zip(shapes)
         .map(|(seed, shape)| {
             (
-                kernels.weight_layout(tensor(seed, shape, &device)),
+                kernels.weight_layout(tensor(seed, shape, device)),
                 Vec::new(),
             )
         })
         .collect();
     for step in 1..=3 {
         let updates = (0..).zip(params).map(|(index, (param, moments))| {
-            let gradient = tensor(60 + 10 * step + index, param.dims(), &device);
+            let gradient = tensor(60 + 10 * step + index, param.dims(), device);
             ParamUpdate {
                 grad: if index == 1 { gradient * 0.0 } else { gradient },
                 param,
@@ -60,8 +64,7 @@ fn three_updates(kernels: &dyn Kernels, config: &OptimConfig) -> Vec<Tensor<4>> 
 }
 
 /// In place and one by one, in place and together: as the formulas say.
-#[test]
-fn updates_equal_the_plain_rule() {
+fn updates_equal_the_plain_rule(device: &Device) {
     for kind in [
         OptimKind::Sgd,
         OptimKind::Larc,
@@ -79,10 +82,10 @@ fn updates_equal_the_plain_rule() {
                 weight_decay: 0.1,
                 ..Default::default()
             };
-            let expected = three_updates(&PlainKernels, &config);
+            let expected = three_updates(device, &PlainKernels, &config);
             for batched in [false, true] {
                 let kernels = AtenKernels::new(Precision::F32, batched);
-                let actual = three_updates(&kernels, &config);
+                let actual = three_updates(device, &kernels, &config);
                 assert_eq!(actual.len(), expected.len());
                 for (index, (actual, expected)) in actual.into_iter().zip(&expected).enumerate() {
                     let case = format!("{kind:?}, batched: {batched}, {momentum}, tensor {index}");
@@ -97,14 +100,12 @@ fn updates_equal_the_plain_rule() {
 }
 
 /// What somebody else still holds is copied, not overwritten.
-#[test]
-fn updates_spare_what_is_shared() {
-    let device = device();
+fn updates_spare_what_is_shared(device: &Device) {
     let config = OptimConfig::default();
-    let tensors = [70, 71, 72].map(|seed| tensor::<4>(seed, [4, 2, 1, 1], &device));
+    let tensors = [70, 71, 72].map(|seed| tensor::<4>(seed, [4, 2, 1, 1], device));
     let before = tensors.clone().map(values);
     let [param, grad, moment] = tensors.clone();
-    let updated = aten().update(
+    let updated = aten(device).update(
         &config,
         0.5,
         vec![ParamUpdate {

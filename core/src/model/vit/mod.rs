@@ -15,6 +15,7 @@ pub use positions::interpolate_positions;
 
 use super::{Context, Flow, Init};
 use crate::config::Transformer;
+use crate::kernels::Kernels;
 use block::BlockNoise;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -95,11 +96,11 @@ impl VisionTransformer {
         let class = self.cls_token.val();
         let [_, _, dim] = class.dims();
         let tokens = Tensor::cat(vec![class.expand([batch, 1, dim]), patches], 1);
-        tokens + self.positions(sides)
+        tokens + self.positions(sides, context.kernels)
     }
 
     /// The position embedding for `[rows, columns]` patches, `[1, 1 + rows * columns, dim]`.
-    pub fn positions(&self, sides: [usize; 2]) -> Tensor<3> {
-        interpolate_positions(self.pos_embed.val(), self.grid, sides)
+    pub fn positions(&self, sides: [usize; 2], kernels: &dyn Kernels) -> Tensor<3> {
+        interpolate_positions(self.pos_embed.val(), self.grid, sides, kernels)
     }
 }

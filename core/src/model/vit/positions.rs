@@ -1,7 +1,8 @@
 //! The position embedding at other image sizes than it was made for.
 
+use crate::kernels::Kernels;
 use crate::positions::axis_weights;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 /// The embedding `[1, 1 + grid * grid, dim]` for `[rows, columns]` patches, `[1, 1 + rows * columns, dim]`:
 /// the class token's row stays, the others are resampled bicubically by [`axis_weights`].
@@ -9,6 +10,7 @@ pub fn interpolate_positions(
     positions: Tensor<3>,
     grid: usize,
     [rows, columns]: [usize; 2],
+    kernels: &dyn Kernels,
 ) -> Tensor<3> {
     if [rows, columns] == [grid, grid] {
         return positions;
@@ -18,8 +20,8 @@ pub fn interpolate_positions(
     let class = positions.clone().slice([0..1, 0..1]);
     let patches = positions.slice([0..1, 1..count]);
     // A bicubic map is linear and separable: one matrix along the columns of the grid, one along its rows.
-    let down = matrix(grid, rows, &device);
-    let across = matrix(grid, columns, &device);
+    let down = matrix(grid, rows, kernels, &device);
+    let across = matrix(grid, columns, kernels, &device);
     let resampled = down.matmul(patches.reshape([grid, grid * dim]));
     let resampled = across
         .unsqueeze::<3>()
@@ -29,8 +31,8 @@ pub fn interpolate_positions(
 }
 
 /// [`axis_weights`] as a matrix, `[to, from]`.
-fn matrix(from: usize, to: usize, device: &Device) -> Tensor<2> {
+fn matrix(from: usize, to: usize, kernels: &dyn Kernels, device: &Device) -> Tensor<2> {
     let weights = axis_weights(from, to);
-    let weights = weights.into_iter().map(|w| w as f32).collect::<Vec<_>>();
-    Tensor::from_data(TensorData::new(weights, [to, from]), device)
+    let weights = weights.into_iter().map(|w| w as f32).collect();
+    kernels.upload(weights, device).reshape([to, from])
 }
