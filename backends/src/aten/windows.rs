@@ -67,7 +67,7 @@ impl Windows {
             (1, 0) => stride > 1 || fewest >= CHANNELS_OF_PIXELS,
             _ => columns <= SHORT_ROW * stride,
         };
-        pays.then(|| Self {
+        pays.then_some(Self {
             kernel: kernel as i64,
             stride: stride as i64,
             padding: padding as i64,
@@ -104,7 +104,7 @@ impl Windows {
                 let [height, width] = self.image;
                 let options = (seen.kind(), seen.device());
                 let images = Tensor::f_zeros([batch, height, width, channels], options)?;
-                let _copied = self.steps(&images)?.f_copy_(&seen.f_permute(LAST)?)?;
+                self.steps(&images)?.f_copy_(&seen.f_permute(LAST)?)?;
                 images.f_permute(FIRST)
             })
         })
