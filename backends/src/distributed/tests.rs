@@ -4,6 +4,8 @@
 #![allow(deprecated, reason = "burn 0.22 is the last line with burn-tch")]
 
 mod gradients;
+mod many;
+mod meetings;
 mod watched;
 
 use std::net::TcpListener;
@@ -35,6 +37,7 @@ fn place(rank: usize, world_size: usize, master_port: u16) -> Rendezvous {
         master_addr: "127.0.0.1".into(),
         master_port,
         attempt: 0,
+        run: String::new(),
         agent_store: false,
         launcher: Launcher::Torchrun,
     }
