@@ -12,10 +12,13 @@ mod equality;
 mod faults;
 mod gpus;
 mod launchers;
+mod machines;
+mod midway;
 mod monitor;
 mod places;
 mod preemption;
 mod program;
+mod resume;
 mod start;
 mod variants;
 
