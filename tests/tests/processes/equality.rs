@@ -242,6 +242,11 @@ fn a_short_last_batch_is_left_out_by_all() {
     };
     let place = Place::new(binary);
     let data = vec!["--data".to_owned(), "shapes:43".to_owned()];
+    // Of other images in another order; measured: queue 1.2e-5.
+    let limits = Limits {
+        values: 3.0 * LIMIT,
+        weights: LIMIT_OF_GRADIENTS,
+    };
     for world in [1, 2, 4] {
         let run = format!("of-{world}");
         let ranks = place.start(&run, &config(), world, |_| Some(data.clone()));
@@ -249,11 +254,12 @@ fn a_short_last_batch_is_left_out_by_all() {
             assert!(ended.status.success(), "{}", ended.stderr);
         }
         let run = place.path(&run);
-        assert_eq!(losses(&run).len(), 2 * 4, "{world} processes");
-        assert_equal(
-            &format!("43 images, {world} processes"),
-            &run,
-            &place.path("of-1"),
-        );
+        let (ours, theirs) = (losses(&run), losses(&place.path("of-1")));
+        assert_eq!(ours.len(), 2 * 4, "{world} processes");
+        for (a, e) in ours.iter().zip(&theirs) {
+            assert!((a - e).abs() <= f64::from(LIMIT) * e.abs(), "{a} for {e}");
+        }
+        let what = format!("43 images, {world} processes");
+        assert_within(limits, &what, &run, &place.path("of-1"));
     }
 }

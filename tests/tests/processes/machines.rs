@@ -55,11 +55,10 @@ impl Machines {
         for step in steps {
             ip(&step)?;
         }
-        for machine in 0..2 {
+        for (machine, name) in NAMES.iter().enumerate() {
             let other = 1 - machine;
             let hosts = format!(
-                "127.0.0.1 localhost\n127.0.1.1 {}\n10.9.0.{} {}\n",
-                NAMES[machine],
+                "127.0.0.1 localhost\n127.0.1.1 {name}\n10.9.0.{} {}\n",
                 other + 1,
                 NAMES[other]
             );
@@ -69,7 +68,7 @@ impl Machines {
         let tried = tried.output().map_err(|error| error.to_string())?;
         match tried.status.success() {
             true => Ok(machines),
-            false => Err(format!("{}", String::from_utf8_lossy(&tried.stderr).trim())),
+            false => Err(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Stopped, and gone on with by another number of ranks.
 
 use crate::binary_for;
-use crate::equality::{Limits, apart, assert_equal, assert_within, newest};
+use crate::equality::{Limits, assert_equal, assert_within, newest};
 use crate::start::{Place, config};
 use selfcls_core::Config;
 use selfcls_core::config::{OptimKind, Precision};
@@ -44,52 +44,52 @@ fn other_numbers_of_processes_go_on() {
     assert_equal("moved", &place.path("moved"), &place.path("undisturbed"));
 }
 
-/// Half precision with its loss scale, parts of a batch, and AdamW with its two histories. Without batch normalisation in
-/// the head, of whose biases AdamW would make steps from rounding; and neighbours replace nothing, for rounding would
-/// decide between them.
-fn everything() -> Config {
-    let mut config = config();
-    config.model.head_bn = false;
-    config.queue.replace = false;
-    config.queue.length = 24;
-    config.optim.kind = OptimKind::AdamW;
-    config.train.precision = Precision::Fp16;
-    config.train.batch_size = 12;
-    config.train.accumulate = 2;
-    config.train.epochs = 5;
-    config
-}
-
-/// As far from the undisturbed run as one process in fp16 is from f32, twice at most; a history that was lost would be much
-/// farther away.
-#[test]
-fn half_precision_parts_and_adamw_go_on() {
-    let Some(binary) = binary_for("resume::half_precision_parts_and_adamw_go_on") else {
+/// Two ranks, four and one take turns in a training in parts; its end is within `limits` of an undisturbed one's.
+fn go_on_in_parts(name: &str, mut config: Config, limits: Limits) {
+    let Some(binary) = binary_for(name) else {
         return;
     };
     let place = Place::new(binary);
-    let config = everything();
+    config.queue.length = 24;
+    config.queue.replace = false;
+    config.train.batch_size = 12;
+    config.train.accumulate = 2;
+    config.train.epochs = 5;
     place.train("undisturbed", &config, 1);
-    let mut exact = config.clone();
-    exact.train.precision = Precision::F32;
-    place.train("exact", &exact, 1);
     let first = part(&place, "moved", &config, (2, 1, 3));
     let second = part(&place, "moved", &config, (4, 2, 8));
     assert!(0 < first && first < second, "{first}, {second}");
     place.train("moved", &config, 1);
-    let noise = apart(&place.path("undisturbed"), &place.path("exact"));
-    eprintln!("fp16 from f32: {:.1e}, {:.1e}", noise.values, noise.weights);
-    let limits = Limits {
-        values: 2.0 * noise.values,
-        weights: 2.0 * noise.weights,
-    };
-    assert!(
-        limits.weights < 0.2,
-        "the limits would find nothing: {}",
-        limits.weights
-    );
     let (moved, undisturbed) = (place.path("moved"), place.path("undisturbed"));
-    assert_within(limits, "fp16, parts, AdamW", &moved, &undisturbed);
+    assert_within(limits, name, &moved, &undisturbed);
+}
+
+/// Its two histories go along. Without batch normalisation in the head, of whose biases it would make steps from rounding.
+/// Measured: weights 1.4e-5, queue 4e-6.
+#[test]
+fn parts_with_adamw_go_on() {
+    let mut config = config();
+    config.model.head_bn = false;
+    config.optim.kind = OptimKind::AdamW;
+    let limits = Limits {
+        values: 5e-5,
+        weights: 5e-4,
+    };
+    go_on_in_parts("resume::parts_with_adamw_go_on", config, limits);
+}
+
+/// The loss scale goes along: the end has the same, after as many steps without an overflow. Measured: losses 2e-3, weights and
+/// momenta 7e-2, queue 5e-2. (With AdamW, which takes full steps from rounding, two undisturbed runs are as far apart as
+/// a lost history would put them.)
+#[test]
+fn parts_in_half_precision_go_on() {
+    let mut config = config();
+    config.train.precision = Precision::Fp16;
+    let limits = Limits {
+        values: 0.15,
+        weights: 0.15,
+    };
+    go_on_in_parts("resume::parts_in_half_precision_go_on", config, limits);
 }
 
 /// Groups that share batch statistics follow the number of ranks, and a size that does not divide it is refused.

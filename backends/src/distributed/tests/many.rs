@@ -74,20 +74,16 @@ fn sixteen_ranks_hear_of_one_that_leaves() {
     }
 }
 
-/// Processor time of the threads of this process whose names begin so, in ticks of 10 ms.
+/// Processor time of the threads of this process whose names begin so, in nanoseconds.
 #[cfg(target_os = "linux")]
-fn ticks(name: &str) -> u64 {
+fn nanoseconds(name: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("a Linux");
-    let stats = tasks.flatten().filter_map(|task| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
-        let (_, rest) = stat.split_once('(')?;
-        let (comm, rest) = rest.rsplit_once(')')?;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        comm.starts_with(name).then(|| {
-            fields[11].parse::<u64>().unwrap_or(0) + fields[12].parse::<u64>().unwrap_or(0)
-        })
+    let times = tasks.flatten().filter_map(|task| {
+        let read = |file| std::fs::read_to_string(task.path().join(file)).ok();
+        let spent = read("schedstat")?.split(' ').next()?.parse::<u64>().ok()?;
+        read("comm")?.starts_with(name).then_some(spent)
     });
-    stats.sum()
+    times.sum()
 }
 
 /// What the watchers of many ranks cost: prints the numbers of `docs/scaling.md`.
@@ -102,10 +98,10 @@ fn what_the_watchers_of_many_ranks_cost() {
             all_there.wait();
             if world.rank == 0 {
                 std::thread::sleep(Duration::from_secs(4));
-                let before = [ticks("pt_tcpstore"), ticks("selfcls-heart")];
+                let before = [nanoseconds("pt_tcpstore"), nanoseconds("selfcls-heart")];
                 std::thread::sleep(Duration::from_secs(seconds));
-                let after = [ticks("pt_tcpstore"), ticks("selfcls-heart")];
-                let per_second = |i: usize| (after[i] - before[i]) as f64 * 10.0 / seconds as f64;
+                let after = [nanoseconds("pt_tcpstore"), nanoseconds("selfcls-heart")];
+                let per_second = |i: usize| (after[i] - before[i]) as f64 / 1e6 / seconds as f64;
                 eprintln!(
                     "{size} ranks: the store {:.1} ms per second, all hearts {:.1}",
                     per_second(0),
