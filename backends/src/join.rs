@@ -124,6 +124,7 @@ mod tests {
             master_addr: "127.0.0.1".into(),
             master_port: 29_500,
             attempt: 0,
+            run: String::new(),
             agent_store: false,
             launcher: Launcher::Torchrun,
         }

@@ -263,6 +263,7 @@ fn ranks(count: usize, ours: bool, command: impl Fn() -> Outcome<Command>) -> Ou
             master_addr: "127.0.0.1".to_owned(),
             master_port: port,
             attempt: 0,
+            run: String::new(),
             agent_store: false,
             launcher: Launcher::Selfcls,
         };

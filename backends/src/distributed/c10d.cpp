@@ -25,6 +25,7 @@
 #include <cstring>
 #include <iostream>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -173,6 +174,23 @@ char *selfcls_store_get_all(selfcls_store *store, const char *prefix, int count,
   });
 }
 
+// `sum`: the number that the key then has.
+char *selfcls_store_add(selfcls_store *store, const char *key, int64_t amount, int64_t *sum) {
+  return guarded([&] { *sum = store->store->add(key, amount); });
+}
+
+char *selfcls_store_append(selfcls_store *store, const char *key, const char *text) {
+  return guarded([&] {
+    store->store->append(key, std::vector<uint8_t>(text, text + std::strlen(text)));
+  });
+}
+
+// The same store through the same connection, where `prefix` comes before every key.
+char *selfcls_store_below(selfcls_store *store, const char *prefix, selfcls_store **out) {
+  return guarded(
+      [&] { *out = new selfcls_store{c10::make_intrusive<c10d::PrefixStore>(prefix, store->store)}; });
+}
+
 // How long the store may take to answer from now on.
 char *selfcls_store_timeout(selfcls_store *store, uint64_t timeout) {
   return guarded([&] { store->store->setTimeout(milliseconds(timeout)); });
@@ -180,10 +198,13 @@ char *selfcls_store_timeout(selfcls_store *store, uint64_t timeout) {
 
 void selfcls_store_free(selfcls_store *store) { delete store; }
 
-// A process group of `size` ranks, all of which make it under the same name. `device` is the GPU's number
-// for NCCL, negative for Gloo. `interface`: a network interface for Gloo, or null.
+// A process group of `size` ranks, all of which make it under the same name. `timeout`: for making it, and for the
+// operations of NCCL. `device` is the GPU's number
+// for NCCL, negative for Gloo, which listens at `interfaces` (names with commas between them), at `address`, or at what
+// this machine's name stands for where both are null.
 char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int size, uint64_t timeout,
-                        int device, const char *interface, selfcls_group **out) {
+                        int device, const char *interfaces, const char *address,
+                        selfcls_group **out) {
   return guarded([&] {
     QuietOutput quiet;
     auto own = c10::make_intrusive<c10d::PrefixStore>(name, store->store);
@@ -202,11 +223,21 @@ char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int si
       return;
     }
     auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout));
-    options->devices.push_back(interface == nullptr
-                                   ? c10d::ProcessGroupGloo::createDefaultDevice()
-                                   : c10d::ProcessGroupGloo::createDeviceForInterface(interface));
-    options->threads = 2;
-    *out = new selfcls_group{c10::make_intrusive<c10d::ProcessGroupGloo>(own, rank, size, options)};
+    if (interfaces != nullptr) {
+      std::istringstream names(interfaces);
+      for (std::string name; std::getline(names, name, ',');) {
+        if (!name.empty()) options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(name));
+      }
+    } else if (address != nullptr) {
+      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
+    }
+    if (options->devices.empty()) options->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
+    options->threads = 2 * static_cast<int>(options->devices.size());
+    auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(own, rank, size, options);
+    // Gloo's limits count the time in which a process was stopped, so that a job that is suspended and goes on would
+    // fail. The watchers know better, and end the process where it waits in vain.
+    group->setTimeout(std::chrono::hours(24 * 365));
+    *out = new selfcls_group{std::move(group)};
   });
 }
 

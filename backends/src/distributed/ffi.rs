@@ -6,7 +6,7 @@
 
 use std::ffi::{CString, c_char};
 use std::fmt;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::time::Duration;
 
 use tch::Tensor;
@@ -63,6 +63,22 @@ unsafe extern "C" {
         count: i32,
         values: *mut *mut c_char,
     ) -> *mut c_char;
+    fn selfcls_store_add(
+        store: *mut RawStore,
+        key: *const c_char,
+        amount: i64,
+        sum: *mut i64,
+    ) -> *mut c_char;
+    fn selfcls_store_append(
+        store: *mut RawStore,
+        key: *const c_char,
+        text: *const c_char,
+    ) -> *mut c_char;
+    fn selfcls_store_below(
+        store: *mut RawStore,
+        prefix: *const c_char,
+        out: *mut *mut RawStore,
+    ) -> *mut c_char;
     fn selfcls_store_timeout(store: *mut RawStore, timeout: u64) -> *mut c_char;
     fn selfcls_store_free(store: *mut RawStore);
     fn selfcls_group_new(
@@ -72,7 +88,8 @@ unsafe extern "C" {
         size: i32,
         timeout: u64,
         device: i32,
-        interface: *const c_char,
+        interfaces: *const c_char,
+        address: *const c_char,
         out: *mut *mut RawGroup,
     ) -> *mut c_char;
     fn selfcls_group_all_reduce(
@@ -167,6 +184,15 @@ impl Store {
         Ok(Self(store))
     }
 
+    /// The same store, through the same connection, where every key also begins with `prefix`.
+    pub(super) fn below(&mut self, prefix: &str) -> Result<Self> {
+        let prefix = c_text(prefix);
+        let mut store = null_mut();
+        // SAFETY: the store is live, the prefix outlives the call; `store` is written where nothing is thrown.
+        done(unsafe { selfcls_store_below(self.0, prefix.as_ptr(), &raw mut store) })?;
+        Ok(Self(store))
+    }
+
     pub(super) fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let (key, value) = (c_text(key), c_text(value));
         // SAFETY: the store is live, and the strings outlive the call.
@@ -180,6 +206,22 @@ impl Store {
         // SAFETY: the store is live, the key outlives the call; `value` is null or a text made for us.
         done(unsafe { selfcls_store_get(self.0, key.as_ptr(), &raw mut value) })?;
         Ok(taken(value))
+    }
+
+    /// Adds to the number of a key, which begins with 0 and never is less, and returns it.
+    pub(super) fn add(&mut self, key: &str, amount: u32) -> Result<usize> {
+        let key = c_text(key);
+        let mut sum = 0;
+        // SAFETY: the store is live, the key outlives the call; `sum` is written where nothing is thrown.
+        done(unsafe { selfcls_store_add(self.0, key.as_ptr(), i64::from(amount), &raw mut sum) })?;
+        Ok(usize::try_from(sum).unwrap_or(0))
+    }
+
+    /// Adds to the end of the text of a key, which begins empty.
+    pub(super) fn append(&mut self, key: &str, text: &str) -> Result<()> {
+        let (key, text) = (c_text(key), c_text(text));
+        // SAFETY: as in `set`.
+        done(unsafe { selfcls_store_append(self.0, key.as_ptr(), text.as_ptr()) })
     }
 
     /// The values of `prefix`0 to `prefix``count - 1`, all of which have been set; they have one line each.
@@ -223,6 +265,17 @@ pub(super) enum Transport {
     Nccl(usize),
 }
 
+/// Where gloo's connections to this rank come in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Here<'a> {
+    /// At these network interfaces, with commas between them.
+    Interfaces(&'a str),
+    /// At this address.
+    Address(&'a str),
+    /// At what the machine's name stands for.
+    Unknown,
+}
+
 /// Ranks that compute together.
 pub(super) struct Group(*mut RawGroup);
 
@@ -230,16 +283,22 @@ pub(super) struct Group(*mut RawGroup);
 unsafe impl Send for Group {}
 
 impl Group {
-    /// Joins the group `name` as `rank` of `size`. `interface` names a network interface for Gloo.
+    /// Joins the group `name` as `rank` of `size`. `here` is for Gloo.
     pub(super) fn new(
         store: &mut Store,
         name: &str,
         (rank, size): (usize, usize),
         timeout: Duration,
         transport: Transport,
-        interface: Option<&str>,
+        here: Here<'_>,
     ) -> Result<Self> {
-        let (name, interface) = (c_text(name), interface.map(c_text));
+        let name = c_text(name);
+        let (interfaces, address) = match here {
+            Here::Interfaces(names) => (Some(c_text(names)), None),
+            Here::Address(address) => (None, Some(c_text(address))),
+            Here::Unknown => (None, None),
+        };
+        let pointer = |text: &Option<CString>| text.as_ref().map_or(null(), |text| text.as_ptr());
         let device = match transport {
             Transport::Gloo => -1,
             Transport::Nccl(gpu) => small(gpu),
@@ -255,9 +314,8 @@ impl Group {
                 small(size),
                 milliseconds(timeout),
                 device,
-                interface
-                    .as_ref()
-                    .map_or(std::ptr::null(), |text| text.as_ptr()),
+                pointer(&interfaces),
+                pointer(&address),
                 &raw mut group,
             )
         })?;

@@ -5,7 +5,9 @@
 //! out whose fault it was (`post_mortem`); what cannot notice by itself that something has gone wrong is watched
 //! over (`watch`).
 
+mod address;
 mod ffi;
+mod meeting;
 mod post_mortem;
 mod ranks;
 #[cfg(test)]

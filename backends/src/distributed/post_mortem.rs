@@ -16,6 +16,10 @@ use super::world::World;
 /// How long to wait for notes, at most; less where the timeout is short.
 const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(50);
+/// Where all ranks leave their notes, one behind the other: they look for them often, and would ask for each in turn.
+const NOTES: &str = "notes";
+/// ASCII's record separator.
+const END_OF_NOTE: char = '\u{1e}';
 /// Where it is said what is wrong.
 const FOUND: &str = "found";
 /// Where it is said that the run has come to its end.
@@ -34,18 +38,25 @@ enum Note {
 }
 
 impl Note {
-    fn text(&self) -> String {
-        match self {
-            Self::Left(reason) => format!("left {reason}"),
-            Self::Noticed(operation) => format!("noticed {operation}"),
-        }
+    /// As rank `rank` writes it down.
+    fn text(&self, rank: usize) -> String {
+        let (kind, text) = match self {
+            Self::Left(reason) => ("left", reason),
+            Self::Noticed(operation) => ("noticed", operation),
+        };
+        let text = text.replace(END_OF_NOTE, " ");
+        format!("{rank} {kind} {text}{END_OF_NOTE}")
     }
 
-    fn parse(text: &str) -> Self {
-        match text.strip_prefix("left ") {
-            Some(reason) => Self::Left(reason.into()),
-            None => Self::Noticed(text.trim_start_matches("noticed ").into()),
-        }
+    /// With the rank that wrote it; none behind the last.
+    fn parse(text: &str) -> Option<(usize, Self)> {
+        let (rank, text) = text.split_once(' ')?;
+        let (kind, text) = text.split_once(' ')?;
+        let note = match kind {
+            "left" => Self::Left(text.into()),
+            _ => Self::Noticed(text.into()),
+        };
+        Some((rank.parse().ok()?, note))
     }
 }
 
@@ -55,7 +66,7 @@ pub(super) fn explain(world: &World, store: &mut Store, operation: &str, reason:
     // A store that hangs must not make us hang.
     let reachable = store.set_timeout(patience).is_ok()
         && store
-            .set(&key(world.rank), &Note::Noticed(operation.into()).text())
+            .append(NOTES, &Note::Noticed(operation.into()).text(world.rank))
             .is_ok();
     let mut said = None;
     let (notes, reachable) = if reachable {
@@ -106,7 +117,7 @@ fn gist(reason: &str) -> String {
 pub(super) fn leave(rank: usize, timeout: Duration, store: &mut Store, reason: &str) {
     // Where the store is gone, the others are, too.
     let _ = store.set_timeout(patience(timeout));
-    let _ = store.set(&key(rank), &Note::Left(reason.into()).text());
+    let _ = store.append(NOTES, &Note::Left(reason.into()).text(rank));
     let _ = tell(store, &has_ended(rank, reason));
 }
 
@@ -121,7 +132,7 @@ pub(super) fn linger(world: &World, store: &mut Store) {
         (0..world.size).any(|rank| !seen.contains_key(&rank) && world.watch.is_alive(rank))
     };
     while awaited(&seen) && began.elapsed() < patience(world.timeout) {
-        if look(world, store, &mut seen).is_err() {
+        if look(store, &mut seen).is_err() {
             return;
         }
         std::thread::sleep(GLANCE);
@@ -160,10 +171,6 @@ pub(super) fn ranks(ranks: &[usize]) -> String {
     }
 }
 
-fn key(rank: usize) -> String {
-    format!("note/{rank}")
-}
-
 /// How long to wait for the others' notes where a rank may be waited for `timeout`.
 pub(super) fn patience(timeout: Duration) -> Duration {
     PATIENCE.min(timeout / 2).max(Duration::from_secs(1))
@@ -184,7 +191,7 @@ fn collect(
     let began = Instant::now();
     let mut notes = Notes::new();
     loop {
-        if look(world, store, &mut notes).is_err() {
+        if look(store, &mut notes).is_err() {
             return (notes, false);
         }
         match told(store) {
@@ -202,13 +209,11 @@ fn collect(
     }
 }
 
-fn look(world: &World, store: &mut Store, notes: &mut Notes) -> super::ffi::Result<()> {
-    for rank in 0..world.size {
-        if !notes.contains_key(&rank)
-            && let Some(text) = store.get(&key(rank))?
-        {
-            notes.insert(rank, Note::parse(&text));
-        }
+fn look(store: &mut Store, notes: &mut Notes) -> super::ffi::Result<()> {
+    let text = store.get(NOTES)?.unwrap_or_default();
+    let found = text.split(END_OF_NOTE).filter_map(Note::parse);
+    for (rank, note) in found {
+        notes.entry(rank).or_insert(note);
     }
     Ok(())
 }
@@ -316,11 +321,15 @@ mod tests {
     #[test]
     fn notes_survive_the_store() {
         for note in [
-            Note::Left("left alone".into()),
+            Note::Left("left alone\nin 2 lines".into()),
             Note::Noticed("noticed".into()),
+            Note::Noticed(String::new()),
         ] {
-            assert_eq!(Note::parse(&note.text()), note);
+            let text = note.text(7);
+            let text = text.strip_suffix(END_OF_NOTE).expect("ends");
+            assert_eq!(Note::parse(text), Some((7, note)));
         }
+        assert_eq!(Note::parse(""), None);
         assert_eq!(ranks(&[4]), "rank 4");
         assert_eq!(ranks(&[1, 2, 3]), "ranks 1, 2 and 3");
     }

@@ -5,6 +5,8 @@
 
 mod alone;
 mod gradients;
+mod many;
+mod meetings;
 mod watched;
 
 use std::net::TcpListener;
@@ -45,6 +47,7 @@ fn place(rank: usize, world_size: usize, master_port: u16) -> Rendezvous {
         master_addr: "127.0.0.1".into(),
         master_port,
         attempt: 0,
+        run: String::new(),
         agent_store: false,
         launcher: Launcher::Torchrun,
     }

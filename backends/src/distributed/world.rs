@@ -3,17 +3,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ffi::{self, Group, Store, Transport};
+use super::ffi::{self, Group, Here, Store, Transport};
+use super::meeting::Meeting;
 use super::post_mortem;
-use super::watch::{self, End, GRACE, MARGIN, Place, Watch};
+use super::watch::{End, MAKING, MARGIN, Place, Watch};
 use crate::Rendezvous;
 
 /// Between two looks at the store while waiting for others.
 const GLANCE: Duration = Duration::from_millis(50);
+/// Names network interfaces for gloo, as in PyTorch.
+const INTERFACES: &str = "GLOO_SOCKET_IFNAME";
 /// How long a rank waits for the others' good-bye, where it must.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-const MAKING: &str = "making a group of ranks";
 
 /// What this process knows of the run.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct World {
     /// Whether rank 0 keeps the store, and not the launcher.
     pub(super) rank_0_serves: bool,
     pub(super) timeout: Duration,
+    /// Where gloo's connections come to, if that could be told.
+    address: Option<String>,
     pub(super) watch: Watch,
     state: Mutex<State>,
 }
@@ -52,12 +55,9 @@ impl World {
         let Rendezvous {
             rank,
             world_size: size,
-            ref master_addr,
-            master_port: port,
             ..
         } = *rendezvous;
         let serves = rank == 0 && !rendezvous.agent_store;
-        let prefix = format!("selfcls/{}", rendezvous.attempt);
         let place = Place {
             rank,
             size,
@@ -66,39 +66,9 @@ impl World {
             timeout,
         };
         let watch = Watch::start(place, end)?;
-        let began = Instant::now();
-        let store = Store::open(master_addr, port, serves, timeout, &prefix);
-        let mut store = store.map_err(|reason| {
-            let seconds = timeout.as_secs_f64();
-            if serves {
-                format!(
-                    "rank 0 cannot open the meeting point {master_addr}:{port}: {reason}; give the launcher another port"
-                )
-            } else {
-                let keeper = match rendezvous.agent_store {
-                    true => "the launcher",
-                    false => "rank 0",
-                };
-                format!(
-                    "rank {rank} of {size} did not reach {keeper} at {master_addr}:{port} within {seconds} s: {reason}"
-                )
-            }
-        })?;
-        // The rank that keeps the store is the last to give up, so that the others can say who is missing.
-        let patience = if serves { timeout + GRACE } else { timeout };
-        let missing = wait_for_all(&mut store, rank, size, began + patience);
-        if !missing.is_empty() {
-            return Err(format!(
-                "{} of {size} did not come to {master_addr}:{port} within {} s: look at what the launcher says of {}",
-                post_mortem::ranks(&missing),
-                timeout.as_secs_f64(),
-                if missing.len() == 1 { "it" } else { "them" },
-            ));
-        }
-        let address = master_addr.clone();
-        watch.all_have_met(transport, move |timeout| {
-            Store::open(&address, port, false, timeout, &prefix)
-        })?;
+        let meeting = Meeting::of(rendezvous);
+        let (store, address) = meeting.meet(place)?;
+        watch.all_have_met(transport, move |timeout| meeting.again(timeout))?;
         Ok(Arc::new(Self {
             rank,
             size,
@@ -107,6 +77,7 @@ impl World {
             serves,
             rank_0_serves: place.rank_0_serves,
             timeout,
+            address,
             watch,
             state: Mutex::new(State {
                 store,
@@ -127,7 +98,11 @@ impl World {
         // Ranks make their groups in the same order, so the number tells them apart.
         state.made += 1;
         let name = format!("group/{}/{first}", state.made);
-        let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
+        let interfaces = std::env::var(INTERFACES).ok();
+        let here = match &interfaces {
+            Some(names) => Here::Interfaces(names),
+            None => self.address.as_deref().map_or(Here::Unknown, Here::Address),
+        };
         let busy = self.watch.begin(MAKING);
         let made = Group::new(
             &mut state.store,
@@ -135,7 +110,7 @@ impl World {
             (rank, size),
             self.timeout + MARGIN,
             self.transport,
-            interface.as_deref(),
+            here,
         );
         drop(busy);
         match made {
@@ -143,7 +118,13 @@ impl World {
                 state.groups.push(group);
                 Ok(state.groups.len() - 1)
             }
-            Err(reason) => Err(self.fail(&mut state, MAKING, &reason)),
+            Err(reason) => {
+                let reason = match self.transport {
+                    Transport::Gloo => of_gloo(&reason, here),
+                    Transport::Nccl(_) => reason,
+                };
+                Err(self.fail(&mut state, MAKING, &reason))
+            }
         }
     }
 
@@ -220,17 +201,16 @@ impl Drop for World {
         self.watch.parted();
         // Nothing is lost where the store cannot be reached any more.
         let _ = post_mortem::part(&mut state.store);
+        let size = self.size;
         let all_done = |store: &mut Store, what: &str, wait: bool| {
-            let _ = store.set(&format!("{what}/{}", self.rank), "");
+            let mut done = store.add(what, 1);
             let began = Instant::now();
-            let mut there = |rank: usize| loop {
-                match store.get(&format!("{what}/{rank}")) {
-                    Ok(Some(_)) => return true,
-                    Ok(None) if began.elapsed() < FAREWELL => std::thread::sleep(GLANCE),
-                    _ => return false,
-                }
-            };
-            !wait || (0..self.size).all(&mut there)
+            while wait && done.as_ref().is_ok_and(|&done| done < size) && began.elapsed() < FAREWELL
+            {
+                std::thread::sleep(GLANCE);
+                done = store.add(what, 0);
+            }
+            !wait || done.is_ok_and(|done| done >= size)
         };
         if self.transport != Transport::Gloo && all_done(&mut state.store, "done", true) {
             let _busy = self.watch.begin("parting");
@@ -244,24 +224,13 @@ impl Drop for World {
     }
 }
 
-/// Says that `rank` is there, and waits for all others. Returns those that were not there at the end, or when
-/// the store was last seen.
-fn wait_for_all(store: &mut Store, rank: usize, size: usize, end: Instant) -> Vec<usize> {
-    let mut missing: Vec<usize> = (0..size).filter(|&other| other != rank).collect();
-    let mut reached = watch::say_hello(store, rank).is_ok() && store.set(&here(rank), "").is_ok();
-    while reached && !missing.is_empty() && Instant::now() < end {
-        missing.retain(|&other| match store.get(&here(other)) {
-            Ok(found) => found.is_none(),
-            Err(_) => {
-                reached = false;
-                true
-            }
-        });
-        std::thread::sleep(GLANCE);
-    }
-    missing
-}
-
-fn here(rank: usize) -> String {
-    format!("here/{rank}")
+/// What libtorch says of a group that gloo could not make, with what can be done about it.
+fn of_gloo(reason: &str, here: Here<'_>) -> String {
+    let first = reason.lines().next().unwrap_or_default();
+    let own = match here {
+        Here::Interfaces(names) => format!("{INTERFACES} = \"{names}\" is set here"),
+        Here::Address(address) => format!("this rank gave {address} for its own"),
+        Here::Unknown => "this rank gave what its machine's name stands for".into(),
+    };
+    format!("{first}; {own}, and {INTERFACES} names the network interfaces to use instead")
 }

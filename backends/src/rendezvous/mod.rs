@@ -4,8 +4,8 @@
 //! | launcher | variables | store at |
 //! |---|---|---|
 //! | `torchrun`, `selfcls-cli launch` | `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `LOCAL_WORLD_SIZE` | `MASTER_ADDR`, `MASTER_PORT` |
-//! | Slurm's `srun` | `SLURM_PROCID`, `SLURM_STEP_NUM_TASKS`, `SLURM_LOCALID`, `SLURM_STEP_TASKS_PER_NODE` | the step's first node, a port from the job's number |
-//! | LSF's `jsrun`, or `mpirun` | `JSM_NAMESPACE_*`, `OMPI_COMM_WORLD_*`, `MV2_COMM_WORLD_*`, or `PMI_*` with `MPI_LOCAL*` | the job's first compute host, a port from the job's number |
+//! | Slurm's `srun` | `SLURM_PROCID`, `SLURM_STEP_NUM_TASKS`, `SLURM_LOCALID`, `SLURM_STEP_TASKS_PER_NODE` | the step's first node, a port from the numbers of job and step |
+//! | LSF's `jsrun`, or `mpirun` | `JSM_NAMESPACE_*`, `OMPI_COMM_WORLD_*`, `MV2_COMM_WORLD_*`, or `PMI_*` with `MPI_LOCAL*` | the job's first compute host, a port from the job's number, its index and `PMIX_NAMESPACE` |
 //!
 //! `RANK` wins over all others, for `torchrun` is started by them, and `mpirun` over Slurm, by whose help it starts. `MASTER_ADDR` and `MASTER_PORT`,
 //! where they are set, win over what would be derived.
@@ -67,6 +67,9 @@ pub struct Rendezvous {
     /// How often the processes were started before; keys in the store begin with it, so that a restart never
     /// reads what the attempt before it left there.
     pub attempt: u32,
+    /// What tells this run from others that may meet at the same place, as far as the launcher says it: the same for
+    /// all ranks of a run, and empty where variables were set by hand.
+    pub run: String,
     /// The launcher itself holds the store, and rank 0 is a client of it like the others.
     pub agent_store: bool,
     /// Who set the variables.
@@ -91,8 +94,8 @@ impl Rendezvous {
     pub const LAUNCHED_BY: &str = "SELFCLS_LAUNCH";
 
     /// What `torchrun` would set for a process at this place, by name. A launcher adds
-    /// [`LAUNCHED_BY`](Self::LAUNCHED_BY).
-    pub fn variables(&self) -> [(&'static str, String); 8] {
+    /// [`LAUNCHED_BY`](Self::LAUNCHED_BY), which tells its runs apart where [`run`](Self::run) is empty.
+    pub fn variables(&self) -> [(&'static str, String); 9] {
         let agent_store = match self.agent_store {
             true => "True",
             false => "False",
@@ -105,6 +108,7 @@ impl Rendezvous {
             ("MASTER_ADDR", self.master_addr.clone()),
             ("MASTER_PORT", self.master_port.to_string()),
             ("TORCHELASTIC_RESTART_COUNT", self.attempt.to_string()),
+            ("TORCHELASTIC_RUN_ID", self.run.clone()),
             ("TORCHELASTIC_USE_AGENT_STORE", agent_store.to_owned()),
         ]
     }

@@ -98,9 +98,18 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, Rend
             }
         };
     }
+    // The same in all processes of one `jsrun` or `mpirun`, and in no others of the machine.
+    let launch = variables.get("PMIX_NAMESPACE");
+    let index = variables.number::<u64>("LSB_JOBINDEX", FIX)?.unwrap_or(0);
+    let job = lsf.or(slurm);
+    found.run = format!(
+        "mpi {}[{index}] {}",
+        job.unwrap_or(0),
+        launch.as_deref().unwrap_or_default()
+    );
     if found.master_port == 0 {
-        found.master_port = match lsf.or(slurm) {
-            Some(job) => port_from(job, 0),
+        found.master_port = match job {
+            Some(job) => port_from(job, index, launch.as_deref()),
             None => {
                 let fix = "without a scheduler, export a free port \
                            (Open MPI: `mpirun -x MASTER_PORT=29500`; others: `mpirun -genv MASTER_PORT 29500`)";

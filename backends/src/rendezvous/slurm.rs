@@ -44,8 +44,11 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Option<Rendezvous>, Rend
     }
     if found.master_port == 0 {
         let job = variables.required("SLURM_JOB_ID", "SLURM_PROCID", FIX)?;
-        found.master_port = port_from(job, step);
+        found.master_port = port_from(job, step, None);
     }
+    // A task of an array is a job with a number of its own.
+    let job = variables.get("SLURM_JOB_ID").unwrap_or_default();
+    found.run = format!("slurm {job}.{step}");
     // How often the job was requeued.
     let attempt = variables.number("SLURM_RESTART_COUNT", FIX)?;
     found.attempt = attempt.unwrap_or_default();

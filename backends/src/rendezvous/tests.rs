@@ -1,6 +1,7 @@
 //! Environments as launchers make them, and as scripts break them.
 
 use super::slurm::parse_tasks_per_node;
+use super::variables::port_from;
 use super::{Launcher, Rendezvous, RendezvousError};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -106,6 +107,7 @@ fn torchrun() {
         master_addr: "n1".to_owned(),
         master_port: 29500,
         attempt: 2,
+        run: String::new(),
         agent_store: true,
         launcher: Launcher::Torchrun,
     };
@@ -128,6 +130,10 @@ fn torchrun() {
     assert_eq!((plain.agent_store, plain.attempt), (false, 0));
     let ours = found(TORCHRUN, &[("SELFCLS_LAUNCH", Some("1"))]);
     assert_eq!(ours.launcher, Launcher::Selfcls);
+    assert_eq!(ours.run, "launch 1");
+    let named = found(TORCHRUN, &[("TORCHELASTIC_RUN_ID", Some("c0ffee"))]);
+    assert_eq!(named.run, "c0ffee");
+    assert_eq!(named.variables()[7].1, "c0ffee");
     // The only process of a launcher is a single process.
     let one = [
         ("RANK", Some("0")),
@@ -217,12 +223,13 @@ fn srun() {
         local_rank: 1,
         local_world_size: 2,
         master_addr: "n03".to_owned(),
-        master_port: 10_000 + 18_258,
+        master_port: 10_000 + 1_090,
         attempt: 1,
+        run: "slurm 81234.4".to_owned(),
         agent_store: false,
         launcher: Launcher::Slurm,
     };
-    // 81234 mod 20000 = 1234; 1234 * 31 + 4 = 38258.
+    // 81234 mod 20000 = 1234; 1234 * 31 + 4 * 709 = 41090.
     assert_eq!(read(SRUN, &[]), Ok(Some(expected)));
     let last = found(
         SRUN,
@@ -339,6 +346,7 @@ fn lsf() {
         // 4711 * 31 mod 20000.
         master_port: 10_000 + 6_041,
         attempt: 0,
+        run: "mpi 4711[0] ".to_owned(),
         agent_store: false,
         launcher: Launcher::Lsf,
     };
@@ -385,6 +393,39 @@ fn lsf() {
         (found.launcher, found.master_addr.as_str()),
         (Launcher::Lsf, "batch5")
     );
+}
+
+/// Tasks of an array, and several `mpirun` of one job.
+#[test]
+fn runs_of_one_job_meet_at_different_ports() {
+    let place = |index: &str, launch: Option<&str>| {
+        let changes = [("LSB_JOBINDEX", Some(index)), ("PMIX_NAMESPACE", launch)];
+        let found = found(JSRUN, &changes);
+        (found.master_port, found.run)
+    };
+    let places = [
+        place("1", None),
+        place("2", None),
+        place("1", Some("prterun-h41n08-2231@1")),
+        place("1", Some("prterun-h41n08-2232@1")),
+    ];
+    for (number, place) in places.iter().enumerate() {
+        assert!((10_000..30_000).contains(&place.0), "{place:?}");
+        for other in &places[..number] {
+            assert!(place.0 != other.0 && place.1 != other.1, "{places:?}");
+        }
+    }
+}
+
+/// Not even the last steps of one with the first of the next.
+#[test]
+fn neighbouring_jobs_meet_at_different_ports() {
+    let jobs = 19_950..20_090;
+    let ports: std::collections::HashSet<u16> = jobs
+        .clone()
+        .flat_map(|job| [0, 1, 2, 31, 32, 138, 139].map(|step| port_from(job, step, None)))
+        .collect();
+    assert_eq!(ports.len(), 7 * jobs.count());
 }
 
 #[test]

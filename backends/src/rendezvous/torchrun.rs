@@ -28,9 +28,17 @@ pub(super) fn read(variables: &Variables<'_>) -> Result<Rendezvous, RendezvousEr
     if found.master_port == 0 {
         return Err(variables.missing("MASTER_PORT", "RANK", FIX));
     }
+    // Jobs and steps of a scheduler are not asked: of processes started through ssh only some are inside one.
+    let run = match variables.get("TORCHELASTIC_RUN_ID") {
+        Some(id) => id,
+        None => variables
+            .get(Rendezvous::LAUNCHED_BY)
+            .map_or_else(String::new, |launcher| format!("launch {launcher}")),
+    };
     let attempt = variables.number("TORCHELASTIC_RESTART_COUNT", FIX)?;
     Ok(Rendezvous {
         attempt: attempt.unwrap_or_default(),
+        run,
         agent_store: agent_store(variables)?,
         ..found
     })

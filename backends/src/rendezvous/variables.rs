@@ -135,6 +135,7 @@ impl<'a> Variables<'a> {
             master_addr: self.get("MASTER_ADDR").unwrap_or_default(),
             master_port: self.master_port()?.unwrap_or_default(),
             attempt: 0,
+            run: String::new(),
             agent_store: false,
             launcher,
         })
@@ -151,13 +152,22 @@ pub(super) fn invalid(name: &str, value: &str, problem: &str, fix: &str) -> Rend
     }
 }
 
-/// A port for the store from the numbers of a job and a step: the same on every machine without a word between them,
-/// outside the ports that systems give to outgoing connections (Linux: 32768 to 60999), and rarely the same for two jobs
-/// that share a machine.
-pub(super) fn port_from(job: u64, step: u64) -> u16 {
+/// A port for the store from the numbers of a job and of a part of it (a step, an index of an array): the same on every
+/// machine without a word between them, outside the ports that systems give to outgoing connections (Linux: 32768 to
+/// 60999), and never the same for jobs and parts that are near to each other. `launch` moves it, where one part starts several runs.
+pub(super) fn port_from(job: u64, part: u64, launch: Option<&str>) -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u64 = 20_000;
-    let number = (job % COUNT * 31 + step % COUNT) % COUNT;
+    const OF_A_JOB: u64 = 31;
+    const OF_A_PART: u64 = 709;
+    // FNV-1a.
+    let hash = |text: &str| {
+        text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    };
+    let moved = launch.map_or(0, hash) % COUNT;
+    let number = (job % COUNT * OF_A_JOB + part % COUNT * OF_A_PART + moved) % COUNT;
     // Below 20,000 by the line above.
     FIRST + number as u16
 }

@@ -7,6 +7,7 @@
 mod cache;
 mod chosen;
 mod cifar;
+mod contents;
 mod decode;
 mod folder;
 mod idx;
@@ -32,6 +33,8 @@ pub use shapes::{SHAPES, Shapes};
 pub use shards::TarShards;
 pub use shares::Shares;
 pub use walk::{ImagesIn, images_in};
+
+pub(crate) use contents::digest;
 
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;

@@ -5,6 +5,7 @@ use super::event::EpochEvent;
 use crate::checkpoint::Files;
 use crate::collective::Collective;
 use crate::config::Config;
+use crate::data::{Source, digest};
 use crate::weights::StateDict;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -15,19 +16,22 @@ use serde::{Deserialize, Serialize};
 struct Premises {
     config: Config,
     samples: usize,
+    /// Of their names and labels: see [`digest`].
+    images: [u8; 32],
 }
 
 /// Refuses to begin where this rank's settings or data are not those of rank 0.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming what differs; a peer's failure.
-pub(super) fn compare(peers: &dyn Collective, config: &Config, samples: usize) -> Result<()> {
+pub(super) fn compare(peers: &dyn Collective, config: &Config, source: &dyn Source) -> Result<()> {
     if peers.world_size() == 1 {
         return Ok(());
     }
     let own = Premises {
         config: config.clone(),
-        samples,
+        samples: source.len(),
+        images: digest(source),
     };
     let bytes = serde_json::to_vec(&own).map_err(|error| Error::Invalid(error.to_string()))?;
     let bytes = peers.broadcast(bytes, 0)?;
@@ -41,8 +45,14 @@ pub(super) fn compare(peers: &dyn Collective, config: &Config, samples: usize) -
     if first.config.monitor != config.monitor {
         different.push("the section [monitor] is another".into());
     }
-    if first.samples != samples {
-        different.push(format!("{} images there, {samples} here", first.samples));
+    if first.samples != own.samples {
+        let (there, here) = (first.samples, own.samples);
+        different.push(format!("{there} images there, {here} here"));
+    } else if first.images != own.images {
+        different.push(format!(
+            "the {} images of {} have other names, another order or other labels than those of rank 0",
+            own.samples, config.data.source
+        ));
     }
     if different.is_empty() {
         return Ok(());

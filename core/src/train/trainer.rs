@@ -84,7 +84,7 @@ impl Trainer {
         let samples = source.len();
         let peers = Arc::clone(&runtime.collective);
         let loader = Loader::new(
-            source,
+            Arc::clone(&source),
             Recipe::new(&config.views),
             config.train.batch_size,
             config.train.seed,
@@ -92,7 +92,7 @@ impl Trainer {
         )?
         .in_parts(config.train.accumulate)?
         .for_rank(peers.rank(), peers.world_size())?;
-        start::compare(&*peers, &config, samples)?;
+        start::compare(&*peers, &config, &*source)?;
         let runtime = runtime.with_shared_statistics(config.train.syncbn_group_size)?;
         let steps_per_epoch = loader.steps_per_epoch();
         let schedule = config.optim.schedule(config.train.epochs, steps_per_epoch);

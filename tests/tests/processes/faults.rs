@@ -106,8 +106,10 @@ fn a_rank_that_never_comes_is_named() {
         let limit = Duration::from_secs(config.train.timeout_seconds) + 2 * MORE;
         assert!(ended.after < limit, "{:?}", ended.after);
     }
-    let said = &ended[0].stderr;
-    assert!(said.contains("rank 1 of 3 did not come"), "{said}");
+    for ended in &ended {
+        let said = &ended.stderr;
+        assert!(said.contains("rank 1 of 3 did not come"), "{said}");
+    }
     assert!(!place.path("run").join("config.toml").exists());
 }
 
@@ -124,6 +126,8 @@ fn a_rank_that_fails_gives_its_reason_to_all() {
         ("--train.precision fp16", "train.precision"),
         // All take part in the monitor.
         ("--monitor.samples 7", "[monitor]"),
+        // As many images, and others.
+        ("--data shapes:40:1", "the 40 images of shapes:40:1"),
     ] {
         let place = Place::new(binary.clone());
         let other = argument(more);

@@ -13,10 +13,13 @@ mod faults;
 mod gpus;
 mod jobs;
 mod launchers;
+mod machines;
+mod midway;
 mod monitor;
 mod places;
 mod preemption;
 mod program;
+mod resume;
 mod start;
 mod variants;
 

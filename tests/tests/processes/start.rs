@@ -53,6 +53,21 @@ pub(crate) struct Ranks {
     signalled: Option<Instant>,
 }
 
+/// Where ranks run and meet.
+pub(crate) struct Site<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) port: u16,
+    pub(crate) ranks_of_a_machine: usize,
+    /// The program on the machine of a rank, without arguments.
+    pub(crate) command: &'a dyn Fn(usize) -> Command,
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
 /// How a process ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -96,7 +111,7 @@ impl Place {
     }
 
     /// Starts `world` ranks (1: a process of its own) that train in `run`; `more` are further arguments of
-    /// the rank with a number. Ranks for which it gives none are not started.
+    /// the rank with a number, images of its own among them. Ranks for which it gives none are not started.
     pub(crate) fn start(
         &self,
         run: &str,
@@ -104,12 +119,26 @@ impl Place {
         world: usize,
         more: impl Fn(usize) -> Option<Vec<String>>,
     ) -> Ranks {
+        let here = Site {
+            address: "127.0.0.1",
+            port: free_port(),
+            ranks_of_a_machine: world,
+            command: &|_| Command::new(&self.binary),
+        };
+        self.start_at(&here, run, config, world, more)
+    }
+
+    /// [`Place::start`], where `site` says.
+    pub(crate) fn start_at(
+        &self,
+        site: &Site<'_>,
+        run: &str,
+        config: &Config,
+        world: usize,
+        more: impl Fn(usize) -> Option<Vec<String>>,
+    ) -> Ranks {
         let settings = self.path(&format!("{run}.toml"));
         std::fs::write(&settings, config.to_toml()).expect("writes");
-        let port = {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-            listener.local_addr().expect("an address").port()
-        };
         let mut ranks = Ranks {
             children: Vec::new(),
             talk: Vec::new(),
@@ -123,10 +152,12 @@ impl Place {
             };
             let talk = self.path(&format!("{run}.{world}.{rank}.stderr"));
             let results = self.path(&format!("{run}.{world}.{rank}.stdout"));
-            let mut command = Command::new(&self.binary);
+            let mut command = (site.command)(rank);
+            command.args(["train", "--backend", self.backend]);
+            if !more.iter().any(|argument| argument == "--data") {
+                command.args(["--data", &format!("shapes:{SAMPLES}")]);
+            }
             command
-                .args(["train", "--backend", self.backend, "--data"])
-                .arg(format!("shapes:{SAMPLES}"))
                 .arg("--config")
                 .arg(&settings)
                 .arg("--out")
@@ -138,15 +169,16 @@ impl Place {
                 .stdout(File::create(&results).expect("creates"))
                 .stderr(File::create(&talk).expect("creates"));
             if world > 1 {
-                let number = rank.to_string();
-                let count = world.to_string();
-                command
-                    .env("RANK", &number)
-                    .env("LOCAL_RANK", &number)
-                    .env("WORLD_SIZE", &count)
-                    .env("LOCAL_WORLD_SIZE", &count)
-                    .env("MASTER_ADDR", "127.0.0.1")
-                    .env("MASTER_PORT", port.to_string());
+                for (name, value) in [
+                    ("RANK", rank),
+                    ("WORLD_SIZE", world),
+                    ("LOCAL_RANK", rank % site.ranks_of_a_machine),
+                    ("LOCAL_WORLD_SIZE", site.ranks_of_a_machine),
+                    ("MASTER_PORT", site.port.into()),
+                ] {
+                    command.env(name, value.to_string());
+                }
+                command.env("MASTER_ADDR", site.address);
             }
             ranks.children.push(command.spawn().expect("starts"));
             ranks.talk.push(talk);
@@ -193,6 +225,11 @@ impl Ranks {
             .arg(number)
             .status();
         assert!(sent.expect("kill runs").success());
+        self.mark();
+    }
+
+    /// Something happens to them now.
+    pub(crate) fn mark(&mut self) {
         self.signalled = Some(Instant::now());
     }
 

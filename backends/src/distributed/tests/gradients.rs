@@ -16,7 +16,11 @@ use super::{on_ranks, small_network};
 use crate::against_burn::tensor;
 use crate::on_devices::{is_cuda, on_devices, shared_kernels};
 
-on_devices!(gradients_are_those_of_one_process);
+on_devices!(
+    gradients_are_those_of_one_process,
+    gradients_of_parts_are_those_of_one_process,
+    gradients_at_the_authors_temperatures_are_those_of_one_process,
+);
 
 /// The queue is full after four: in the later ones neighbours replace views.
 const STEPS: usize = 6;
@@ -26,8 +30,12 @@ const LIMIT: f64 = 1e-5;
 /// Of each parameter's alone, which may be a few sums of much larger numbers. Measured: 2e-5.
 const LIMIT_OF_EACH: f64 = 1e-4;
 /// Now and then, in one of fifty steps, the input of a rectifier is rounded to the other side of zero: a gradient that
-/// passes there is stopped here.
-const LIMIT_OF_ONE_STEP: f64 = 0.1;
+/// passes there is stopped here. Then the same step has to agree where its images are a hair brighter, which moves the
+/// input away from zero, and would not mend a mistake. So often is it moved.
+const HAIRS: usize = 3;
+const HAIR: f32 = 1e-3;
+/// How much farther gradients may be apart at the authors' temperatures. Measured: 7e-6 of the whole, 2e-5 of each.
+const AT_THE_AUTHORS: f64 = 2.0;
 /// A gradient that is nothing but rounding, such as that of a bias before batch normalisation, is compared with this part
 /// of the whole.
 const LEAST: f64 = 1e-2;
@@ -41,8 +49,6 @@ struct Step {
 
 fn config(batch: usize, parts: usize) -> Config {
     let mut config = small_network();
-    // At the usual temperatures, which multiply rounding, gradients are no farther from those of one process than one
-    // process' are when it takes a batch in reverse order: 8e-6 of the whole in both cases.
     config.loss.row_temperature = 0.5;
     config.loss.col_temperature = 0.25;
     config.queue.length = 4 * batch;
@@ -61,8 +67,14 @@ fn share(all: Tensor<4>, batch: usize, own: &std::ops::Range<usize>) -> Tensor<4
         .reshape([2 * own.len(), channels, height, width])
 }
 
-/// A rank's shares of the parts of a step's batch.
-fn parts(device: &Device, config: &Config, step: u64, (rank, world): (usize, usize)) -> Vec<Batch> {
+/// A rank's shares of the parts of a step's batch, `hairs` brighter.
+fn parts(
+    device: &Device,
+    config: &Config,
+    step: u64,
+    hairs: usize,
+    (rank, world): (usize, usize),
+) -> Vec<Batch> {
     let count = config.train.batch_size / config.train.accumulate;
     let own = Shares::new(count, world).of(rank);
     let numbers = |first: usize| {
@@ -74,7 +86,7 @@ fn parts(device: &Device, config: &Config, step: u64, (rank, world): (usize, usi
             let seed = 100 * step + 10 * part as u64;
             let views = |seed, side| {
                 let all = tensor(seed, [2 * count, 3, side, side], device);
-                share(all, count, &own)
+                share(all, count, &own) + HAIR * hairs as f32
             };
             let first = step as usize * config.train.batch_size + part * count;
             Batch {
@@ -93,6 +105,7 @@ fn parts(device: &Device, config: &Config, step: u64, (rank, world): (usize, usi
 fn steps(
     device: &Device,
     config: &Config,
+    hairs: usize,
     peers: Arc<dyn Collective>,
     given: Option<&[Step]>,
 ) -> Vec<Step> {
@@ -112,7 +125,7 @@ fn steps(
     let mut learner = Learner::new(config, runtime);
     (0..STEPS)
         .map(|step| {
-            let parts = parts(device, config, step as u64, place);
+            let parts = parts(device, config, step as u64, hairs, place);
             let (_, grads) = learner.gradients(&parts).expect("a step");
             let names: Vec<String> = grads.names().map(str::to_owned).collect();
             let values = |name: String| {
@@ -173,46 +186,82 @@ impl Apart {
         apart
     }
 
-    /// `more` times what it is on CPUs.
-    fn is_rounding(&self, more: f64) -> bool {
-        self.whole <= more * LIMIT && self.each <= more * LIMIT_OF_EACH
+    fn is_rounding(&self, times: f64) -> bool {
+        self.whole <= times * LIMIT && self.each <= times * LIMIT_OF_EACH
     }
 }
 
-fn gradients_are_those_of_one_process(device: &Device) {
-    // cuDNN takes another algorithm for another number of images.
-    let more = if is_cuda(device) { 10.0 } else { 1.0 };
-    // Two ranks of equal shares, four of unequal ones; and parts of a batch.
-    for (batch, accumulate) in [(10, 1), (12, 2)] {
-        let config = config(batch, accumulate);
-        let alone = steps(device, &config, Arc::new(SingleProcess), None);
-        for pair in alone.windows(2) {
-            assert!(
-                Apart::of(&pair[0], &pair[1]).whole > 0.1,
-                "they are all the same"
-            );
-        }
-        for world in [2, 4] {
-            let ranks = on_ranks(world, |peers| steps(device, &config, peers, Some(&alone)));
-            for rank in &ranks[1..] {
-                let equal = rank.iter().zip(&ranks[0]);
-                assert!(equal.into_iter().all(|(a, b)| a.gradients == b.gradients));
-            }
-            let apart: Vec<Apart> = ranks[0]
-                .iter()
-                .zip(&alone)
-                .map(|(ours, theirs)| Apart::of(ours, theirs))
-                .collect();
-            let beyond: Vec<&Apart> = apart
-                .iter()
-                .filter(|step| !step.is_rounding(more))
-                .collect();
-            assert!(
-                beyond.len() <= 1 && beyond.iter().all(|step| step.whole < LIMIT_OF_ONE_STEP),
-                "{batch} images, {world} ranks: {apart:?}"
-            );
-            let most = apart.iter().map(|step| step.whole).fold(0.0, f64::max);
-            eprintln!("{batch} images, {world} ranks: off by {most:.1e} at most");
-        }
+/// How far every step of `world` ranks is from that of one process, at images so many hairs brighter.
+fn all_apart(device: &Device, config: &Config, hairs: usize, world: usize) -> Vec<Apart> {
+    let alone = steps(device, config, hairs, Arc::new(SingleProcess), None);
+    for pair in alone.windows(2) {
+        let whole = Apart::of(&pair[0], &pair[1]).whole;
+        assert!(whole > 0.1, "they are all the same");
     }
+    let ranks = on_ranks(world, |peers| {
+        steps(device, config, hairs, peers, Some(&alone))
+    });
+    for rank in &ranks[1..] {
+        let equal = rank.iter().zip(&ranks[0]);
+        assert!(equal.into_iter().all(|(a, b)| a.gradients == b.gradients));
+    }
+    let pairs = ranks[0].iter().zip(&alone);
+    pairs
+        .map(|(ours, theirs)| Apart::of(ours, theirs))
+        .collect()
+}
+
+/// All steps are within `times` the limits; one that is not is, where its images are a hair brighter.
+fn are_equal(device: &Device, what: &str, config: &Config, times: f64) {
+    // cuDNN takes another algorithm for another number of images.
+    let times = if is_cuda(device) { 10.0 * times } else { times };
+    for world in [2, 4] {
+        let mut left: Vec<usize> = (0..STEPS).collect();
+        for hairs in 0..=HAIRS {
+            let apart = all_apart(device, config, hairs, world);
+            left.retain(|&step| !apart[step].is_rounding(times));
+            let most = apart.iter().map(|step| step.whole).fold(0.0, f64::max);
+            let each = apart.iter().map(|step| step.each).fold(0.0, f64::max);
+            eprintln!(
+                "{what}, {world} ranks, {hairs} hairs: {most:.1e}, each {each:.1e}; left {left:?}"
+            );
+            for &step in &left {
+                let Apart { whole, each, name } = &apart[step];
+                eprintln!("  step {step}: {whole:.1e} of the whole, {each:.1e} of {name}");
+            }
+            // More than one would be no accident.
+            assert!(left.len() <= 1, "{what}, {world} ranks: {apart:?}");
+            if left.is_empty() {
+                break;
+            }
+        }
+        assert!(
+            left.is_empty(),
+            "{what}, {world} ranks: step {left:?} differs"
+        );
+    }
+}
+
+/// Two ranks of equal shares, four of unequal ones.
+fn gradients_are_those_of_one_process(device: &Device) {
+    are_equal(device, "10 images", &config(10, 1), 1.0);
+}
+
+fn gradients_of_parts_are_those_of_one_process(device: &Device) {
+    are_equal(device, "2 parts of 6 images", &config(12, 2), 1.0);
+}
+
+/// They multiply rounding: one process that takes a batch in reverse order is as far from itself.
+fn gradients_at_the_authors_temperatures_are_those_of_one_process(device: &Device) {
+    let mut config = config(10, 1);
+    let usual = Config::default().loss;
+    assert_eq!((usual.row_temperature, usual.col_temperature), (0.1, 0.05));
+    config.loss.row_temperature = usual.row_temperature;
+    config.loss.col_temperature = usual.col_temperature;
+    are_equal(
+        device,
+        "10 images, at 0.1 and 0.05",
+        &config,
+        AT_THE_AUTHORS,
+    );
 }

@@ -169,7 +169,16 @@ impl Evidence<'_> {
         let others = || (0..self.heard.len()).filter(|rank| *rank != self.own);
         let least = others().map(|rank| number(&rank)).min().unwrap_or(0);
         if least >= self.number {
-            return "all ranks are there and none is behind: look at the network, and at the devices".into();
+            let making = self
+                .under_way
+                .is_some_and(|(_, what)| what == super::MAKING);
+            let more = match making {
+                true => "; GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME choose its interfaces",
+                false => "",
+            };
+            return format!(
+                "all ranks are there and none is behind: look at the network, and at the devices{more}"
+            );
         }
         let behind: Vec<usize> = others().filter(|rank| number(rank) == least).collect();
         let last = self.heard[behind[0]].progress().1;
@@ -277,6 +286,10 @@ mod tests {
         let level = heard([(99, 42), (0, 0), (99, 43), (99, 42)]);
         evidence.heard = &level;
         assert!(blame(&evidence).contains("the network"));
+        evidence.under_way = Some((seconds(39), super::super::MAKING));
+        let (_, text) = evidence.verdict().expect("a verdict");
+        assert!(text.contains("GLOO_SOCKET_IFNAME"), "{text}");
+        evidence.under_way = Some((seconds(39), "adding up values"));
         // Silent for less than the limit, but longer than any that lives.
         let silent = heard([(99, 42), (0, 0), (60, 42), (99, 41)]);
         evidence.heard = &silent;

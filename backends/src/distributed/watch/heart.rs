@@ -15,6 +15,21 @@ pub(in crate::distributed) fn say_hello(store: &mut Store, rank: usize) -> ffi::
     store.set(&format!("{BEAT}{rank}"), "0 0 ")
 }
 
+/// Those that have not said it, apart from `own`; all where the store cannot be reached.
+pub(in crate::distributed) fn missing(store: &mut Store, own: usize, size: usize) -> Vec<usize> {
+    let mut reached = true;
+    let mut is_missing = |rank: &usize| {
+        let sign = match reached {
+            true => store.get(&format!("{BEAT}{rank}")),
+            false => Ok(None),
+        };
+        reached &= sign.is_ok();
+        sign.ok().flatten().is_none()
+    };
+    let others = (0..size).filter(|&rank| rank != own);
+    others.filter(&mut is_missing).collect()
+}
+
 /// Beats until the watch ends, or the store is lost. `open` connects to it within a time.
 pub(super) fn run(shared: &Shared, open: impl Fn(Duration) -> ffi::Result<Store>) {
     let patience = patience(shared.place.timeout);

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use super::ffi::{self, Store, Transport};
 use super::post_mortem::patience;
 use evidence::{Evidence, Heard, Meeting};
-pub(super) use heart::say_hello;
+pub(super) use heart::{missing, say_hello};
 
 /// Between two looks of the guard.
 const TICK: Duration = Duration::from_millis(100);
@@ -32,8 +32,12 @@ const LONGEST_TICK: Duration = Duration::from_secs(1);
 const LONGEST_BEAT: Duration = Duration::from_secs(2);
 /// How much longer than the others the rank that keeps the store waits, so that they can say who is missing.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
-/// How much longer libtorch waits than the guard, which can say more.
+/// How much longer libtorch waits than the guard, which can say more: while it makes a group, and in NCCL's operations. In
+/// gloo's it waits for as long as the guard lets it.
 pub(super) const MARGIN: Duration = Duration::from_secs(8);
+
+/// What ranks do while gloo or NCCL connects them.
+pub(super) const MAKING: &str = "making a group of ranks";
 
 /// Called with the reason when the process has to end and has not done so by itself.
 pub(crate) type End = Arc<dyn Fn(&str) + Send + Sync>;

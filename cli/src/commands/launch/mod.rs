@@ -138,6 +138,8 @@ fn start(args: &LaunchArgs, attempt: u32, threads: Threads) -> Result<Group> {
         master_addr: "127.0.0.1".to_owned(),
         master_port,
         attempt,
+        // Its process id tells it from others.
+        run: String::new(),
         agent_store: false,
         launcher: Launcher::Selfcls,
     });

@@ -1,7 +1,7 @@
 //! What features depend on.
 
 use super::Share;
-use crate::data::Source;
+use crate::data::{Source, digest};
 use crate::preprocess::Preprocess;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -88,48 +88,18 @@ pub fn file_fingerprint(path: &Path) -> Result<String> {
 /// is left out, so that the same data are known under a relative path too.
 pub fn source_fingerprint(source: &dyn Source) -> String {
     let mut hash = Sha256::new();
-    let mut put = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    for class in source.classes() {
-        put(class.as_bytes());
-    }
-    let shared = shared_folder(source);
+    hash.update(digest(source));
     for index in 0..source.len() {
-        let name = source.name(index);
-        put(&name.as_bytes()[shared..]);
-        put(&source
-            .label(index)
-            .map_or(u64::MAX, |label| label as u64)
-            .to_le_bytes());
-        if let Ok(file) = fs::metadata(Path::new(&name)) {
-            let changed = file.modified().ok();
-            let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            put(&file.len().to_le_bytes());
-            put(&changed.map_or(0, |time| time.as_nanos()).to_le_bytes());
-        }
+        let Ok(file) = fs::metadata(Path::new(&source.name(index))) else {
+            continue;
+        };
+        let changed = file.modified().ok();
+        let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        hash.update((index as u64).to_le_bytes());
+        hash.update(file.len().to_le_bytes());
+        hash.update(changed.map_or(0, |time| time.as_nanos()).to_le_bytes());
     }
     hex(hash)
-}
-
-/// Bytes of the longest common beginning of all names that ends with a separator.
-fn shared_folder(source: &dyn Source) -> usize {
-    if source.is_empty() {
-        return 0;
-    }
-    let first = source.name(0);
-    let mut shared = first.len();
-    for index in 1..source.len() {
-        let name = source.name(index);
-        let same = first.bytes().zip(name.bytes()).take_while(|(a, b)| a == b);
-        shared = shared.min(same.count());
-    }
-    let beginning = &first.as_bytes()[..shared];
-    let separator = beginning
-        .iter()
-        .rposition(|&byte| byte == b'/' || byte == b'\\');
-    separator.map_or(0, |place| place + 1)
 }
 
 fn hex(hash: Sha256) -> String {

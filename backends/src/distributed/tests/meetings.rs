@@ -1,0 +1,115 @@
+//! Two runs at one place: the first goes on as if nobody had come.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::Tensor;
+use selfcls_core::collective::Reduction;
+
+use super::{TIMEOUT, device, floats, joined, place, port};
+use crate::Rendezvous;
+
+/// A pair that trains on one port, and processes that come too much, whose errors are returned.
+fn beside(first: &str, second: &str, ranks: &[usize]) -> Vec<String> {
+    let port = port();
+    let of = |rank: usize, run: &str| Rendezvous {
+        run: run.to_owned(),
+        ..place(rank, 2, port)
+    };
+    std::thread::scope(|scope| {
+        let (come, arrived) = std::sync::mpsc::channel();
+        let (refuse, refused) = std::sync::mpsc::channel::<()>();
+        let mut refused = Some(refused);
+        for rank in 0..2 {
+            let (place, come, refused) = (of(rank, first), come.clone(), refused.take());
+            scope.spawn(move || {
+                let peers = joined(&place, TIMEOUT).expect("joins");
+                let sum = || {
+                    let own = Tensor::<1>::from_floats([1.0], &device());
+                    floats(peers.all_reduce(own, Reduction::Sum).expect("a sum"))
+                };
+                assert_eq!(sum(), [2.0]);
+                come.send(()).expect("awaited");
+                if let Some(refused) = refused {
+                    // An error, for the sender is dropped.
+                    let _ = refused.recv();
+                }
+                // Longer than it takes to hear of a failure.
+                std::thread::sleep(Duration::from_secs(4));
+                assert_eq!(sum(), [2.0]);
+                assert!(peers.check().is_ok());
+            });
+        }
+        arrived.recv().expect("one is there");
+        arrived.recv().expect("both are there");
+        let errors = ranks.iter().map(|&rank| {
+            let began = Instant::now();
+            let error = joined(&of(rank, second), TIMEOUT).expect_err("is refused");
+            assert!(began.elapsed() < TIMEOUT / 2, "it waited: {error}");
+            error
+        });
+        let errors = errors.collect();
+        drop(refuse);
+        errors
+    })
+}
+
+/// Its launcher says nothing of itself.
+#[test]
+fn a_place_is_taken_once() {
+    let errors = beside("", "", &[0, 1]);
+    assert!(
+        errors[0].contains("cannot open the meeting point"),
+        "{}",
+        errors[0]
+    );
+    assert!(
+        errors[1].contains("another run meets at 127.0.0.1:"),
+        "{}",
+        errors[1]
+    );
+    assert!(
+        errors[1].contains("it has a rank 1 already"),
+        "{}",
+        errors[1]
+    );
+    assert!(
+        errors
+            .iter()
+            .all(|error| error.contains("choose another MASTER_PORT"))
+    );
+}
+
+#[test]
+fn runs_with_names_are_told_apart() {
+    let errors = beside("slurm 7.0", "slurm 8.0", &[0, 1]);
+    let expected = "start 0 of \"slurm 7.0\", and this is start 0 of \"slurm 8.0\"";
+    assert!(errors[1].contains(expected), "{}", errors[1]);
+    assert!(
+        errors[1].contains("choose another MASTER_PORT"),
+        "{}",
+        errors[1]
+    );
+}
+
+/// Its first rank has come, the second has not yet: one that is of another run does not take its place.
+#[test]
+fn a_run_that_is_not_complete_waits_for_its_own() {
+    let port = port();
+    let of = |rank: usize, run: &str| Rendezvous {
+        run: run.to_owned(),
+        ..place(rank, 2, port)
+    };
+    std::thread::scope(|scope| {
+        let first =
+            scope.spawn(move || joined(&of(0, "one"), TIMEOUT).map(|peers| peers.barrier()));
+        let error = joined(&of(1, "two"), TIMEOUT).expect_err("is refused");
+        assert!(error.contains("another run meets"), "{error}");
+        let second = joined(&of(1, "one"), TIMEOUT).expect("joins");
+        second.barrier().expect("both are there");
+        first
+            .join()
+            .expect("a rank")
+            .expect("joins")
+            .expect("both are there");
+    });
+}
