@@ -8,6 +8,7 @@ mod cache;
 mod chosen;
 mod cifar;
 mod decode;
+mod file;
 mod folder;
 mod idx;
 mod labels;
@@ -23,6 +24,7 @@ mod walk;
 
 pub use cifar::{Cifar, CifarKind};
 pub use decode::{MAX_DECODED_BYTES, decode, decode_within, is_image_name, probe, read, read_all};
+pub use file::{MAX_FILE_BYTES, file_bytes};
 pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use loader::{EvalBatch, EvalLoader, Loader, TrainBatch};
