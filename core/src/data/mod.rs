@@ -33,7 +33,7 @@ pub use reduced::{decode_reduced, read_reduced};
 pub use shapes::{SHAPES, Shapes};
 pub use shards::TarShards;
 pub use shares::Shares;
-pub use walk::{ImagesIn, images_in};
+pub use walk::{ImagesIn, PassedOver, images_in};
 
 use crate::config::DataConfig;
 use crate::pixels::Rgb8;
