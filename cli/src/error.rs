@@ -1,5 +1,6 @@
 //! Errors of the binary: what is printed, and the exit code.
 
+use crate::output;
 use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fmt, io};
@@ -106,9 +107,10 @@ impl CliError {
         }
         let error = anstyle::AnsiColor::Red.on_default().bold();
         let hint = anstyle::AnsiColor::Cyan.on_default().bold();
-        anstream::eprintln!("{error}error{error:#}: {}", self.message);
+        // Messages have names of files in them.
+        anstream::eprintln!("{error}error{error:#}: {}", output::shown(&self.message));
         for text in &self.hints {
-            anstream::eprintln!("{hint}hint{hint:#}: {text}");
+            anstream::eprintln!("{hint}hint{hint:#}: {}", output::shown(text));
         }
     }
 }

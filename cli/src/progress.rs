@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, a line now and then anywhere else.
 
+use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ impl Progress {
     /// Prints one line, unless quiet.
     pub(crate) fn note(self, line: &str) {
         if self != Self::Quiet {
-            anstream::eprintln!("{line}");
+            anstream::eprintln!("{}", output::shown(line));
         }
     }
 

@@ -173,6 +173,18 @@ pub(crate) fn model(
     Ok(with_state_dict(fresh, weights)?)
 }
 
+/// What to do with another program's file, in words for people who type.
+fn not_ours(error: selfcls_export::Error) -> CliError {
+    match error {
+        selfcls_export::Error::Foreign { model, reason } => CliError::failure(format!(
+            "{model}: {reason}"
+        ))
+        .hint("only files that `selfcls-cli export` wrote can be evaluated")
+        .hint("`selfcls-cli predict --crop N --resize N` classifies with files of other programs"),
+        error => error.into(),
+    }
+}
+
 impl Subject {
     /// Opens what `path` names; a checkpoint's network gives `features`, and so does an
     /// exported file that has them; others give embeddings. `pixels` or
@@ -190,7 +202,7 @@ impl Subject {
             Self::pixels(side)
         } else if is_onnx(path) {
             preprocess.refuse("an exported file")?;
-            let classifier = Classifier::open(path, &running.options())?;
+            let classifier = Classifier::open(path, &running.options()).map_err(not_ours)?;
             let mut subject = Self::exported_with(classifier, features);
             subject.identity = file_fingerprint(path)?;
             Ok(subject)

@@ -1,10 +1,10 @@
 //! Files that appear whole or not at all.
 
+use crate::partial::{self, PartialFile};
 use crate::{Error, Result};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes `bytes` to a new file beside `path`, syncs it and renames it to `path`. Whatever was at `path` stays until
 /// the rename, which replaces it in one step; after an error it is untouched and nothing else is left behind.
@@ -18,11 +18,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// A file in the making, written in parts under another name beside its final one. Dropped before
-/// [`commit`](Self::commit), it disappears.
+/// [`commit`](Self::commit), it disappears; if its process is killed, the next one of that name removes it.
 #[derive(Debug)]
 pub struct Staged {
-    file: File,
-    temporary: Temporary,
+    partial: PartialFile,
     path: PathBuf,
 }
 
@@ -32,11 +31,16 @@ impl Staged {
     /// # Errors
     /// [`Error::Io`] if no file can be created there, [`Error::Invalid`] if `path` has no file name.
     pub fn new(path: &Path) -> Result<Self> {
-        let temporary = Temporary::beside(path)?;
-        let file = File::create_new(&temporary.path).map_err(Error::io("create", path))?;
+        let Some(name) = path.file_name() else {
+            return Err(Error::Invalid(format!(
+                "{} is not the name of a file",
+                path.display()
+            )));
+        };
+        let folder = parent(path);
+        partial::sweep(folder, name);
         Ok(Self {
-            file,
-            temporary,
+            partial: PartialFile::new(folder, name).map_err(Error::io("create", path))?,
             path: path.to_path_buf(),
         })
     }
@@ -46,7 +50,8 @@ impl Staged {
     /// # Errors
     /// [`Error::Io`] if they cannot be written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file
+        self.partial
+            .file()
             .write_all(bytes)
             .map_err(Error::io("write", &self.path))
     }
@@ -55,47 +60,21 @@ impl Staged {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be synced or renamed.
-    pub fn commit(self) -> Result<()> {
-        self.file
+    pub fn commit(mut self) -> Result<()> {
+        self.partial
+            .file()
             .sync_all()
             .map_err(Error::io("write", &self.path))?;
-        fs::rename(&self.temporary.path, &self.path).map_err(Error::io("write", &self.path))?;
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
-            _ => sync_folder(Path::new(".")),
-        }
+        fs::rename(self.partial.path(), &self.path).map_err(Error::io("write", &self.path))?;
+        sync_folder(parent(&self.path))
     }
 }
 
-/// A name beside the final one, unique among processes and threads; removed when dropped, if it still exists.
-#[derive(Debug)]
-struct Temporary {
-    path: PathBuf,
-}
-
-impl Temporary {
-    fn beside(path: &Path) -> Result<Self> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let Some(name) = path.file_name() else {
-            return Err(Error::Invalid(format!(
-                "{} is not the name of a file",
-                path.display()
-            )));
-        };
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        hidden.push(format!(".{}-{count}.partial", std::process::id()));
-        Ok(Self {
-            path: path.with_file_name(hidden),
-        })
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // After a successful rename there is nothing to remove, and after a failure nothing better to do.
-        let _ = fs::remove_file(&self.path);
+/// The folder of the file `path`.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 
@@ -145,5 +124,20 @@ mod tests {
             .map(|entry| entry.expect("an entry").file_name())
             .collect();
         assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    /// As when a process is killed: the file stays, and nobody holds it.
+    #[test]
+    fn what_a_killed_process_has_left_does_not_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.html");
+        let left = folder.path().join(".a.html.0123456789abcdef.partial");
+        fs::write(&left, "half a page").expect("written");
+        let other = Staged::new(&path).expect("begun");
+        write(&path, b"page").expect("written");
+        assert!(!left.exists() && other.partial.path().exists());
+        other.commit().expect("committed");
+        let entries = fs::read_dir(folder.path()).expect("listed");
+        assert_eq!(entries.count(), 1);
     }
 }

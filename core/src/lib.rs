@@ -17,7 +17,7 @@
 //! | [`checkpoint`], [`weights`], [`loss_scale`] | what a run leaves on disk |
 //! | [`pretrained`] | the authors' and other projects' checkpoints, in and out |
 //! | [`eval`] | one pass of a network over a data set |
-//! | [`picture`], [`atomic`] | a PNG of the discovered classes; files that appear whole or not at all |
+//! | [`picture`], [`atomic`], [`partial`] | a PNG of the discovered classes; files that appear whole or not at all |
 //! | `model`, `loss`, `queue`, `optim`, `train` | the method (feature `train`) |
 
 pub mod atomic;
@@ -29,6 +29,7 @@ pub mod eval;
 pub mod loss_scale;
 pub mod metadata;
 pub mod metrics;
+pub mod partial;
 pub mod picture;
 pub mod pixels;
 pub mod positions;

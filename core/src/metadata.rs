@@ -265,6 +265,16 @@ impl Metadata {
                 names == *classes,
                 format!("head {index} has {names} names for {classes} classes"),
             );
+            // They go to terminals, pages and names of folders.
+            let acting = |name: &String| name.contains(char::is_control);
+            let acting = head.names.iter().flatten().position(acting);
+            expect(
+                acting.is_none(),
+                format!(
+                    "head {index} has a name with control characters, of class {}",
+                    acting.unwrap_or_default()
+                ),
+            );
         }
         expect(
             self.heads.is_empty() || self.head(self.default_head).is_some(),

@@ -2,6 +2,7 @@
 
 import * as ort from "onnxruntime-web";
 import { Classifier } from "./classifier.mjs";
+import { pixels } from "./pixels.mjs";
 
 ort.env.wasm.wasmPaths = new URL("./onnxruntime-web/", import.meta.url).href;
 // More threads need headers that make a page cross-origin isolated.
@@ -37,29 +38,13 @@ async function show(file) {
     picture.alt = file.name;
     drop.querySelector("span, img").replaceWith(picture);
     const started = performance.now();
-    const answers = await (await opened).classify(pixels(bitmap));
+    const answers = await (await opened).classify(await pixels(bitmap));
     const time = performance.now() - started;
     element("state").textContent = `${file.name}: ${time.toFixed(0)} ms`;
     element("answers").replaceChildren(...answers.slice(0, 5).map(line));
   } catch (error) {
     element("error").textContent = `${file.name} cannot be classified: ${error.message}`;
   }
-}
-
-// Red, green and blue of each pixel.
-function pixels(bitmap) {
-  const { width, height } = bitmap;
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  const rgba = context.getImageData(0, 0, width, height).data;
-  const data = new Uint8Array(3 * width * height);
-  for (let from = 0, to = 0; from < rgba.length; from += 4) {
-    data[to++] = rgba[from];
-    data[to++] = rgba[from + 1];
-    data[to++] = rgba[from + 2];
-  }
-  return { width, height, data };
 }
 
 function line({ index, name, probability }) {

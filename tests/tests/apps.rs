@@ -70,6 +70,17 @@ fn images(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// An image with colours under its transparency, which count.
+fn transparent(folder: &Path) -> PathBuf {
+    let image = image::RgbaImage::from_fn(60, 50, |x, y| {
+        let [x, y] = [x as u8, y as u8];
+        image::Rgba([4 * x, 5 * y, x + y, if y < 25 { 0 } else { 4 * x }])
+    });
+    let path = folder.join("transparent.png");
+    image.save(&path).expect("writes");
+    path
+}
+
 fn output(command: &mut Command) -> String {
     let Output {
         status,
@@ -234,7 +245,8 @@ fn a_browser_says_what_predict_says() {
         Err(reason) => return not_run(name, reason),
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let images = images(folder.path());
+    let mut images = images(folder.path());
+    images.insert(0, transparent(folder.path()));
     let screenshot = folder.path().join("page.png");
     let ours = predicted(&program, &model(folder.path(), InputKind::Float), &images);
     // Each form of the input, and each form of image.

@@ -1,6 +1,6 @@
 //! `export` as a user meets it: what is written, what is proven, and what leaves no file.
 
-use super::ran::{Ran, run_in as run};
+use super::ran::{Ran, command, run_in as run};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -235,13 +235,97 @@ fn what_cannot_be_is_refused_with_the_fix() {
 #[test]
 fn an_engine_that_fails_leaves_what_was_there() {
     let (folder, model) = fresh();
-    write(folder.path(), "model.onnx", "old");
+    // As a model begins.
+    let old = "\u{8}\u{8}\u{12}old";
+    write(folder.path(), "model.onnx", old);
     let engine = ["--onnxruntime", "no/libonnxruntime.so"];
     export(folder.path(), &model, &engine)
         .failed_with_notes(1, &["model.onnx was not written", "no/libonnxruntime.so"]);
     assert_eq!(names(folder.path()), ["model.onnx"]);
     let kept = std::fs::read_to_string(folder.path().join("model.onnx")).unwrap();
-    assert_eq!(kept, "old");
+    assert_eq!(kept, old);
+}
+
+#[test]
+fn nothing_but_a_model_is_replaced() {
+    let (folder, model) = fresh();
+    for text in ["\u{8}\u{1}text", "a photo", "{}"] {
+        write(folder.path(), "model.onnx", text);
+        export(folder.path(), &model, &[])
+            .failed(2, &["--out model.onnx", "something else than an ONNX file"]);
+        let kept = std::fs::read_to_string(folder.path().join("model.onnx")).unwrap();
+        assert_eq!(kept, text);
+    }
+    write(folder.path(), "model.onnx", "");
+    export(folder.path(), &model, &[]).ok();
+    assert_eq!(names(folder.path()), ["model.onnx"]);
+    std::fs::create_dir(folder.path().join("models")).unwrap();
+    let ran = run(folder.path(), &["export", &model, "--out", "models"]);
+    ran.failed_with_notes(2, &["models: that is a folder", "models/model.onnx"]);
+}
+
+/// A model that kept its weights beside it, replaced by one that does not.
+#[test]
+fn weights_of_the_model_of_before_do_not_stay() {
+    let (folder, model) = fresh();
+    export(folder.path(), &model, &["--external-data", "always"]).ok();
+    assert_eq!(names(folder.path()), ["model.onnx", "model.onnx.data"]);
+    export(folder.path(), &model, &[]).ok();
+    assert_eq!(names(folder.path()), ["model.onnx"]);
+}
+
+/// What is left beside the file is removed by the next export to it, and nothing lies anywhere else.
+#[cfg(unix)]
+#[test]
+fn an_export_that_is_killed_leaves_nothing_for_long() {
+    let (folder, model) = fresh();
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = command(folder.path(), &["export", &model, "--out", "model.onnx"])
+        .env("TMPDIR", temporary.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As soon as there is something.
+    while names(folder.path()).is_empty() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!names(folder.path()).is_empty());
+    assert!(names(temporary.path()).is_empty());
+    export(folder.path(), &model, &[]).ok();
+    assert_eq!(names(folder.path()), ["model.onnx"]);
+}
+
+#[test]
+fn images_that_cannot_be_taken_are_not_called_missing() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for index in 0..16 {
+        let image = selfcls_core::data::Shapes::new(16, 0, 16);
+        let image = selfcls_core::data::Source::image(&image, index).unwrap();
+        selfcls_core::picture::write_png(&photos.join(format!("{index}.png")), &image).unwrap();
+    }
+    let config = "--quiet train --data photos --out run --preset shapes-demo --model.width 4 \
+        --model.hidden_dim 16 --model.dim 8 --model.heads 3 --views.global_size 16 --queue.length 16 \
+        --batch-size 16 --epochs 1 --data.workers 1";
+    let config: Vec<&str> = config.split_whitespace().collect();
+    run(folder.path(), &config).ok();
+    std::fs::write(photos.join("3.png"), "no image").unwrap();
+    let ran = export(folder.path(), "run", &[]).fine();
+    assert!(
+        ran.stderr.contains("cannot be taken (") && ran.stderr.contains("3.png"),
+        "{}",
+        ran.stderr
+    );
+    std::fs::remove_dir_all(&photos).unwrap();
+    let ran = export(folder.path(), "run", &[]).fine();
+    assert!(
+        ran.stderr.contains("the training images are not there"),
+        "{}",
+        ran.stderr
+    );
 }
 
 /// Nobody would notice before it is to be used.

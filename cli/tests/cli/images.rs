@@ -225,7 +225,10 @@ fn from_pictures_to_answers() {
         assert!(top[0]["probability"].as_f64() >= top[1]["probability"].as_f64());
     }
     let csv = quiet(&["predict", "model.onnx", "photos/disc", "--csv"]);
-    assert_eq!(csv.lines().next(), Some("file,rank,class,name,probability"));
+    assert_eq!(
+        csv.lines().next(),
+        Some("file,rank,class,name,probability,error")
+    );
     assert_eq!(csv.lines().count(), 6);
 }
 

@@ -152,6 +152,11 @@ fn what_cannot_be_read_is_listed_at_the_end() {
             .count(),
         2
     );
+    let csv = predict(folder.path(), &["photos", "empty", "--csv"]).stdout;
+    let failed: Vec<&str> = csv.lines().filter(|line| line.contains(",,,,,")).collect();
+    assert_eq!((csv.lines().count(), failed.len()), (1 + 7, 2), "{csv}");
+    assert!(failed[0].starts_with("photos/a.jpg,,,,,photos/a.jpg: not a"));
+    assert!(failed[1].starts_with(",,,,,empty holds no images"));
     let skipped = predict(
         folder.path(),
         &[&arguments[..], &["--skip-unreadable"]].concat(),
@@ -176,7 +181,22 @@ fn photos_are_sorted_into_folders_again_and_again() {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         (ran.stdout, ran.stderr)
     };
+    // Left by a process that was killed, and something that only looks so.
+    let left = path("sorted/class-0/.sorting.0123456789abcdef.partial");
+    let own = path("sorted/class-0/.sorting.partial");
+    std::fs::create_dir_all(path("sorted/class-0")).unwrap();
+    for file in [&left, &own] {
+        std::fs::write(file, "half").unwrap();
+    }
     let (lines, notes) = sort(&["--copy-to", "sorted"]);
+    assert!(own.is_file());
+    std::fs::remove_file(own).unwrap();
+    let is_used = lines
+        .lines()
+        .any(|line| line.split('\t').nth(1) == Some("0"));
+    assert_eq!(left.exists(), !is_used);
+    let _ = std::fs::remove_file(left);
+    let _ = std::fs::remove_dir(path("sorted/class-0"));
     assert!(notes.contains("21 images copied into sorted\n"), "{notes}");
     let sorted = everything(&path("sorted"));
     assert_eq!(sorted.len(), 21);
@@ -267,6 +287,15 @@ fn a_gallery_is_one_page() {
         &["photos", "--gallery", "no/such/folder.html"],
     )
     .failed(1, &["no/such/folder.html"]);
+    // Again: a page is replaced. A photo is not, nor is the model.
+    predict(folder.path(), &["photos", "--gallery", "found.html"]).succeeded();
+    let photo = folder.path().join("photos/001.png");
+    let before = std::fs::read(&photo).unwrap();
+    let model = model();
+    for other in ["photos/001.png", "photos", model.to_str().unwrap()] {
+        predict(folder.path(), &["photos", "--gallery", other]).failed(1, &["no gallery"]);
+    }
+    assert_eq!(std::fs::read(&photo).unwrap(), before);
 }
 
 #[test]
@@ -322,5 +351,90 @@ fn large_photos_may_be_decoded_in_part() {
     };
     let (exact, fast) = (probability(&[]), probability(&["--fast"]));
     assert_eq!(exact.0, fast.0);
+    // Other pixels: it has been decoded in part.
+    assert_ne!(exact.1, fast.1);
     assert!((exact.1 - fast.1).abs() < 0.05, "{exact:?} {fast:?}");
+}
+
+#[test]
+fn files_that_are_not_called_as_images_are_counted() {
+    let folder = photos(3);
+    for name in [
+        "photos/a.HEIC",
+        "photos/more/b.heic",
+        "photos/c.tiff",
+        "photos/d",
+    ] {
+        std::fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let model = model();
+    let ran = run_in(
+        folder.path(),
+        &["predict", model.to_str().unwrap(), "photos"],
+    )
+    .fine();
+    assert_eq!(ran.stdout.lines().count(), 3);
+    for part in [
+        "4 files passed over",
+        ": 2 .heic, 1 .tiff, 1 without an ending\n",
+    ] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+}
+
+/// Names that are no text, and such that would do something to a terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn odd_names_stay_apart_and_harmless() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = photos(1);
+    let one = folder.path().join("photos/more/000.png");
+    for name in [
+        &b"a\xfe.png"[..],
+        b"a\xff.png",
+        b"b\x1b[2J.png",
+        b"c\x1b.jpg",
+    ] {
+        let copy = folder.path().join("photos").join(OsStr::from_bytes(name));
+        if name.ends_with(b"jpg") {
+            std::fs::write(&copy, "no image").unwrap();
+        } else {
+            std::fs::copy(&one, copy).unwrap();
+        }
+    }
+    let arguments = ["photos", "--skip-unreadable"];
+    let text = predict(folder.path(), &arguments).fine();
+    let named: Vec<&str> = text
+        .stdout
+        .lines()
+        .map(|line| line.split('\t').next().unwrap())
+        .collect();
+    let expected = [
+        r#""photos/a\xfe.png""#,
+        r#""photos/a\xff.png""#,
+        r#""photos/b\u{1b}[2J.png""#,
+        "photos/more/000.png",
+    ];
+    assert_eq!(named, expected);
+    let csv = predict(folder.path(), &[&arguments[..], &["--csv"]].concat()).fine();
+    assert!(
+        csv.stdout.contains("\"\"\"photos/a\\xff.png\"\"\",1,"),
+        "{}",
+        csv.stdout
+    );
+    let json = predict(folder.path(), &[&arguments[..], &["--json"]].concat()).fine();
+    let lines = json_lines(&json.stdout);
+    assert_eq!(lines[1]["file_percent_encoded"], "photos/a%FF.png");
+    assert!(lines[4]["file_percent_encoded"].is_null());
+    let ran = predict(folder.path(), &["photos"]);
+    assert_eq!(ran.code, Some(1));
+    for said in [&text.stdout, &csv.stdout, &ran.stdout, &ran.stderr] {
+        assert!(!said.contains('\u{1b}'), "{said}");
+    }
+    assert!(
+        ran.stderr.contains("c\\u{1b}.jpg: not a readable image"),
+        "{}",
+        ran.stderr
+    );
 }

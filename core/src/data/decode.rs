@@ -1,12 +1,12 @@
 //! Files to pixels.
 
+use super::file::{MAX_FILE_BYTES, file_bytes, open_plain, read_up_to};
 use crate::pixels::Rgb8;
 use crate::{Error, Result};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use rayon::prelude::*;
-use std::fs::File;
-use std::io::{BufRead, Cursor, Read, Seek};
+use std::io::{BufRead, Cursor, Seek};
 use std::path::{Path, PathBuf};
 
 /// Endings of file names that are taken for images, in any case.
@@ -45,8 +45,7 @@ pub(super) fn begins_as_image(bytes: &[u8]) -> bool {
 /// # Errors
 /// If it cannot be read or is no image.
 pub fn read(path: &Path) -> Result<Rgb8> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    decode(&bytes, path)
+    decode(&file_bytes(path)?, path)
 }
 
 /// Reads many files at once, on all threads of the current rayon pool; see [`read`].
@@ -115,18 +114,14 @@ pub(super) fn oriented(mut image: DynamicImage, orientation: Orientation) -> Res
 /// # Errors
 /// If it cannot be read, does not begin as an image does, or claims more pixels than [`decode`] takes.
 pub fn probe(path: &Path) -> Result<(usize, usize)> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut file = open_plain(path)?;
     // JPEG's decoder reads all it is given, and a data set's first bytes are a hundredth of it.
     let mut bytes = Vec::new();
-    let mut read = |limit: u64, bytes: &mut Vec<u8>| {
-        let part = file.by_ref().take(limit).read_to_end(bytes);
-        part.map_err(Error::io("read", path))
-    };
-    let first = read(HEADER_BYTES, &mut bytes)?;
+    let first = read_up_to(&mut file, HEADER_BYTES, &mut bytes, path)?;
     let mut size = dimensions(&bytes, path);
     // A long colour profile or a preview can stand before the size.
-    if size.is_err() && first as u64 == HEADER_BYTES {
-        read(u64::MAX, &mut bytes)?;
+    if size.is_err() && first == HEADER_BYTES && begins_as_image(&bytes) {
+        read_up_to(&mut file, MAX_FILE_BYTES, &mut bytes, path)?;
         size = dimensions(&bytes, path);
     }
     let (width, height) = size?;
@@ -149,10 +144,7 @@ fn reader<R: BufRead + Seek>(from: R, name: &Path) -> Result<ImageReader<R>> {
         .with_guessed_format()
         .map_err(Error::io("read", name))?;
     if reader.format().is_none() {
-        return Err(not_an_image(
-            name,
-            &"its contents are of no known image format",
-        ));
+        return Err(no_known_format(name));
     }
     reader.limits(limits(MAX_DECODED_BYTES));
     Ok(reader)
@@ -167,7 +159,11 @@ fn limits(bytes: u64) -> Limits {
     limits
 }
 
-fn not_an_image(path: &Path, reason: &dyn std::fmt::Display) -> Error {
+pub(super) fn no_known_format(path: &Path) -> Error {
+    not_an_image(path, &"its contents are of no known image format")
+}
+
+pub(super) fn not_an_image(path: &Path, reason: &dyn std::fmt::Display) -> Error {
     Error::malformed(
         path,
         format!("not a readable image ({reason}); repair or remove the file"),

@@ -147,7 +147,7 @@ fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
             files.push(relative.to_path_buf());
         }
     }
-    Ok((files, below.others))
+    Ok((files, below.passed_over.count()))
 }
 
 #[cfg(test)]

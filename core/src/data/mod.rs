@@ -9,6 +9,7 @@ mod chosen;
 mod cifar;
 mod contents;
 mod decode;
+mod file;
 mod folder;
 mod idx;
 mod labels;
@@ -24,6 +25,7 @@ mod walk;
 
 pub use cifar::{Cifar, CifarKind};
 pub use decode::{MAX_DECODED_BYTES, decode, decode_within, is_image_name, probe, read, read_all};
+pub use file::{MAX_FILE_BYTES, file_bytes};
 pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use loader::{EvalBatch, EvalLoader, Loader, TrainBatch};
@@ -32,7 +34,7 @@ pub use reduced::{decode_reduced, read_reduced};
 pub use shapes::{SHAPES, Shapes};
 pub use shards::TarShards;
 pub use shares::Shares;
-pub use walk::{ImagesIn, images_in};
+pub use walk::{ImagesIn, PassedOver, images_in};
 
 pub(crate) use contents::digest;
 

@@ -5,8 +5,9 @@
 //! half, a quarter or an eighth of the size for a fraction of the work.
 
 use super::decode::{MAX_DECODED_BYTES, check_size, decode, oriented};
+use super::file::file_bytes;
+use crate::Result;
 use crate::pixels::Rgb8;
-use crate::{Error, Result};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use jpeg_decoder::{Decoder, PixelFormat};
@@ -21,8 +22,7 @@ const WORTH: usize = 2;
 /// # Errors
 /// If it cannot be read or is no image.
 pub fn read_reduced(path: &Path, short: usize) -> Result<Rgb8> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    decode_reduced(&bytes, path, short)
+    decode_reduced(&file_bytes(path)?, path, short)
 }
 
 /// [`read_reduced`] for a file that is already in memory; `name` is used in messages only.

@@ -116,6 +116,11 @@ fn impossible_values_are_refused_and_named() {
         ),
         (
             HEADS,
+            r#"[{"index":0,"classes":2,"names":["a","\u001b[2J"]}]"#,
+            "control characters, of class 1",
+        ),
+        (
+            HEADS,
             r#"[{"index":0,"classes":2},{"index":0,"classes":2}]"#,
             "ascending",
         ),

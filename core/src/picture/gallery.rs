@@ -9,6 +9,8 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, RgbImage};
 use rayon::prelude::*;
 use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Longest side of a thumbnail in pixels; twice what the page shows, for fine screens.
@@ -27,10 +29,14 @@ figcaption { font-size: .75rem; color: #555; white-space: nowrap; overflow: hidd
 @media (prefers-color-scheme: dark) { body { background: #1c1c1e; color: #eee } h1 + p, h2 small, figcaption { color: #aaa } img, .none { background: #333 } }
 ";
 
+/// How every page begins, by which it is known again.
+const BEGIN: &str = "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"generator\" content=\"selfcls gallery\">\n";
+
 /// The page in the making. It appears when it is finished, and not at all if it is not.
 #[derive(Debug)]
 pub struct GalleryPage {
     file: Staged,
+    path: PathBuf,
 }
 
 /// An image of a group.
@@ -46,10 +52,12 @@ impl GalleryPage {
     /// Begins the page that will be the file `path`.
     ///
     /// # Errors
-    /// If no file can be created there.
+    /// If no file can be created there, or there is one that is no such page: it is not replaced.
     pub fn create(path: &Path) -> Result<Self> {
+        check_replaceable(path)?;
         Ok(Self {
             file: Staged::new(path)?,
+            path: path.to_path_buf(),
         })
     }
 
@@ -60,8 +68,7 @@ impl GalleryPage {
     pub fn title(&mut self, title: &str, note: &str) -> Result<()> {
         let (title, note) = (escaped(title), escaped(note));
         let head = format!(
-            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+            "{BEGIN}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <title>{title}</title>\n<style>\n{STYLE}</style>\n<h1>{title}</h1>\n<p>{note}</p>\n"
         );
         self.file.write(head.as_bytes())
@@ -102,11 +109,34 @@ impl GalleryPage {
     /// Completes the page and gives it its name.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// As [`Self::create`], or if it cannot be written.
     pub fn finish(mut self) -> Result<()> {
         self.file.write(b"</html>\n")?;
+        // Much time has passed.
+        check_replaceable(&self.path)?;
         self.file.commit()
     }
+}
+
+/// Refuses a path where there is something else than an older page.
+fn check_replaceable(path: &Path) -> Result<()> {
+    let Ok(found) = path.symlink_metadata() else {
+        return Ok(());
+    };
+    let mut begin = Vec::new();
+    if found.is_file() {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let read = file.take(BEGIN.len() as u64).read_to_end(&mut begin);
+        read.map_err(Error::io("read", path))?;
+    }
+    let is_empty = found.is_file() && found.len() == 0;
+    if is_empty || begin == BEGIN.as_bytes() {
+        return Ok(());
+    }
+    Err(Error::Data(format!(
+        "{} is there and no gallery, so it is not replaced; give another name, or remove it",
+        path.display()
+    )))
 }
 
 /// The image as a small JPEG file, in base64.
@@ -168,6 +198,21 @@ mod tests {
         assert!(text.contains("a&lt;b&gt;&amp;&quot;c.png"));
         assert_eq!(text.matches("data:image/jpeg;base64,").count(), 1);
         assert_eq!(text.matches("class=\"none\"").count(), 1);
+        // It is replaced by another page, and nothing else is.
+        let mut again = GalleryPage::create(&page).expect("replaces a page");
+        again.title("again", "").expect("written");
+        again.finish().expect("written");
+        for other in ["a photo", "<!doctype html>\n<p>mine"] {
+            let late = GalleryPage::create(&page);
+            std::fs::write(&page, other).expect("written");
+            let early = GalleryPage::create(&page).err();
+            for refused in [early, late.and_then(GalleryPage::finish).err()] {
+                let message = refused.expect("refused").to_string();
+                assert!(message.contains("no gallery"), "{message}");
+            }
+            assert_eq!(std::fs::read_to_string(&page).expect("kept"), other);
+            std::fs::remove_file(&page).expect("removed");
+        }
         // An unfinished page is no page.
         let other = folder.path().join("other.html");
         drop(GalleryPage::create(&other).expect("created"));

@@ -47,6 +47,14 @@ impl Classifier {
         let path = path.as_ref();
         let limit = options.max_file_bytes;
         let mut bytes = Vec::new();
+        // A pipe would be waited for, also without end.
+        let found = std::fs::metadata(path).map_err(Error::io("read", path))?;
+        if !found.is_file() && !found.is_dir() {
+            return Err(Error::Model {
+                model: path.display().to_string(),
+                reason: "no plain file; give the path of the model".to_owned(),
+            });
+        }
         File::open(path)
             .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
             .map_err(Error::io("read", path))?;
@@ -145,8 +153,7 @@ impl Classifier {
     /// [`Error::Core`] if it cannot be read or is no image, and as [`Self::classify`].
     pub fn classify_file(&self, path: impl AsRef<Path>) -> Result<Prediction> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(selfcls_core::Error::io("read", path))?;
-        self.classify_encoded(&bytes, path)
+        self.classify_encoded(&selfcls_core::data::file_bytes(path)?, path)
     }
 
     /// [`Self::classify_file`] for a file that is already in memory, such as the body of a request.

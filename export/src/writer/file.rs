@@ -2,16 +2,17 @@
 
 use crate::{Error, Result};
 use selfcls_core::atomic;
+use selfcls_core::partial::{self, PartialFolder};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
-/// A written file that does not have its name yet. Dropped before [`commit`](Self::commit), it disappears.
+/// A written file that does not have its name yet. Dropped before [`commit`](Self::commit), it disappears; if its process
+/// is killed, the next one of that name removes it.
 #[derive(Debug)]
 pub struct StagedFile {
     /// Beside the final path, and hidden; the files in it have their final names.
-    folder: TempDir,
+    folder: PartialFolder,
     target: PathBuf,
     has_data: bool,
 }
@@ -33,14 +34,15 @@ impl StagedFile {
                 parent.display()
             )));
         }
-        let mut prefix = std::ffi::OsString::from(".");
-        prefix.push(name);
-        prefix.push(".");
-        let folder = tempfile::Builder::new()
-            .prefix(&prefix)
-            .suffix(".partial")
-            .tempdir_in(parent)
-            .map_err(Error::io("write", target))?;
+        if target.is_dir() {
+            return Err(Error::Request(format!(
+                "cannot write {0}: that is a folder; give a file in it, such as {1}",
+                target.display(),
+                target.join("model.onnx").display()
+            )));
+        }
+        partial::sweep(parent, name);
+        let folder = PartialFolder::new(parent, name).map_err(Error::io("write", target))?;
         Ok(Self {
             folder,
             target: target.to_path_buf(),
@@ -81,12 +83,26 @@ impl StagedFile {
         self.folder.path().join(name)
     }
 
+    /// A folder for what is needed until then; it disappears with the file's hidden name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be created.
+    pub fn scratch(&self) -> Result<PathBuf> {
+        // No name of a file that is written here: those are the model's own, and that with `.data`.
+        let mut name = self.path().into_os_string();
+        name.push(".scratch");
+        let path = PathBuf::from(name);
+        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        Ok(path)
+    }
+
     /// The file with the weights, under the name that it will have, if there is one.
     pub fn data_path(&self) -> Option<PathBuf> {
         self.has_data.then(|| data_path(&self.target))
     }
 
-    /// Gives everything its name. Whatever was there is replaced.
+    /// Gives everything its name. Whatever was there is replaced; weights that the file of before kept beside it, and this
+    /// one does not, go with it.
     ///
     /// # Errors
     /// [`Error::Io`] if that is not possible; what stood at the path before is then still there, unless its
@@ -94,8 +110,9 @@ impl StagedFile {
     pub fn commit(self) -> Result<()> {
         let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(Error::io("write", to));
         let target = &self.target;
+        let data = data_path(target);
+        let is_left_over = !self.has_data && keeps_weights_in(target, &data);
         if self.has_data {
-            let data = data_path(target);
             // An old file must never be found with the new weights.
             if data.exists() && target.is_file() {
                 fs::remove_file(target).map_err(Error::io("replace", target))?;
@@ -103,6 +120,9 @@ impl StagedFile {
             rename(&data_path(&self.path()), &data)?;
         }
         rename(&self.path(), target)?;
+        if is_left_over {
+            fs::remove_file(&data).map_err(Error::io("remove", &data))?;
+        }
         Ok(atomic::sync_folder(parent(target))?)
     }
 
@@ -120,6 +140,30 @@ fn data_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(".data");
     name.into()
+}
+
+/// A larger model has its weights in itself.
+const LARGEST_WITHOUT_WEIGHTS: u64 = 64 << 20;
+
+/// Whether the model at `model` keeps weights in the file `data` beside it.
+fn keeps_weights_in(model: &Path, data: &Path) -> bool {
+    let size = |path: &Path| {
+        let found = path.symlink_metadata().ok().filter(fs::Metadata::is_file);
+        found.map(|found| found.len())
+    };
+    let is_small = size(model).is_some_and(|size| size <= LARGEST_WITHOUT_WEIGHTS);
+    let (Some(name), Some(_), true) = (data.file_name(), size(data), is_small) else {
+        return false;
+    };
+    // ONNX's entry `location` of a weight, as protobuf writes it.
+    let mut entry = b"location\x12".to_vec();
+    let name = name.as_encoded_bytes();
+    if prost::encode_length_delimiter(name.len(), &mut entry).is_err() {
+        return false;
+    }
+    entry.extend(name);
+    let bytes = fs::read(model).unwrap_or_default();
+    bytes.windows(entry.len()).any(|part| part == entry)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -187,20 +231,69 @@ mod tests {
         let path = folder.path().join("model.onnx");
         fs::write(&path, "old").expect("written");
         let staged = stage(&path, b"new").expect("staged");
-        assert_eq!(names(folder.path()).len(), 2);
+        fs::write(staged.scratch().expect("made").join("trials"), "x").expect("written");
+        // A file that is held, and a folder.
+        assert_eq!(names(folder.path()).len(), 3);
         drop(staged);
         assert_eq!(names(folder.path()), ["model.onnx"]);
         assert_eq!(fs::read(&path).expect("readable"), b"old");
     }
 
+    /// As when a process is killed: nobody holds what it has left.
+    #[test]
+    fn what_a_killed_process_has_left_is_removed_by_the_next() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("model.onnx");
+        let left = folder.path().join(".model.onnx.0123456789abcdef.partial");
+        fs::write(&left, "").expect("written");
+        let contents = left.with_extension("partial.d");
+        fs::create_dir(&contents).expect("folder");
+        fs::write(contents.join("model.onnx"), "half").expect("written");
+        let other = stage(&path, b"other").expect("staged");
+        stage(&path, b"new")
+            .expect("staged")
+            .commit()
+            .expect("committed");
+        assert_eq!(names(folder.path()).len(), 3);
+        other.commit().expect("committed");
+        assert_eq!(names(folder.path()), ["model.onnx"]);
+    }
+
+    #[test]
+    fn weights_of_the_file_of_before_go_with_it() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("model.onnx");
+        let data = folder.path().join("model.onnx.data");
+        for (before, expected) in [
+            (
+                &b"..location\x12\x0fmodel.onnx.data.."[..],
+                &["model.onnx"][..],
+            ),
+            // Whose it is, nobody knows.
+            (
+                b"..location\x12\x10model.onnx.data2..",
+                &["model.onnx", "model.onnx.data"],
+            ),
+        ] {
+            fs::write(&path, before).expect("written");
+            fs::write(&data, "weights").expect("written");
+            let staged = stage(&path, b"new").expect("staged");
+            staged.commit().expect("committed");
+            assert_eq!(names(folder.path()), expected);
+        }
+    }
+
     #[test]
     fn a_failure_leaves_no_trace() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        // A folder in the way: the rename fails after everything was written.
+        // A folder in the way: noticed at once, and, where it comes later, when everything has been written.
         let path = folder.path().join("model.onnx");
+        let staged = stage(&path, b"bytes").expect("staged");
         fs::create_dir(&path).expect("folder");
         fs::write(path.join("kept"), b"x").expect("file");
-        assert!(stage(&path, b"bytes").expect("staged").commit().is_err());
+        assert!(staged.commit().is_err());
+        let message = stage(&path, b"bytes").expect_err("a folder").to_string();
+        assert!(message.contains("that is a folder"), "{message}");
         assert_eq!(names(folder.path()), ["model.onnx"]);
 
         let missing = folder.path().join("missing/model.onnx");

@@ -110,3 +110,23 @@ fn too_large() {
         assert!(message.contains("cannot read"), "{message}");
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn pipes_and_devices_are_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("model.onnx");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo runs").success());
+    let classifier = Classifier::open("../examples/shapes.onnx", &Options::default());
+    let classifier = classifier.expect("opens");
+    for path in [pipe.as_path(), std::path::Path::new("/dev/zero")] {
+        for refused in [
+            Classifier::open(path, &Options::default()).err(),
+            classifier.classify_file(path).err(),
+        ] {
+            let message = refused.expect("refused").to_string();
+            assert!(message.contains("no plain file"), "{message}");
+        }
+    }
+}

@@ -24,6 +24,7 @@ use selfcls_export::inference::check_file;
 use selfcls_export::proof::{Tolerance, samples};
 use selfcls_export::{HeadSelection, OnnxWriter, Options};
 use serde::Serialize;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -90,8 +91,40 @@ pub(crate) fn run(args: &ExportArgs, progress: Progress) -> Result<()> {
     output::text(&format!("{}\n", exported.file.display()))
 }
 
+/// Whether something that is no ONNX file is at `path`: nothing else is replaced. A file that cannot be read is something
+/// else, an empty one is nothing.
+fn is_something_else(path: &Path) -> bool {
+    let Ok(found) = path.symlink_metadata() else {
+        return false;
+    };
+    if found.is_symlink() && !path.exists() {
+        // It leads nowhere, but it is somebody's.
+        return true;
+    }
+    if !path.is_file() {
+        // The writer says what is wrong with a folder.
+        return !path.is_dir();
+    }
+    let mut begin = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(3).read_to_end(&mut begin));
+    // A version of the format, and then the field of anything that a model has.
+    let is_model = match begin[..] {
+        [] => read.is_ok(),
+        [0x08, 1..=64, field] => [0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42].contains(&field),
+        _ => false,
+    };
+    !is_model
+}
+
 /// Makes the file, runs it beside the trained model on images, and gives it its name only if they agree.
 pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> {
+    if is_something_else(&args.out) {
+        return Err(CliError::usage(format!(
+            "--out {}: there is something else than an ONNX file, which stays",
+            args.out.display()
+        ))
+        .hint("give another name, or remove it"));
+    }
     let (manifest, weights) = load(&args.model, &args.preprocess, progress)?;
     progress.note(&format!("exporting {}", args.model.display()));
     let config = &manifest.config;
@@ -116,12 +149,12 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
     let network = ModelNetwork::new(model, runtime, Features::Embedding);
     let mut images = samples(metadata.preprocess.crop)?;
     images.extend(real_images(args, &config.data, progress)?);
-    let scratch = tempfile::tempdir()
-        .map_err(|error| CliError::failure(format!("cannot make a temporary folder: {error}")))?;
+    // Beside the file in the making, and gone with it, also after an export that was killed.
+    let scratch = staged.scratch()?;
     let preprocessing = writer.preprocessing()?;
     let preprocessing = preprocessing
         .map(|bytes| -> Result<PathBuf> {
-            let path = scratch.path().join("preprocessing.onnx");
+            let path = scratch.join("preprocessing.onnx");
             std::fs::write(&path, bytes).map_err(|error| {
                 CliError::failure(format!("cannot write {}: {error}", path.display()))
             })?;
@@ -135,7 +168,7 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
         metadata: &metadata,
         options: &options,
     };
-    let trials = Trials::new(subject, &network, &images)?;
+    let trials = Trials::new(subject, &network, &images, scratch)?;
     let (proofs, unproven) = prove(args, &trials, &metadata, progress)?;
 
     let data = staged.data_path();
@@ -227,15 +260,17 @@ fn real_images(
         return Ok(some(&*data::open(source, &DataConfig::default())?)?);
     }
     let found = data::open(&trained_on.source, trained_on).and_then(|source| some(&*source));
-    match found {
-        Ok(images) => Ok(images),
-        Err(_) => {
-            progress.note(
-                "the training images are not there, so the file is tried on drawn ones; --verify-images FOLDER gives real ones",
-            );
-            Ok(Vec::new())
+    let lacking = match found {
+        Ok(images) => return Ok(images),
+        Err(selfcls_core::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            "the training images are not there".to_owned()
         }
-    }
+        Err(error) => format!("the training images cannot be taken ({error})"),
+    };
+    progress.note(&format!(
+        "{lacking}, so the file is tried on drawn ones; --verify-images FOLDER gives real ones"
+    ));
+    Ok(Vec::new())
 }
 
 /// Images from all over `source`.

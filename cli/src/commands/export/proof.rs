@@ -11,7 +11,7 @@ use selfcls_export::inference::{LIBRARY_VARIABLE, Library};
 use selfcls_export::proof::{Tolerance, Trial, difference, exchange, grey_levels, trials};
 use selfcls_export::{EngineChoice, FileOptions};
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -73,21 +73,20 @@ pub(super) struct Trials<'a> {
     network: &'a ModelNetwork,
     /// What the model says of each trial's images as [`Trial::prepared`] has them, where the file prepares nothing.
     expected: Vec<Trace>,
-    folder: tempfile::TempDir,
+    /// Where other processes find the trials, and leave their answers.
+    folder: PathBuf,
 }
 
 impl<'a> Trials<'a> {
-    /// Prepares the runs and has the trained model make them.
+    /// Prepares the runs, in `folder`, and has the trained model make them.
     pub(super) fn new(
         subject: Subject<'a>,
         network: &'a ModelNetwork,
         images: &[Arc<Rgb8>],
+        folder: PathBuf,
     ) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(|error| {
-            CliError::failure(format!("cannot make a temporary folder: {error}"))
-        })?;
         let trials = trials(subject.options, &subject.metadata.preprocess, images);
-        exchange::write_trials(&folder.path().join("trials"), &trials)?;
+        exchange::write_trials(&folder.join("trials"), &trials)?;
         let expected = match subject.preprocessing {
             // Depends on what the file makes of the pixels.
             Some(_) => Vec::new(),
@@ -162,12 +161,12 @@ impl<'a> Trials<'a> {
         engine: &EngineChoice,
         file: &Path,
     ) -> Result<Result<(String, Vec<Vec<RawOutput>>), String>> {
-        let answers = self.folder.path().join("answers");
+        let answers = self.folder.join("answers");
         let started = std::env::current_exe().and_then(|program| {
             Command::new(program)
                 .arg("run-onnx")
                 .arg(file)
-                .arg(self.folder.path().join("trials"))
+                .arg(self.folder.join("trials"))
                 .arg(&answers)
                 .args(RunOnnxArgs::engine_arguments(engine))
                 .env("NO_COLOR", "1")

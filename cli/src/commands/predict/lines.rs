@@ -35,8 +35,11 @@ pub(super) struct Lines {
 /// An answer as printed by `--json`.
 #[derive(Serialize)]
 struct Answer<'a> {
-    /// Null where a folder could not be searched.
+    /// Null where a folder could not be searched. Of a name that is not UTF-8, what can be shown of it.
     file: Option<String>,
+    /// The bytes of such a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_percent_encoded: Option<String>,
     #[serde(flatten)]
     outcome: Said<'a>,
 }
@@ -66,7 +69,7 @@ impl Lines {
     /// Prints the `top` classes of each image.
     pub(super) fn new(format: Format, top: usize) -> Self {
         let header = match format {
-            Format::Csv => "file,rank,class,name,probability\n",
+            Format::Csv => "file,rank,class,name,probability,error\n",
             Format::Text | Format::Json => "",
         };
         Self {
@@ -78,13 +81,19 @@ impl Lines {
 
     /// Adds the lines of an image; without a path it is not an image but a folder that could not be searched.
     pub(super) fn add(&mut self, file: Option<&Path>, outcome: &Outcome<'_>) -> Result<()> {
-        let name = file.map(|file| file.display().to_string());
+        let name = file.map(output::path).unwrap_or_default();
         match (self.format, outcome) {
-            (Format::Json, outcome) => self.add_json(name, outcome)?,
+            (Format::Json, outcome) => self.add_json(file, outcome)?,
             // Only machines want to know at once.
-            (Format::Text | Format::Csv, Outcome::Unreadable(_)) => {}
+            (Format::Text, Outcome::Unreadable(_)) => {}
+            (Format::Csv, Outcome::Unreadable(error)) => {
+                // The message names the file too.
+                let error = output::shown(error);
+                let (name, error) = (output::csv_field(&name), output::csv_field(&error));
+                self.text.push_str(&format!("{name},,,,,{error}\n"));
+            }
             (format, Outcome::Classified(prediction, class)) => {
-                self.add_ranks(format, &name.unwrap_or_default(), prediction, *class);
+                self.add_ranks(format, &name, prediction, *class);
             }
         }
         if self.text.len() > KEPT {
@@ -120,20 +129,21 @@ impl Lines {
             let probability = candidate.probability;
             let line = if format == Format::Csv {
                 format!(
-                    "{},{},{class},{},{probability}\n",
+                    "{},{},{class},{},{probability},\n",
                     output::csv_field(file),
                     rank + 1,
                     output::csv_field(name)
                 )
             } else {
                 let separator = if name.is_empty() { "" } else { "\t" };
+                let name = output::shown(name);
                 format!("{file}\t{class}\t{probability:.4}{separator}{name}\n")
             };
             self.text.push_str(&line);
         }
     }
 
-    fn add_json(&mut self, file: Option<String>, outcome: &Outcome<'_>) -> Result<()> {
+    fn add_json(&mut self, file: Option<&Path>, outcome: &Outcome<'_>) -> Result<()> {
         let outcome = match outcome {
             Outcome::Unreadable(error) => Said::Failed { error },
             Outcome::Classified(prediction, class) => Said::Classified {
@@ -151,7 +161,11 @@ impl Lines {
                     .collect(),
             },
         };
-        let answer = Answer { file, outcome };
+        let answer = Answer {
+            file: file.map(|file| file.display().to_string()),
+            file_percent_encoded: file.and_then(output::percent_encoded),
+            outcome,
+        };
         let line = serde_json::to_string(&answer).map_err(|error| {
             CliError::failure(format!("cannot write the result as JSON: {error}"))
         })?;

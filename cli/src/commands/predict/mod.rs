@@ -37,7 +37,7 @@ pub(crate) struct PredictArgs {
     /// Print one JSON object per image and line
     #[arg(long, conflicts_with = "csv")]
     pub(crate) json: bool,
-    /// Print CSV with a header line
+    /// Print CSV with a header line; an image that cannot be read has nothing but its error
     #[arg(long)]
     pub(crate) csv: bool,
     /// How many classes to give for each image, most probable first
@@ -79,6 +79,7 @@ const LISTED: usize = 20;
 
 pub(crate) fn run(args: &PredictArgs, progress: Progress) -> Result<()> {
     let paths = images_in(&args.images)?;
+    let passed_over = paths.passed_over();
     let classifier = args.open()?;
     let mut sorter = args.sorter(&classifier)?;
     let mut gallery = match &args.gallery {
@@ -123,6 +124,12 @@ pub(crate) fn run(args: &PredictArgs, progress: Progress) -> Result<()> {
         "{count} images in {seconds:.1} s, {:.1} per second",
         count as f64 / seconds
     ));
+    if passed_over.count() > 0 {
+        progress.note(&format!(
+            "{} files passed over, for they are not called as images (.jpg, .jpeg, .png, .bmp, .gif, .webp): {passed_over}",
+            passed_over.count()
+        ));
+    }
     if let Some(sorter) = sorter {
         progress.note(&sorter.summary());
     }

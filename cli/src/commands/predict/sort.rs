@@ -1,12 +1,14 @@
 //! Images into folders of their classes: copied or linked, never moved, and nothing is ever overwritten.
 
 use crate::error::{CliError, Result};
+use selfcls_core::partial::{self, PartialFile};
 use selfcls_export::Classifier;
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use tempfile::TempPath;
 
 /// The folder of images that are given no class.
 const UNSURE: &str = "unsure";
@@ -27,6 +29,8 @@ pub(super) struct Sorter {
     way: Way,
     /// Name of each class's folder.
     names: Vec<String>,
+    /// Folders of classes that have been looked into for what killed processes have left.
+    swept: BTreeSet<String>,
     placed: usize,
     /// Images that an earlier run has placed.
     there: usize,
@@ -63,6 +67,7 @@ impl Sorter {
             folder: folder.to_path_buf(),
             way,
             names: folder_names(classes, given),
+            swept: BTreeSet::new(),
             placed: 0,
             there: 0,
         })
@@ -72,6 +77,10 @@ impl Sorter {
     pub(super) fn place(&mut self, image: &Path, class: Option<usize>) -> Result<()> {
         let name = class.map_or(UNSURE, |class| self.names[class].as_str());
         let folder = self.folder.join(name);
+        if self.way == Way::Copy && !self.swept.contains(name) {
+            self.swept.insert(name.to_owned());
+            partial::sweep(&folder, OsStr::new(Staged::NAME));
+        }
         let placed = fs::create_dir_all(&folder).and_then(|()| place(image, &folder, self.way));
         match placed {
             Ok(Placed::Now) => self.placed += 1,
@@ -177,46 +186,46 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
 }
 
 /// A copy under a hidden name, which disappears unless it is given another.
-struct Staged(PathBuf);
+struct Staged(PartialFile);
 
 impl Staged {
+    /// What the hidden files are called.
+    const NAME: &str = "sorting";
+
     /// Copies the file with its permissions and the time of its last change, by which photos are sorted.
     fn copy(original: &Path, folder: &Path) -> io::Result<Self> {
-        let staged = Self(folder.join(format!(".sorting-{}.partial", std::process::id())));
-        // What is there was left by a process that was killed, or leads elsewhere: nothing is written through it.
-        let _ = fs::remove_file(&staged.0);
-        File::create_new(&staged.0)?;
-        fs::copy(original, &staged.0)?;
-        if let Ok(changed) = fs::metadata(original)?.modified() {
-            // A file that may not be written to keeps today's date.
-            let _ = File::options()
-                .write(true)
-                .open(&staged.0)
-                .and_then(|file| file.set_modified(changed));
+        let mut from = File::open(original)?;
+        let mut staged = Self(PartialFile::new(folder, OsStr::new(Self::NAME))?);
+        // Everything through the open file: what now has its name is not looked at.
+        let copy = staged.0.file();
+        let found = from.metadata()?;
+        // Before anything is in it that not everybody may read.
+        copy.set_permissions(found.permissions())?;
+        io::copy(&mut from, copy)?;
+        if let Ok(changed) = found.modified() {
+            // Where a file system keeps no times, it has today's date.
+            let _ = copy.set_modified(changed);
         }
         Ok(staged)
     }
 
     /// Gives it the name `target`, if that is free.
     fn appear(&self, target: &Path) -> io::Result<()> {
-        match fs::hard_link(&self.0, target) {
-            // Some file systems, such as those of memory cards, have no links.
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                File::create_new(target)?;
-                fs::rename(&self.0, target).inspect_err(|_| {
-                    // Empty, and this process's own.
-                    let _ = fs::remove_file(target);
-                })
-            }
-            other => other,
+        let staged = TempPath::try_from_path(self.0.path())?;
+        let Err(failed) = staged.persist_noclobber(target) else {
+            return Ok(());
+        };
+        // It may be given another name.
+        failed.path.keep().map_err(|failed| failed.error)?;
+        if failed.error.kind() == ErrorKind::AlreadyExists {
+            return Err(failed.error);
         }
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        // Nothing is there after a rename.
-        let _ = fs::remove_file(&self.0);
+        // Some file systems, of network disks above all, can neither rename without overwriting nor link.
+        File::create_new(target)?;
+        fs::rename(self.0.path(), target).inspect_err(|_| {
+            // Empty, and this process's own.
+            let _ = fs::remove_file(target);
+        })
     }
 }
 
@@ -265,9 +274,9 @@ fn folder_names(classes: usize, given: Option<&[String]>) -> Vec<String> {
         .map(|class| {
             let name = given.and_then(|names| safe(names.get(class)?));
             let mut name = name.unwrap_or_else(|| number(class));
-            if !taken.insert(name.to_lowercase()) {
+            // Another class may be called so, too.
+            while !taken.insert(name.to_lowercase()) {
                 name = format!("{name} ({})", number(class));
-                taken.insert(name.to_lowercase());
             }
             name
         })
@@ -309,24 +318,24 @@ fn cannot(action: &str, path: &Path, error: &io::Error) -> CliError {
 mod tests {
     use super::*;
 
-    /// Somebody else may have put a link where the copy is made.
+    /// Machines and containers that share a disk sort its photos side by side.
     #[test]
-    #[cfg(unix)]
-    fn nothing_is_written_through_a_link() {
+    fn copies_do_not_mix() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
-        for name in ["photo.jpg", "other"] {
+        for name in ["1.jpg", "2.jpg"] {
             fs::write(path(name), name).expect("written");
         }
-        let staged = format!(".sorting-{}.partial", std::process::id());
-        link(&path("other"), &path(&staged)).expect("linked");
-        let copy = Staged::copy(&path("photo.jpg"), folder.path()).expect("copied");
-        copy.appear(&path("copy.jpg")).expect("there");
+        let first = Staged::copy(&path("1.jpg"), folder.path()).expect("copied");
+        let second = Staged::copy(&path("2.jpg"), folder.path()).expect("copied");
+        first.appear(&path("a.jpg")).expect("there");
+        let taken = second.appear(&path("a.jpg")).expect_err("taken");
+        assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
         let text = |name: &str| fs::read_to_string(path(name)).expect("text");
-        assert_eq!(
-            (text("copy.jpg"), text("other")),
-            ("photo.jpg".to_owned(), "other".to_owned())
-        );
+        second.appear(&path("b.jpg")).expect("there");
+        assert_eq!([text("a.jpg"), text("b.jpg")], ["1.jpg", "2.jpg"]);
+        drop((first, second));
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 4);
     }
 
     #[test]
@@ -370,6 +379,11 @@ mod tests {
                 "unsure (class-5)"
             ]
         );
+        // Also where a class is called as another one's folder.
+        let names = ["a (class-2)", "a", "A", "a (class-2) (class-2)"].map(str::to_owned);
+        let folders = folder_names(4, Some(&names)).into_iter();
+        let different: BTreeSet<_> = folders.map(|name| name.to_lowercase()).collect();
+        assert_eq!(different.len(), 4, "{different:?}");
     }
 
     #[test]

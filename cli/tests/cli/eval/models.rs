@@ -100,3 +100,17 @@ fn weights_without_preprocessing_say_which_is_taken() {
     let sizes = |text: &str| serde_json::from_str::<Value>(text).unwrap()["sizes"].clone();
     assert_eq!(sizes(&exported), sizes(&direct));
 }
+
+#[test]
+fn a_file_of_another_program_is_told_what_can_be_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(models().join("model.onnx")).unwrap();
+    let key = b"selfcls.format";
+    let at = bytes.windows(key.len()).position(|part| part == key);
+    bytes[at.unwrap()..][..key.len()].copy_from_slice(b"another.format");
+    let file = folder.path().join("other.onnx");
+    std::fs::write(&file, bytes).unwrap();
+    let ran = run(models(), &eval("clusters", file.to_str().unwrap(), &[]));
+    assert!(!ran.stderr.contains("Options::"), "{}", ran.stderr);
+    ran.failed_with_notes(1, &["other.onnx", "selfcls.format", "predict --crop"]);
+}
