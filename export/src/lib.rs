@@ -71,6 +71,8 @@
 //! runs everywhere; ONNX Runtime, which is faster, is loaded where `ORT_DYLIB_PATH` names its library or it lies in a
 //! [well-known place](inference::well_known_places).
 
+#[cfg(any(feature = "writer", feature = "inference"))]
+mod checksum;
 mod error;
 #[cfg(feature = "inference")]
 pub mod inference;
