@@ -52,6 +52,7 @@ const MAX_WIDTH: usize = 1_000_000;
 
 /// Everything that an application needs beside the network itself.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Metadata {
     /// How much of the preprocessing is left to the application.
     pub input: InputKind,
@@ -79,6 +80,7 @@ pub struct Metadata {
 
 /// One classifier of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HeadInfo {
     /// Position among the trained model's heads; the file's output is `logits.<index>`.
     pub index: usize,
@@ -149,6 +151,27 @@ impl Metadata {
             backbone: describe(&config.model),
             training,
             tool: concat!("selfcls ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// What can be said of another program's file: what it takes, how images are prepared for it, and its one head.
+    pub fn foreign(input: InputKind, preprocess: Preprocess, classes: usize) -> Self {
+        Self {
+            input,
+            preprocess,
+            weights: WeightKind::F32,
+            heads: vec![HeadInfo {
+                index: 0,
+                classes,
+                names: None,
+            }],
+            default_head: 0,
+            embedding_dim: 0,
+            feature_dim: None,
+            row_temperature: 1.0,
+            backbone: "another program's network".to_owned(),
+            training: TrainingSummary::default(),
+            tool: "not known".to_owned(),
         }
     }
 
