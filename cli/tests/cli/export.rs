@@ -274,7 +274,10 @@ fn with_weights(folder: &Path, model: &str, changes: &[(&str, fn(f32) -> f32)]) 
     let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     for (ending, change) in changes {
         let found = header.as_object().unwrap().iter();
-        let (_, array) = found.filter(|(name, _)| name.ends_with(ending)).next_back().unwrap();
+        let (_, array) = found
+            .filter(|(name, _)| name.ends_with(ending))
+            .next_back()
+            .unwrap();
         let offsets: [usize; 2] = serde_json::from_value(array["data_offsets"].clone()).unwrap();
         let values = &mut bytes[8 + length..][offsets[0]..offsets[1]];
         for value in values.chunks_exact_mut(4) {

@@ -73,7 +73,7 @@ mod tests {
         let (q, k) = (shape(true, &[6, 197, 64]), shape(true, &[6, 64, 197]));
         let scores = of("MatMul", &[&q, &k], &[6, 197, 197]);
         assert_eq!(scores, 6 * 197 * 197 * 64);
-        assert_eq!(of("MaxPool", &[&image], &[3, 112, 112]), 3 * 112 * 112 * 9 );
+        assert_eq!(of("MaxPool", &[&image], &[3, 112, 112]), 3 * 112 * 112 * 9);
         // What multiplies nothing still has to be read and written.
         assert_eq!(of("Relu", &[&features], &[2048]), 4096);
         let endless = shape(true, &[usize::MAX, usize::MAX]);

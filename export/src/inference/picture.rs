@@ -149,9 +149,14 @@ mod tests {
     fn a_decoder_that_panics_is_an_error_with_the_image() {
         let name = PathBuf::from("a.jpg");
         assert_eq!(Picture::name(&name), Path::new("a.jpg"));
-        let message = caught(name.name(), || -> selfcls_core::Result<()> { panic!("a test's") });
+        let message = caught(name.name(), || -> selfcls_core::Result<()> {
+            panic!("a test's")
+        });
         let message = message.expect_err("it panics").to_string();
-        assert!(message.starts_with("a.jpg: its decoder has failed"), "{message}");
+        assert!(
+            message.starts_with("a.jpg: its decoder has failed"),
+            "{message}"
+        );
         assert_eq!(caught(&name, || Ok(1)).expect("it does not"), 1);
     }
 }

@@ -135,7 +135,9 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
             return Err(refuse(format!(
                 "with it {operations} multiplications are needed for each image, and {} is the most{}; raise `max_operations` if that is meant",
                 most_operations / images,
-                batch.map_or(String::new(), |batch| format!(" in a fixed batch of {batch}"))
+                batch.map_or(String::new(), |batch| format!(
+                    " in a fixed batch of {batch}"
+                ))
             )));
         }
         match value.shape() {

@@ -102,8 +102,13 @@ fn multiplications_are_counted() {
         open_with(file, &options)
     };
     // The first layer alone has 4 x 4 pixels of 3 x 3 x 3 each.
-    refused(limited(valid(), 100), "multiplications are needed for each image, and 100 is the most;");
-    let needed = (6..20).map(|bits| 1 << bits).find(|&most| limited(valid(), most).is_ok());
+    refused(
+        limited(valid(), 100),
+        "multiplications are needed for each image, and 100 is the most;",
+    );
+    let needed = (6..20)
+        .map(|bits| 1 << bits)
+        .find(|&most| limited(valid(), most).is_ok());
     let needed = needed.expect("a few thousand do");
     limited(with_batch(&valid(), 16), needed).expect("opens");
     refused(

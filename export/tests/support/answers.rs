@@ -242,7 +242,10 @@ pub(crate) fn takes_what_holds_pictures(choice: &EngineChoice) {
         Box::new(Arc::clone(&pixels)),
         Box::new(Arc::unwrap_or_clone(pixels)),
     ];
-    let named: Vec<bool> = pictures.iter().map(|one| one.name() == Path::new(path)).collect();
+    let named: Vec<bool> = pictures
+        .iter()
+        .map(|one| one.name() == Path::new(path))
+        .collect();
     assert_eq!(named, [false, false, false, true, true, false, false]);
     let mut count = 0;
     for (_, answer) in classifier.stream(pictures).expect("starts") {
