@@ -30,19 +30,6 @@ pub trait Picture: Send + 'static {
 /// What bytes without a file are called in messages.
 pub(super) const NAMELESS: &str = "the image";
 
-/// The pixels of an image file's `bytes`, `name` standing for it in messages.
-pub(super) fn decoded(
-    bytes: &[u8],
-    name: &Path,
-    decoding: Decoding,
-    wanted: usize,
-) -> selfcls_core::Result<Rgb8> {
-    match decoding {
-        Decoding::Exact => decode(bytes, name),
-        Decoding::Reduced => decode_reduced(bytes, name, 2 * wanted),
-    }
-}
-
 /// An image file.
 impl Picture for PathBuf {
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
@@ -57,7 +44,12 @@ impl Picture for PathBuf {
 /// The bytes of an image file, e.g. of a request.
 impl Picture for Vec<u8> {
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
-        decoded(self, Path::new(NAMELESS), decoding, wanted).map(Cow::Owned)
+        let name = Path::new(NAMELESS);
+        let image = match decoding {
+            Decoding::Exact => decode(self, name),
+            Decoding::Reduced => decode_reduced(self, name, 2 * wanted),
+        };
+        image.map(Cow::Owned)
     }
 }
 
