@@ -15,9 +15,9 @@
 //! | `selfcls.training` | JSON of [`TrainingSummary`] |
 //! | `selfcls.tool` | program and version that wrote the file |
 //!
-//! A reader ignores `selfcls.*` keys it does not know, and what it does not know inside JSON; a change that an old reader would misunderstand
-//! raises the format version, and a newer version is refused. Version 2 is written where the input is not
-//! `float`, the weights are not `f32` or there are no heads, and version 1 everywhere else.
+//! A reader ignores `selfcls.*` keys it does not know, and what it does not know inside JSON; a change that an old
+//! reader would misunderstand raises the format version, and a newer version is refused. Version 2 is written where the
+//! input is not `float`, the weights are not `f32` or there are no heads, and version 1 everywhere else.
 
 mod kinds;
 

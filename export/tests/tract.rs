@@ -47,13 +47,6 @@ fn refuses_what_is_not_finite() {
 }
 
 #[test]
-fn keeps_its_engine() {
-    let mut refused = vec![EngineChoice::OnnxRuntime];
-    refused.extend(support::onnxruntime().map(EngineChoice::OnnxRuntimeAt));
-    support::keeps_its_engine(&TRACT, &refused);
-}
-
-#[test]
 fn streams_in_order() {
     support::answers::streams_in_order(&TRACT);
 }

@@ -1,4 +1,4 @@
-//! `run-onnx`, hidden: what `export` has another process do, since a process is bound to one engine and a file that
+//! `run-onnx`, hidden: what `export` has another process do, since a process is bound to one library and a file that
 //! an engine cannot bear may end it.
 
 use crate::error::Result;

@@ -29,7 +29,8 @@ pub(super) fn operations(node: &Node<'_>, inputs: &[&Shape], result: &Shape) -> 
             made.saturating_mul(length as u64)
         }
         ("MaxPool", _) => {
-            let window = Settings(node).ints("kernel_shape").ok().flatten();
+            let settings = Settings(node);
+            let window = settings.ints("kernel_shape").ok().flatten();
             let window = window.unwrap_or_default().iter();
             // A negative length is refused elsewhere.
             let lengths = window.map(|&n| u64::try_from(n).unwrap_or(1));

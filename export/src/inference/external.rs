@@ -2,12 +2,14 @@
 //!
 //! A file can name any path there, and an engine would read it. So the name must be that of a plain file in
 //! the model's own folder, and what is taken from it must be there. Where the model says what the whole file contains
-//! (ONNX's `checksum`, which our writer writes), it must be that: other weights have the same sizes. And it can name the same bytes again and again,
-//! which an engine would read as often: all that is taken counts, and of our own files no byte serves two weights.
+//! (ONNX's `checksum`, which our writer writes), it must be that: other weights have the same sizes. And it can name the
+//! same bytes again and again, which an engine would read as often: all that is taken counts, and of our own files no
+//! byte serves two weights.
 
 use super::network::{Network, Origin, Outside, Refusal};
 use crate::checksum::Checksum;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path};
@@ -53,18 +55,19 @@ fn are_its_own(network: &Network<'_>, place: &Place<'_>) -> Result<(), Refusal> 
                 weight.name, weight.location
             ))
         };
-        if !sums.contains_key(weight.location) {
-            let sum = checksum(&folder.join(weight.location), place.limit);
-            let sum = sum.map_err(|error| refuse(error.to_string()))?;
-            let sum = sum.ok_or_else(|| {
-                refuse(format!(
-                    "it has more than {} bytes; raise `max_data_bytes` if that is meant",
-                    place.limit
-                ))
-            })?;
-            sums.insert(weight.location, sum);
-        }
-        let found = &sums[weight.location];
+        let found = match sums.entry(weight.location) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let sum = checksum(&folder.join(weight.location), place.limit);
+                let sum = sum.map_err(|error| refuse(error.to_string()))?;
+                unknown.insert(sum.ok_or_else(|| {
+                    refuse(format!(
+                        "it has more than {} bytes; raise `max_data_bytes` if that is meant",
+                        place.limit
+                    ))
+                })?)
+            }
+        };
         if !found.eq_ignore_ascii_case(expected) {
             return Err(refuse(format!(
                 "it is not what the model was written with (its SHA-1 is {found}, not {expected}); put the file beside the model that was written with it"
@@ -186,6 +189,7 @@ mod tests {
             location,
             offset,
             length: Some(length),
+            checksum: None,
             to_the_end: false,
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Opened {
     pub(super) sessions: Sessions,
     /// The most numbers that a run has in memory at a time, for each image; none of a foreign file.
     pub(super) numbers: Option<usize>,
+    /// Most bytes that an image may have when it is decoded.
+    pub(super) max_image_bytes: u64,
 }
 
 /// A file before it is looked at.
@@ -68,8 +70,9 @@ impl Unopened<'_> {
             },
             preprocess: checked.metadata.preprocess.clone(),
         };
+        options.check_provider_options()?;
         let selected = engine::select(&options.engine, &options.providers)?;
-        let engine = selected.engine.clone();
+        let engine = selected.engine();
         if engine == Engine::Tract && checked.rounds_softmax {
             return Err(self.refused(format!(
                 "it rounds a softmax to 8 bits, which {engine} computes wrongly; leave that in floats, as docs/quantise_int8.py does, or use ONNX Runtime"
@@ -100,6 +103,7 @@ impl Unopened<'_> {
             answer,
             sessions,
             numbers: checked.numbers,
+            max_image_bytes: options.max_image_bytes,
         };
         if engine == Engine::Tract && checked.is_tried {
             self.try_out(&opened)?;

@@ -1,6 +1,8 @@
 //! What a stream can be made of.
 
-use selfcls_core::data::{decode, decode_reduced, read, read_reduced};
+use selfcls_core::data::{
+    MAX_DECODED_BYTES, decode_reduced_within, decode_within, read, read_reduced,
+};
 use selfcls_core::pixels::Rgb8;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,16 +41,17 @@ pub trait Picture: Send + 'static {
 /// What bytes without a file are called in messages.
 pub(super) const NAMELESS: &str = "the image";
 
-/// The pixels of an image file's `bytes`, `name` standing for it in messages.
+/// The pixels of an image file's `bytes`, `name` standing for it in messages; decoded as the pair says, of which the
+/// second is what [`Picture::pixels`] calls `wanted`, and of at most `limit` bytes.
 pub(super) fn decoded(
     bytes: &[u8],
     name: &Path,
-    decoding: Decoding,
-    wanted: usize,
+    (decoding, wanted): (Decoding, usize),
+    limit: u64,
 ) -> selfcls_core::Result<Rgb8> {
     match decoding {
-        Decoding::Exact => decode(bytes, name),
-        Decoding::Reduced => decode_reduced(bytes, name, 2 * wanted),
+        Decoding::Exact => decode_within(bytes, name, limit),
+        Decoding::Reduced => decode_reduced_within(bytes, name, 2 * wanted, limit),
     }
 }
 
@@ -95,7 +98,8 @@ impl Picture for PathBuf {
 /// The bytes of an image file, e.g. of a request.
 impl Picture for [u8] {
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
-        decoded(self, Path::new(NAMELESS), decoding, wanted).map(Cow::Owned)
+        let name = Path::new(NAMELESS);
+        decoded(self, name, (decoding, wanted), MAX_DECODED_BYTES).map(Cow::Owned)
     }
 }
 

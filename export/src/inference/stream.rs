@@ -42,7 +42,8 @@ pub struct StreamOptions {
     /// [`StreamOptions::batch`]. 0 is three batches, and at least 8, but no more than one batch where they would wait in
     /// more than 1 GiB. Default 0. An image of 224 waits in 0.6 MiB.
     pub ahead: usize,
-    /// Threads that read and decode; 0 is one per core. Default 0.
+    /// Threads that read and decode, beside those that run the network; 0 is as many as
+    /// [`Options::threads`](super::Options::threads). Default 0.
     pub decoders: usize,
     /// How files are decoded, if not as the classifier does it ([`Options::decoding`](super::Options::decoding)). Default
     /// none.
@@ -161,7 +162,7 @@ impl StreamOptions {
             ahead => ahead.max(batch),
         };
         let decoders = match self.decoders {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => classifier.threads(),
             decoders => decoders,
         };
         let permits = Arc::new(Permits::new(ahead));

@@ -1,7 +1,7 @@
 //! Proof that a written file does what the trained model does: the same images through both, output by output.
 //!
-//! A process is bound to one engine, and a file that an engine cannot bear may end it. So [`exchange`] lets
-//! another process run the file, while this one has the trained model.
+//! A process is bound to one library of ONNX Runtime, and a file that an engine cannot bear may end it. So [`exchange`]
+//! lets another process run the file, while this one has the trained model.
 
 pub mod exchange;
 mod trials;

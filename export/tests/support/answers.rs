@@ -217,6 +217,20 @@ pub(crate) fn takes_files(choice: &EngineChoice) {
                 assert_eq!(&answer, expected, "{decoding:?}");
             }
         }
+        // The limit is for the full size, however it is decoded.
+        let full = 400 * 320 * 3;
+        let within = |limit| open(&options.clone().max_image_bytes(limit)).expect("opens");
+        let answer = within(full).classify_bytes(&bytes).expect("classifies");
+        assert_eq!(&answer, expected, "{:?}", options.decoding);
+        let narrow = within(full - 1);
+        for refused in [narrow.classify_bytes(&bytes), narrow.classify_file(&path)] {
+            let refused = refused.expect_err("too large");
+            assert!(matches!(refused, Error::Core(_)), "{refused}");
+            assert!(
+                refused.to_string().contains("400 x 320 pixels"),
+                "{refused}"
+            );
+        }
     }
     let missing = classifier.classify_file(folder.path().join("none.jpg"));
     let missing = missing.expect_err("refused").to_string();

@@ -1,4 +1,4 @@
-//! What every engine must do; each engine's test binary runs it (a process is bound to one engine).
+//! What every engine must do; each engine's test binary runs it.
 
 // Each test binary uses a part of it.
 #![allow(dead_code, clippy::print_stdout)]
@@ -27,7 +27,7 @@ pub(crate) fn not_run(test: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: {reason}");
 }
 
-/// Names ONNX Runtime's library where the tests of a binary are to run in that: a process keeps its engine.
+/// Names ONNX Runtime's library where the tests of a binary are to run in that.
 const LIBRARY: &str = "SELFCLS_TEST_LIBRARY";
 
 /// The engine that this process tests: tract, unless [`again_in_onnxruntime`] has started it.
@@ -393,24 +393,5 @@ pub(crate) fn refuses_what_is_not_finite(choice: &EngineChoice) {
     for refused in [classified, computed] {
         let message = refused.expect_err("refused").to_string();
         assert!(message.contains("not a finite number"), "{message}");
-    }
-}
-
-/// The process keeps its engine: what it satisfies is accepted, everything else refused.
-pub(crate) fn keeps_its_engine(choice: &EngineChoice, refused: &[EngineChoice]) {
-    let classifier = open(choice, &Example::golden());
-    let in_use = selfcls_export::inference::in_use().expect("a classifier is open");
-    assert_eq!(&in_use, classifier.engine());
-    assert_eq!(
-        open(&EngineChoice::Auto, &Example::golden()).engine(),
-        &in_use
-    );
-    let bytes = file(&Example::golden(), HeadSelection::All);
-    for other in refused {
-        let message = Classifier::from_bytes(bytes.clone(), &options(other))
-            .expect_err("refused")
-            .to_string();
-        assert!(message.contains("cannot change to"), "{message}");
-        assert!(message.contains(&in_use.to_string()), "{message}");
     }
 }

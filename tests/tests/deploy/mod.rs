@@ -1,5 +1,5 @@
-//! From a model in burn to a file in an engine: shared by one test binary per engine, since a process
-//! is bound to the first engine it uses.
+//! From a model in burn to a file in an engine: shared by one test binary per engine, so that a file that an
+//! engine cannot bear ends no tests of another.
 
 // Each test binary uses a part of it.
 #![allow(dead_code)]
