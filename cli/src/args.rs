@@ -6,7 +6,7 @@ use crate::commands::{
     presets::PresetsArgs, run_onnx::RunOnnxArgs, slurm::SlurmArgs, train::TrainArgs,
 };
 use clap::{Args, Parser, Subcommand};
-use selfcls_export::{EngineChoice, Options, Provider};
+use selfcls_export::{EngineChoice, Options, Provider, ProviderOption};
 use std::path::PathBuf;
 
 /// Self-supervised image classification: train on unlabelled images, look at the classes found, export, classify.
@@ -87,7 +87,15 @@ pub(crate) struct RunningArgs {
     /// `openvino[:cpu|:gpu.N|:npu]`; several are tried in order. One that the library does not have is an error
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) provider: Vec<Provider>,
-    /// Threads that run an ONNX file; 0 for all cores
+    /// A setting of a provider, as ONNX Runtime's documentation calls it, e.g. `tensorrt:trt_engine_cache_enable=1`; may be
+    /// given again
+    #[arg(long, value_name = "NAME:KEY=VALUE")]
+    pub(crate) provider_option: Vec<ProviderOption>,
+    /// Let the provider compute with 16 bits: tensorrt and `openvino:gpu` in f16, openvino in bf16. Faster, and
+    /// probabilities are off by a hundredth or so
+    #[arg(long)]
+    pub(crate) half_precision: bool,
+    /// Threads that run an ONNX file, and as many that decode for it; 0 for all cores
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) threads: usize,
 }
@@ -97,6 +105,8 @@ impl RunningArgs {
     pub(crate) fn options(&self) -> Options {
         Options {
             providers: self.provider.clone(),
+            provider_options: self.provider_option.clone(),
+            half_precision: self.half_precision,
             threads: self.threads,
             ..self.engine.options()
         }

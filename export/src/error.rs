@@ -63,7 +63,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An [`Error::Io`] maker for `map_err`.
-    #[cfg(any(feature = "writer", feature = "inference"))]
+    #[cfg(any(feature = "writer", feature = "onnxruntime", feature = "tract"))]
     pub(crate) fn io(
         action: &'static str,
         path: impl AsRef<std::path::Path>,

@@ -4,7 +4,10 @@
 //! |---|---|
 //! | `writer` | [`OnnxWriter`]: weights and configuration in, one `.onnx` file out |
 //! | `inference` | [`Classifier`]: the file and images in, labels out; burn is not in its tree |
-//! | both | [`proof`]: a written file beside the trained model |
+//! | `onnxruntime` | the same with ONNX Runtime alone: tract is not in its tree |
+//! | `tract` | the same with tract alone: ort is not in its tree |
+//! | `cuda`, `tensorrt`, `coreml`, `directml`, `openvino` | `onnxruntime`, and that [`Provider`] |
+//! | `writer` and `inference` | [`proof`]: a written file beside the trained model |
 //!
 //! # The file
 //! One input, `image`. What it takes is a choice ([`FileOptions::input`]) that the metadata tell
@@ -43,7 +46,7 @@
 //! ```
 //!
 //! ```
-//! # #[cfg(feature = "inference")]
+//! # #[cfg(any(feature = "onnxruntime", feature = "tract"))]
 //! # fn main() -> Result<(), selfcls_export::Error> {
 //! use selfcls_export::{Classifier, Options};
 //!
@@ -53,7 +56,7 @@
 //! println!("{} with {:.0} %", prediction.class(), 100.0 * prediction.confidence());
 //! # Ok(())
 //! # }
-//! # #[cfg(not(feature = "inference"))]
+//! # #[cfg(not(any(feature = "onnxruntime", feature = "tract")))]
 //! # fn main() {}
 //! ```
 //!
@@ -63,6 +66,7 @@
 //! | its bytes, e.g. of a request | [`Classifier::classify_bytes`] |
 //! | pixels | [`Classifier::classify`] with [`Rgb8::new`]; [`decode`] and [`read`] make them from files |
 //! | a folder, a million files | [`Classifier::stream`], in constant memory |
+//! | photos of a camera, and little time | [`Options::decoding`] |
 //! | a GPU | [`Options::provider`] and the feature of its name |
 //! | a file of another program | [`Options::preprocessing`] |
 //!
@@ -71,26 +75,28 @@
 //! runs everywhere; ONNX Runtime, which is faster, is loaded where `ORT_DYLIB_PATH` names its library or it lies in a
 //! [well-known place](inference::well_known_places).
 
+#[cfg(any(feature = "writer", feature = "onnxruntime", feature = "tract"))]
+mod checksum;
 mod error;
-#[cfg(feature = "inference")]
+#[cfg(any(feature = "onnxruntime", feature = "tract"))]
 pub mod inference;
-#[cfg(any(feature = "writer", feature = "inference"))]
+#[cfg(any(feature = "writer", feature = "onnxruntime", feature = "tract"))]
 mod limits;
-#[cfg(any(feature = "writer", feature = "inference"))]
+#[cfg(any(feature = "writer", feature = "onnxruntime", feature = "tract"))]
 mod names;
-#[cfg(all(feature = "writer", feature = "inference"))]
+#[cfg(all(feature = "writer", feature = "onnxruntime", feature = "tract"))]
 pub mod proof;
 #[cfg(feature = "writer")]
 pub mod writer;
 
 pub use error::{Error, Result};
-#[cfg(feature = "inference")]
+#[cfg(any(feature = "onnxruntime", feature = "tract"))]
 pub use inference::{
     Candidate, Classifier, Decoding, Engine, EngineChoice, HeadLogits, OpenVinoDevice, Options,
-    Outputs, Picture, Prediction, Provider, Stream, StreamOptions,
+    Outputs, Picture, Prediction, Provider, ProviderOption, Stream, StreamOptions,
 };
 /// What the above speaks of, so that an application depends on this crate alone.
-#[cfg(feature = "inference")]
+#[cfg(any(feature = "onnxruntime", feature = "tract"))]
 pub use selfcls_core::{
     Error as CoreError,
     config::Interpolation,

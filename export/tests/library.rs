@@ -66,7 +66,7 @@ fn libraries_that_cannot_serve() {
         (empty.to_owned(), "gives nothing"),
         (
             interface("1.17.3"),
-            "is version 1.17.3, and 1.24 or a newer 1.x is needed",
+            "is version 1.17.3, and 1.21 or a newer 1.x is needed",
         ),
         (interface("2.0.0"), "is version 2.0.0"),
         (interface("nonsense"), "is version nonsense"),

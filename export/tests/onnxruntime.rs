@@ -56,18 +56,32 @@ fn refuses_what_is_not_finite() {
     );
 }
 
+/// What the loaded library satisfies is accepted, another library refused; tract is there beside it.
 #[test]
-fn keeps_its_engine() {
-    with_library("keeps_its_engine", |choice| {
-        let refused = [
-            EngineChoice::Tract,
-            EngineChoice::OnnxRuntimeAt("another/libonnxruntime.so".into()),
-        ];
-        support::keeps_its_engine(choice, &refused);
-        match selfcls_export::inference::in_use() {
-            Some(Engine::OnnxRuntime(library)) => assert!(library.version.starts_with("1.")),
-            other => panic!("{other:?}"),
+fn keeps_its_library() {
+    with_library("keeps_its_library", |choice| {
+        let bytes = support::file(&support::model::Example::golden(), HeadSelection::All);
+        let open = |choice: &EngineChoice| {
+            Classifier::from_bytes(bytes.clone(), &support::options(choice))
+        };
+        let first = open(choice).expect("opens");
+        let library = selfcls_export::inference::in_use().expect("a classifier is open");
+        assert!(library.version.starts_with("1."), "{library:?}");
+        let in_use = Engine::OnnxRuntime(library);
+        for choice in [choice, &EngineChoice::OnnxRuntime, &EngineChoice::Auto] {
+            assert_eq!(open(choice).expect("opens").engine(), &in_use);
         }
+        let another = EngineChoice::OnnxRuntimeAt("another/libonnxruntime.so".into());
+        let message = open(&another).expect_err("refused").to_string();
+        assert!(message.contains("cannot change to"), "{message}");
+        assert!(message.contains(&in_use.to_string()), "{message}");
+
+        let tract = open(&EngineChoice::Tract).expect("is always there");
+        assert_eq!(tract.engine(), &Engine::Tract);
+        let images = support::model::hashed_images(1, 2, 64);
+        let both = [first, tract].map(|one| one.run(&images).expect("runs").probabilities);
+        let expected: Vec<f64> = both[0].iter().map(|&p| p.into()).collect();
+        support::close("probabilities", &both[1], &expected);
     });
 }
 

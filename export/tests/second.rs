@@ -2,9 +2,7 @@
 
 mod support;
 
-use selfcls_export::inference::environment;
-use selfcls_export::inference::ort::session::Session;
-use selfcls_export::inference::ort::value::TensorRef;
+use selfcls_export::inference::raw::{Pixels, RawNetwork};
 use selfcls_export::{Classifier, EngineChoice};
 use std::path::Path;
 use support::model::hashed_images;
@@ -15,18 +13,16 @@ fn burns_own_exporter_says_the_same() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/roundtrip");
     let options = support::options(&EngineChoice::Tract);
     let ours = Classifier::open(folder.join("resnet.onnx"), &options).expect("opens");
-    let environment = environment().expect("a classifier is open");
-    let load = || Session::builder(&environment)?.commit_from_file(folder.join("second.onnx"));
-    let mut second = load().expect("loads");
+    let mut second =
+        RawNetwork::load(&folder.join("second.onnx"), &EngineChoice::Tract).expect("loads");
 
     let images = hashed_images(5, 3, 16);
     let expected = ours.run(&images).expect("runs").features;
-    let input = TensorRef::from_array_view(([3_usize, 3, 16, 16], &images[..])).expect("a tensor");
     let outputs = second
-        .run(selfcls_export::inference::ort::inputs![input])
+        .run(&[3, 3, 16, 16], &Pixels::Float(images))
         .expect("runs");
-    let (shape, maps) = outputs[0].try_extract_tensor::<f32>().expect("floats");
-    assert_eq!(**shape, [3, 32, 1, 1]);
+    assert_eq!(outputs[0].shape, [3, 32, 1, 1]);
+    let maps = &outputs[0].values;
     assert_eq!(maps.len(), expected.len());
     let scale = expected.iter().fold(1.0_f32, |most, x| most.max(x.abs()));
     for (a, b) in maps.iter().zip(&expected) {

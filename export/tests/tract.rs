@@ -7,6 +7,11 @@ use selfcls_export::{Classifier, EngineChoice, HeadSelection, Provider};
 const TRACT: EngineChoice = EngineChoice::Tract;
 
 #[test]
+fn the_comparison_can_fail() {
+    support::the_comparison_can_fail();
+}
+
+#[test]
 fn agrees_with_the_reference() {
     support::agrees_with_the_reference(&TRACT);
 }
@@ -42,13 +47,6 @@ fn refuses_what_is_not_finite() {
 }
 
 #[test]
-fn keeps_its_engine() {
-    let mut refused = vec![EngineChoice::OnnxRuntime];
-    refused.extend(support::onnxruntime().map(EngineChoice::OnnxRuntimeAt));
-    support::keeps_its_engine(&TRACT, &refused);
-}
-
-#[test]
 fn streams_in_order() {
     support::answers::streams_in_order(&TRACT);
 }
@@ -61,6 +59,11 @@ fn streams_without_end() {
 #[test]
 fn streams_outputs() {
     support::answers::streams_outputs(&TRACT);
+}
+
+#[test]
+fn takes_what_holds_pictures() {
+    support::answers::takes_what_holds_pictures(&TRACT);
 }
 
 #[test]

@@ -76,11 +76,23 @@ pub(crate) fn thorough(workspace: &Workspace, ready: &Ready, summary: &mut Summa
         let mut command = prepare(&["clippy"]);
         shown(command.args(["--all-targets", "--", "-D", "warnings"]))
     });
+    summary.part("each engine alone", |_| {
+        ENGINES.iter().all(|engine| {
+            let mut command = workspace.cargo();
+            command.args(["clippy", colour(), "-p", "selfcls-export"]);
+            command.args(["--no-default-features", "--features", engine]);
+            shown(command.args(["--", "-D", "warnings"]))
+        })
+    });
     summary.part("documentation", |_| {
         let mut command = prepare(&["doc", "--no-deps"]);
         shown(command.env("RUSTDOCFLAGS", "-D warnings"))
     });
 }
+
+/// Features of `selfcls-export` that are each enough for an application. Without the workspace around them their few
+/// dependencies are built otherwise, once more.
+const ENGINES: [&str; 2] = ["onnxruntime", "tract"];
 
 /// Crates that a package must not depend on, not even indirectly.
 struct Boundary {
@@ -90,7 +102,7 @@ struct Boundary {
     forbidden: fn(&str) -> bool,
 }
 
-const BOUNDARIES: [Boundary; 3] = [
+const BOUNDARIES: [Boundary; 5] = [
     Boundary {
         rule: "inference with an exported classifier needs no burn",
         package: &[
@@ -100,7 +112,29 @@ const BOUNDARIES: [Boundary; 3] = [
             "--features",
             "inference",
         ],
-        forbidden: |name| name == "burn" || name.starts_with("burn-"),
+        forbidden: is_burn,
+    },
+    Boundary {
+        rule: "inference with ONNX Runtime alone needs no tract",
+        package: &[
+            "-p",
+            "selfcls-export",
+            "--no-default-features",
+            "--features",
+            "onnxruntime",
+        ],
+        forbidden: |name| is_burn(name) || name.starts_with("tract-"),
+    },
+    Boundary {
+        rule: "inference with tract alone needs no ONNX Runtime",
+        package: &[
+            "-p",
+            "selfcls-export",
+            "--no-default-features",
+            "--features",
+            "tract",
+        ],
+        forbidden: |name| is_burn(name) || name == "ort" || name == "ort-sys",
     },
     Boundary {
         rule: "core has no backend",
@@ -113,6 +147,10 @@ const BOUNDARIES: [Boundary; 3] = [
         forbidden: is_heavy_backend,
     },
 ];
+
+fn is_burn(name: &str) -> bool {
+    name == "burn" || name.starts_with("burn-")
+}
 
 fn is_heavy_backend(name: &str) -> bool {
     const BACKENDS: [&str; 8] = [

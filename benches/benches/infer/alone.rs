@@ -4,11 +4,13 @@ use crate::Args;
 use crate::ours::decode;
 use selfcls_benches::Outcome;
 use selfcls_benches::clock::Clock;
+use selfcls_export::inference::environment;
+use selfcls_export::inference::ort::inputs;
 use selfcls_export::inference::ort::session::Session;
 use selfcls_export::inference::ort::session::builder::GraphOptimizationLevel;
 use selfcls_export::inference::ort::value::TensorRef;
-use selfcls_export::inference::{environment, ort};
-use selfcls_export::{Classifier, Engine};
+use selfcls_export::inference::raw::{Pixels, RawNetwork};
+use selfcls_export::{Classifier, Engine, EngineChoice};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -24,7 +26,7 @@ pub(crate) fn measure(
     classifier: &Classifier,
     files: &[PathBuf],
 ) -> Outcome<Value> {
-    let mut session = session(args, model, classifier)?;
+    let mut bare = Bare::new(args, model, classifier)?;
     let side = classifier.input_side();
     let batch = args.batch.first().copied().unwrap_or(1).min(files.len());
     let inputs: Vec<Vec<f32>> = decode(files)?
@@ -38,11 +40,10 @@ pub(crate) fn measure(
             classifier.run(input)?;
             Ok(())
         })?;
-        let engine = timed(|| {
-            let image = TensorRef::from_array_view(([batch, 3, side, side], input.as_slice()))?;
-            session.run(ort::inputs!["image" => image])?;
-            Ok(())
-        })?;
+        let shape = [batch, 3, side, side];
+        // Not a part of what is measured.
+        let pixels = Pixels::Float(input.clone());
+        let engine = timed(|| bare.run(shape, &pixels))?;
         if pair >= WARM_UP {
             let values = [ours.0, engine.0, ours.1, engine.1];
             for (figures, value) in figures.iter_mut().zip(values) {
@@ -60,17 +61,40 @@ pub(crate) fn measure(
     }))
 }
 
-fn session(args: &Args, model: &Path, classifier: &Classifier) -> Outcome<Session> {
-    let environment = environment().ok_or("no engine is in use")?;
-    let builder = Session::builder(&environment)?;
-    let mut builder = builder.with_optimization_level(GraphOptimizationLevel::All)?;
-    if matches!(classifier.engine(), Engine::OnnxRuntime(_)) {
+/// The engine alone.
+enum Bare {
+    OnnxRuntime(Session),
+    Tract(RawNetwork),
+}
+
+impl Bare {
+    fn new(args: &Args, model: &Path, classifier: &Classifier) -> Outcome<Self> {
+        if *classifier.engine() == Engine::Tract {
+            return Ok(Self::Tract(RawNetwork::load(model, &EngineChoice::Tract)?));
+        }
+        let environment = environment().ok_or("ONNX Runtime is not in use")?;
         // As ours: what is compared is what we add.
-        builder = builder
+        let builder = Session::builder(&environment)?;
+        let mut builder = builder
+            .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(args.threads)?
             .with_intra_op_spinning(false)?;
+        Ok(Self::OnnxRuntime(builder.commit_from_file(model)?))
     }
-    Ok(builder.commit_from_file(model)?)
+
+    fn run(&mut self, shape: [usize; 4], image: &Pixels) -> Outcome<()> {
+        match (self, image) {
+            (Self::OnnxRuntime(session), Pixels::Float(values)) => {
+                let image = TensorRef::from_array_view((shape, values.as_slice()))?;
+                session.run(inputs!["image" => image])?;
+            }
+            (Self::OnnxRuntime(_), Pixels::Bytes(_)) => return Err("no floats".into()),
+            (Self::Tract(network), image) => {
+                network.run(&shape, image)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Milliseconds on the clock and of processor time, over all threads; not a number where the system does not tell.

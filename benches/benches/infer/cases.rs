@@ -49,7 +49,7 @@ pub(crate) fn all(args: &Args, folder: &Path, report: &mut dyn FnMut(Value)) -> 
     };
     let mut engines = vec!["onnxruntime", "tract"];
     if args.openvino.is_some() {
-        engines.insert(1, "openvino");
+        engines.splice(1..1, ["openvino", "openvino-bf16"]);
     }
     for engine in engines {
         for &batch in &args.batch {
@@ -69,7 +69,7 @@ pub(crate) fn all(args: &Args, folder: &Path, report: &mut dyn FnMut(Value)) -> 
         }
         for &batch in &args.batch {
             let case = case(engine, &format!("overhead {batch}"), batch);
-            if engine != "openvino" && case.is_wanted(args) {
+            if !engine.starts_with("openvino") && case.is_wanted(args) {
                 overhead(args, &case)?.into_iter().for_each(&mut *report);
             }
         }

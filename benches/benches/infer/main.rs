@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The model is a ResNet-18 for 224 pixels with initial weights, exported by this build, or that of `--model`.
-//! Ours and the peer run in turn, each in a process of its own (a process is bound to one engine), on the
+//! Ours and the peer run in turn, each in a process of its own (a process is bound to one library), on the
 //! same files, threads and batch; each figure is the median of `--rounds`. The peer is called as
 //! `PYTHON SCRIPT MODEL FOLDER --batch N --threads N --limit N --resize N --crop N` and prints a JSON
 //! object with `wall_images_per_s` and, if it likes, `peak_mib`, the memory it took, `cpu_ms_per_image` and

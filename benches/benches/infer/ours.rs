@@ -60,6 +60,8 @@ pub(crate) fn command(args: &Args, case: &Case) -> Outcome<Command> {
     Ok(command)
 }
 
+const OPENVINO: Provider = Provider::OpenVino(OpenVinoDevice::Cpu);
+
 /// The figures, from this process.
 pub(crate) fn measure(args: &Args) -> Outcome<Value> {
     let model = args.model.as_ref().ok_or("no model")?;
@@ -89,7 +91,9 @@ fn options(args: &Args) -> Outcome<Options> {
     let engine = args.measure.engine.as_deref();
     let choice = match (engine, &args.onnxruntime, &args.openvino) {
         (Some("tract"), _, _) => EngineChoice::Tract,
-        (Some("openvino"), _, Some(library)) => EngineChoice::OnnxRuntimeAt(library.clone()),
+        (Some("openvino" | "openvino-bf16"), _, Some(library)) => {
+            EngineChoice::OnnxRuntimeAt(library.clone())
+        }
         (_, Some(library), _) => EngineChoice::OnnxRuntimeAt(library.clone()),
         (_, None, _) => EngineChoice::OnnxRuntime,
     };
@@ -99,7 +103,8 @@ fn options(args: &Args) -> Outcome<Options> {
         .runs(args.runs)
         .many(args.measure.many);
     Ok(match engine {
-        Some("openvino") => options.provider(Provider::OpenVino(OpenVinoDevice::Cpu)),
+        Some("openvino") => options.provider(OPENVINO),
+        Some("openvino-bf16") => options.provider(OPENVINO).half_precision(true),
         _ => options,
     })
 }

@@ -1,4 +1,4 @@
-//! `run-onnx`, hidden: what `export` has another process do, since a process is bound to one engine and a file that
+//! `run-onnx`, hidden: what `export` has another process do, since a process is bound to one library and a file that
 //! an engine cannot bear may end it.
 
 use crate::error::Result;
@@ -32,7 +32,7 @@ impl RunOnnxArgs {
         match choice {
             EngineChoice::Tract => vec!["--tract".into()],
             EngineChoice::OnnxRuntimeAt(path) => vec!["--onnxruntime".into(), path.into()],
-            EngineChoice::OnnxRuntime | EngineChoice::Auto => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }

@@ -332,6 +332,13 @@ fn what_the_machine_does_not_have_is_an_error() {
     let ran = predict(folder.path(), &["photos", "--provider", "directml"]);
     ran.failed(1, &["DirectML", "ORT_DYLIB_PATH"]);
     predict(folder.path(), &["photos", "--provider", "gpu"]).failed(2, &["cuda"]);
+    let run = |more: &[&str]| predict(folder.path(), &[&["photos"], more].concat());
+    run(&["--half-precision"]).failed(2, &["half precision", "TensorRT, OpenVINO"]);
+    let half = ["--half-precision", "--provider", "cuda"];
+    run(&half).failed(2, &["CUDA device 0 cannot be told so"]);
+    let option = ["--provider-option", "cuda:use_tf32=1"];
+    run(&option).failed(2, &["cuda:use_tf32", "not asked for"]);
+    run(&["--provider-option", "use_tf32=1"]).failed(2, &["PROVIDER:KEY=VALUE"]);
 }
 
 #[test]

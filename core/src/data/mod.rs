@@ -30,7 +30,7 @@ pub use folder::ImageFolder;
 pub use idx::Idx;
 pub use loader::{EvalBatch, EvalLoader, Loader, TrainBatch};
 pub use part::Part;
-pub use reduced::{decode_reduced, read_reduced};
+pub use reduced::{decode_reduced, decode_reduced_within, read_reduced};
 pub use shapes::{SHAPES, Shapes};
 pub use shards::TarShards;
 pub use shares::Shares;

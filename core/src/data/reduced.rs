@@ -4,7 +4,7 @@
 //! running the network. JPEG stores blocks of frequencies: leaving the high ones out gives an image of a
 //! half, a quarter or an eighth of the size for a fraction of the work.
 
-use super::decode::{MAX_DECODED_BYTES, check_size, decode, oriented};
+use super::decode::{MAX_DECODED_BYTES, check_size, decode_within, oriented};
 use super::file::file_bytes;
 use crate::Result;
 use crate::pixels::Rgb8;
@@ -30,26 +30,35 @@ pub fn read_reduced(path: &Path, short: usize) -> Result<Rgb8> {
 /// # Errors
 /// As [`super::decode`].
 pub fn decode_reduced(bytes: &[u8], name: &Path, short: usize) -> Result<Rgb8> {
-    match reduced(bytes, short) {
+    decode_reduced_within(bytes, name, short, MAX_DECODED_BYTES)
+}
+
+/// As [`decode_reduced`], with another limit than [`MAX_DECODED_BYTES`] for the size that the image has in full; see
+/// [`super::decode_within`].
+///
+/// # Errors
+/// As [`super::decode`].
+pub fn decode_reduced_within(bytes: &[u8], name: &Path, short: usize, limit: u64) -> Result<Rgb8> {
+    match reduced(bytes, short, limit) {
         Some(image) => oriented(image.0, image.1),
-        None => decode(bytes, name),
+        None => decode_within(bytes, name, limit),
     }
 }
 
 /// The reduced image and how it has to be turned; none where it is better decoded in full, because it is
 /// not larger, of an unusual kind, damaged or no JPEG.
-fn reduced(bytes: &[u8], short: usize) -> Option<(DynamicImage, Orientation)> {
+fn reduced(bytes: &[u8], short: usize, limit: u64) -> Option<(DynamicImage, Orientation)> {
     if !bytes.starts_with(&[0xFF, 0xD8]) {
         return None;
     }
     let mut decoder = Decoder::new(bytes);
-    decoder.set_max_decoding_buffer_size(MAX_DECODED_BYTES as usize);
+    decoder.set_max_decoding_buffer_size(usize::try_from(limit).unwrap_or(usize::MAX));
     decoder.read_info().ok()?;
     let info = decoder.info()?;
     // Of the full size: a progressive file's coefficients are all kept, however small the result is.
     let sides = [u32::from(info.width), u32::from(info.height)];
     let bytes_per_pixel = info.pixel_format.pixel_bytes() as u8;
-    check_size(sides, bytes_per_pixel, MAX_DECODED_BYTES).ok()?;
+    check_size(sides, bytes_per_pixel, limit).ok()?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     if width.min(height) < WORTH * short {
         return None;
@@ -104,11 +113,12 @@ mod tests {
             (60, Some((80, 60))),
             (10, Some((80, 60))),
         ] {
-            let size = reduced(&bytes, short).map(|(image, _)| (image.width(), image.height()));
+            let found = reduced(&bytes, short, MAX_DECODED_BYTES);
+            let size = found.map(|(image, _)| (image.width(), image.height()));
             assert_eq!(size, expected, "{short}");
         }
         for other in [&b"text"[..], &bytes[..300], &[0xFF, 0xD8], &[]] {
-            assert!(reduced(other, 10).is_none());
+            assert!(reduced(other, 10, MAX_DECODED_BYTES).is_none());
         }
     }
 
@@ -122,10 +132,22 @@ mod tests {
         bytes[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
         // Of coefficients that are refined later: 25 GB.
         bytes[frame + 1] = 0xC2;
-        assert!(reduced(&bytes, 10).is_none());
+        assert!(reduced(&bytes, 10, MAX_DECODED_BYTES).is_none());
         std::fs::write(&path, bytes).expect("writes");
         let message = read_reduced(&path, 10).expect_err("refused").to_string();
         assert!(message.contains("65500 x 65500 pixels"), "{message}");
+    }
+
+    #[test]
+    fn a_limit_is_for_the_full_size() {
+        let (bytes, name) = (jpeg(640, 480), Path::new("a.jpg"));
+        let full = 640 * 480 * 3;
+        let image = decode_reduced_within(&bytes, name, 60, full).expect("decodes");
+        assert_eq!((image.width(), image.height()), (80, 60));
+        let refused = decode_reduced_within(&bytes, name, 60, full - 1);
+        let message = refused.expect_err("too large").to_string();
+        assert!(message.contains("640 x 480 pixels"), "{message}");
+        assert!(message.contains(&(full - 1).to_string()), "{message}");
     }
 
     #[test]

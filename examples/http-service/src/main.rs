@@ -35,6 +35,10 @@ struct Args {
     /// Largest body in MiB.
     #[arg(long, default_value_t = 20)]
     max_body: usize,
+    /// Largest image in megapixels, each pixel counted as three bytes or, where it has more, as those: a small file can
+    /// be a huge image. The memory of --threads such images must be there.
+    #[arg(long, default_value_t = 64)]
+    max_megapixels: u64,
     /// Seconds in which a body must have come.
     #[arg(long, default_value_t = 30)]
     patience: u64,
@@ -49,10 +53,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         0 => std::thread::available_parallelism()?.get(),
         threads => threads,
     };
-    let options = Options {
-        threads,
-        ..Options::default()
-    };
+    let options = Options::default()
+        .threads(threads)
+        .max_image_bytes(args.max_megapixels.saturating_mul(3_000_000));
     let classifier = Classifier::open(&args.model, &options)?;
     eprintln!("engine: {}", classifier.runs_on());
     let limits = Limits {

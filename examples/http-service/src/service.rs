@@ -99,7 +99,7 @@ async fn classify(State(service): State<Arc<Service>>, request: Request<Body>) -
         let _place = place;
         match service.classifier.classify_bytes(&bytes) {
             Ok(prediction) => Ok(said(&prediction)),
-            // The image's fault.
+            // The image's fault: it is none, or too large, and says how large.
             Err(Error::Core(error)) => Err((StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
             Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         }

@@ -55,6 +55,16 @@ impl Running {
         answer(stream)
     }
 
+    /// The most memory that it has had, where the system tells.
+    fn peak_mib(&self) -> Option<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib / 1024)
+    }
+
     fn terminate(&self) {
         let id = self.child.id().to_string();
         let done = Command::new("kill").args(["-TERM", &id]).status();
@@ -121,6 +131,49 @@ fn images_are_classified_and_everything_else_is_an_error() {
     assert_eq!(service.ask("POST", "/classify", &photo()).0, 200);
 }
 
+/// Of a kilobyte that claims to be a huge picture.
+#[test]
+fn images_are_as_large_as_allowed() {
+    // The head of a PNG file of 8-bit colours, and no more: what is too large is refused before that is missed.
+    let png = |width: u32, height: u32| {
+        let mut head = b"IHDR".to_vec();
+        head.extend([width, height].map(u32::to_be_bytes).concat());
+        head.extend([8, 2, 0, 0, 0]);
+        let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+        bytes.extend(&head);
+        bytes.extend(checksum(&head).to_be_bytes());
+        // The chunk whose contents would be the pixels.
+        bytes.extend(b"\0\0\0\x01IDAT");
+        bytes
+    };
+    let service = Running::new(&[]);
+    let (status, text) = service.ask("POST", "/classify", &png(10_000, 6_401));
+    assert_eq!(status, 422, "{text}");
+    for part in ["10000 x 6401 pixels", "192030000 bytes", "192000000"] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    // Small enough, and otherwise broken.
+    let (status, text) = service.ask("POST", "/classify", &png(10_000, 6_400));
+    assert_eq!(status, 422, "{text}");
+    assert!(text.contains("not a readable image"), "{text}");
+    assert_eq!(service.ask("POST", "/classify", &photo()).0, 200);
+
+    let narrow = Running::new(&["--max-megapixels", "0"]);
+    let (status, text) = narrow.ask("POST", "/classify", &photo());
+    assert!(
+        status == 422 && text.contains(" and 0 is the most"),
+        "{text}"
+    );
+}
+
+/// CRC-32 as PNG has it.
+fn checksum(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
+    !bytes.iter().fold(!0_u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), step)
+    })
+}
+
 #[test]
 fn a_full_service_says_so_at_once() {
     let service = Running::new(&["--queue", "2", "--patience", "3"]);
@@ -182,11 +235,16 @@ fn told_to_stop_it_answers_what_is_under_way() {
     assert!(service.child.wait().expect("ends").success());
 }
 
-/// Many clients at a time: everybody gets an answer, and memory stays where it was.
+/// Many clients at a time: everybody gets an answer, and memory stays about where it was.
 #[test]
 fn a_crowd_is_served_or_told_to_come_back() {
-    let service = Running::new(&["--queue", "4"]);
+    let service = Running::new(&["--queue", "4", "--threads", "2"]);
     let photo = photo();
+    // With both threads at work once.
+    for _ in 0..4 {
+        assert_eq!(service.ask("POST", "/classify", &photo).0, 200);
+    }
+    let before = service.peak_mib();
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..32)
             .map(|_| {
@@ -204,4 +262,7 @@ fn a_crowd_is_served_or_told_to_come_back() {
         "{statuses:?}"
     );
     assert!(statuses.contains(&200));
+    if let (Some(before), Some(after)) = (before, service.peak_mib()) {
+        assert!(after < before + 64, "{before} and {after} MiB");
+    }
 }

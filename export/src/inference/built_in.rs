@@ -1,15 +1,14 @@
 //! The built-in engine, tract, called so that it cannot end the process.
 //!
-//! tract panics where a network makes it do what it did not expect, and the C interface through which `ort` calls it
-//! ends the process then. What a file may make tract do is checked beforehand, but nobody knows all that tract does not
-//! expect; so a classifier's network is loaded and run here, where a panic is an error. The interface is there for
-//! applications that use `ort` themselves, and for [`super::raw`].
+//! tract panics where a network makes it do what it did not expect. What a file may make tract do is checked beforehand,
+//! but nobody knows all that tract does not expect; so networks are loaded and run here, where a panic is an error.
 
 use super::pixels::{Part, Slice};
+use super::sessions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tract_onnx::prelude::{
-    Framework, InferenceModelExt, TValue, Tensor, TractResult, TypedFact, TypedOp,
+    Framework, InferenceFact, InferenceModelExt, TValue, Tensor, TractResult, TypedFact, TypedOp,
 };
 use tract_onnx::tract_core::model::IntoRunnable;
 use tract_onnx::tract_core::plan::SimplePlan;
@@ -31,31 +30,54 @@ pub(super) struct Found {
 impl Network {
     /// Loads `file`, with the weights that it keeps in `folder`.
     pub(super) fn load(file: &[u8], folder: Option<&str>) -> Result<Self, String> {
+        Self::load_for(None, file, folder)
+    }
+
+    /// [`Self::load`], for images of one shape and type, where what is computed depends on these.
+    pub(super) fn load_for(
+        image: Option<InferenceFact>,
+        file: &[u8],
+        folder: Option<&str>,
+    ) -> Result<Self, String> {
         caught(|| {
             let onnx = tract_onnx::onnx();
             let model = onnx.proto_model_for_read(&mut &*file)?;
             let outputs = model.graph.iter().flat_map(|graph| &graph.output);
             let outputs = outputs.map(|output| output.name.clone()).collect();
-            let parsed = onnx.parse(&model, folder)?;
+            let mut parsed = onnx.parse(&model, folder)?.model;
             drop(model);
+            if let Some(image) = image {
+                parsed = parsed.with_input_fact(0, image)?;
+            }
             Ok(Self {
-                plan: parsed.model.into_optimized()?.into_runnable()?,
+                plan: parsed.into_optimized()?.into_runnable()?,
                 outputs,
             })
         })
     }
 
+    /// The names of what it gives, in order.
+    pub(super) fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
     /// Runs `images`.
     pub(super) fn run(&self, images: &Part<'_>) -> Result<Found, String> {
+        let shape = images.shape();
+        self.run_on(|| match images.values {
+            Slice::Floats(values) => Tensor::from_shape(&shape, values),
+            Slice::Bytes(values) => Tensor::from_shape(&shape, values),
+        })
+    }
+
+    /// Runs what `images` gives.
+    pub(super) fn run_on(
+        &self,
+        images: impl FnOnce() -> TractResult<Tensor>,
+    ) -> Result<Found, String> {
         caught(|| {
-            let shape = images.shape();
-            let images = match images.values {
-                Slice::Floats(values) => Tensor::from_shape(&shape, values)?,
-                Slice::Bytes(values) => Tensor::from_shape(&shape, values)?,
-            };
-            let values = self
-                .plan
-                .run(std::iter::once(TValue::from(images)).collect())?;
+            let images = TValue::from(images()?);
+            let values = self.plan.run(std::iter::once(images).collect())?;
             Ok(Found {
                 outputs: Arc::clone(&self.outputs),
                 values: values.into_iter().collect(),
@@ -64,16 +86,15 @@ impl Network {
     }
 }
 
-impl Found {
-    /// Shape and values of the output `name`.
-    pub(super) fn get(&self, name: &str) -> Result<(&[usize], &[f32]), String> {
+impl sessions::Found for Found {
+    fn get(&self, name: &str) -> Result<(Vec<usize>, &[f32]), String> {
         let mut outputs = self.outputs.iter().zip(&self.values);
         let (_, value) = outputs
             .find(|(output, _)| *output == name)
             .ok_or_else(|| format!("`{name}` is missing"))?;
         let values = || -> TractResult<&[f32]> { value.try_as_plain_ram()?.as_slice::<f32>() };
         let values = values().map_err(|error| format!("{error:#}"))?;
-        Ok((value.shape(), values))
+        Ok((value.shape().to_vec(), values))
     }
 }
 

@@ -4,11 +4,10 @@ use super::borders::Borders;
 use super::engine::Engine;
 use super::opened::{Opened, Unopened};
 use super::outputs::{Outputs, row};
-use super::picture::{NAMELESS, decoded};
+use super::picture::{NAMELESS, caught, decoded};
 use super::pixels::{Stack, Takes};
-use super::{Decoding, Options, Picture, Prediction, Stream, StreamOptions};
+use super::{Options, Picture, Prediction, Stream, StreamOptions};
 use crate::{Error, Result};
-use rayon::prelude::*;
 use selfcls_core::metadata::Metadata;
 use selfcls_core::pixels::Rgb8;
 use selfcls_core::preprocess::Preprocess;
@@ -103,12 +102,7 @@ impl Classifier {
     /// The engine and the execution providers in words, e.g. `ONNX Runtime 1.31.1 (/usr/lib/libonnxruntime.so)
     /// with CUDA device 0`.
     pub fn runs_on(&self) -> String {
-        let sessions = &self.opened.sessions;
-        sessions
-            .providers()
-            .fold(sessions.engine().to_string(), |text, provider| {
-                format!("{text} with {provider}")
-            })
+        self.opened.sessions.runs_on()
     }
 
     /// Index of the head that answers; none if the file gives no classes.
@@ -136,9 +130,8 @@ impl Classifier {
         self.prediction(&outputs, 0)
     }
 
-    /// Classifies the image file at `path`: JPEG, PNG, WebP, GIF or BMP, turned as its EXIF data say. A camera's photo
-    /// is decoded at a part of its size ([`Decoding::Reduced`]); for the very pixels of training, classify what
-    /// [`read`](crate::read) gives.
+    /// Classifies the image file at `path`: JPEG, PNG, WebP, GIF or BMP, turned as its EXIF data say. It is decoded as in
+    /// training; with [`Options::decoding`] a camera's photo is decoded at a part of its size.
     ///
     /// ```
     /// use selfcls_export::{Classifier, Options};
@@ -150,7 +143,8 @@ impl Classifier {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Core`] if it cannot be read or is no image, and as [`Self::classify`].
+    /// [`Error::Core`] if it cannot be read, is no image, or is larger than [`Options::max_image_bytes`], and as
+    /// [`Self::classify`].
     pub fn classify_file(&self, path: impl AsRef<Path>) -> Result<Prediction> {
         let path = path.as_ref();
         self.classify_encoded(&selfcls_core::data::file_bytes(path)?, path)
@@ -159,14 +153,16 @@ impl Classifier {
     /// [`Self::classify_file`] for a file that is already in memory, such as the body of a request.
     ///
     /// # Errors
-    /// [`Error::Core`] if it is no image, and as [`Self::classify`].
+    /// [`Error::Core`] if it is no image or larger than [`Options::max_image_bytes`], and as [`Self::classify`].
     pub fn classify_bytes(&self, bytes: &[u8]) -> Result<Prediction> {
         self.classify_encoded(bytes, Path::new(NAMELESS))
     }
 
     fn classify_encoded(&self, bytes: &[u8], name: &Path) -> Result<Prediction> {
         let wanted = self.preprocess().resize;
-        self.classify(&decoded(bytes, name, Decoding::Reduced, wanted)?)
+        let (decoding, limit) = (self.opened.decoding, self.opened.max_image_bytes);
+        let image = caught(name, || decoded(bytes, name, (decoding, wanted), limit))?;
+        self.classify(&image)
     }
 
     /// Classifies images of any sizes, in order. Memory beyond the answers stays bounded, however many
@@ -185,9 +181,9 @@ impl Classifier {
     /// Everything that the network says of images of any sizes: logits, embeddings, features.
     ///
     /// # Errors
-    /// [`Error::Run`] if the engine fails.
+    /// [`Error::Run`] if the engine fails or its answer is not finite.
     pub fn outputs<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Outputs> {
-        self.run_stack(&self.opened.input.stacked(images))
+        self.run_stack(&self.opened.input.stacked(images, self.threads()))
     }
 
     /// Classifies images one after the other as they come, paths or pixels, decoding ahead on other threads:
@@ -232,13 +228,7 @@ impl Classifier {
 
     /// Images of any sizes, prepared as the metadata say: `[batch, 3, side, side]`, normalised.
     pub fn prepare<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Vec<f32> {
-        let preprocess = &self.opened.input.preprocess;
-        let mut input = vec![0.0; images.len() * preprocess.input_len()];
-        input
-            .par_chunks_exact_mut(preprocess.input_len())
-            .zip(images)
-            .for_each(|(out, image)| preprocess.apply(image.borrow(), out));
-        input
+        self.opened.input.prepared(images, self.threads())
     }
 
     /// Runs the network on `images`, `[batch, 3, side, side]`, normalised as the metadata say (as
@@ -247,7 +237,7 @@ impl Classifier {
     ///
     /// # Errors
     /// [`Error::Request`] if the length is not that of whole images or a value is not finite; [`Error::Run`] if the
-    /// engine fails.
+    /// engine fails or its answer is not finite.
     pub fn run(&self, images: &[f32]) -> Result<Outputs> {
         let side = self.input_side();
         let input = &self.opened.input;
@@ -322,6 +312,11 @@ impl Classifier {
     /// Runs the network on prepared images.
     fn run_stack(&self, stack: &Stack) -> Result<Outputs> {
         self.run_part(&stack.part())
+    }
+
+    /// [`Options::threads`], in number.
+    pub(super) fn threads(&self) -> usize {
+        self.opened.sessions.threads()
     }
 
     /// Runs of the engine at a time.

@@ -1,20 +1,23 @@
 //! Which program runs the network: ONNX Runtime where its library is found, tract (built in) otherwise.
 //!
-//! `ort` binds a process to one engine for good: the first interface set wins. So the choice is made
-//! once, here, and a later request that contradicts it is refused instead of silently ignored.
+//! Either can be left out of a program by leaving out the cargo feature of its name.
 
 use super::Provider;
-use super::library::{LIBRARY_VARIABLE, Library, file_name, places, remedy};
+#[cfg(feature = "onnxruntime")]
+use super::onnxruntime::{self, Runtime};
 use crate::{Error, Result};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The environment variable that names ONNX Runtime's library, as in all of ort's documentation.
+pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// Which engine to use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum EngineChoice {
-    /// The engine that this process uses already; else ONNX Runtime from `ORT_DYLIB_PATH` (an error if that
-    /// is set and does not work) or from a well-known place; else tract.
+    /// The ONNX Runtime that this process uses already; else that of `ORT_DYLIB_PATH` (an error if that is set and does
+    /// not work) or of a well-known place; else tract. Of the engines that the program was built with.
     #[default]
     Auto,
     /// ONNX Runtime from `ORT_DYLIB_PATH` or a well-known place; an error if there is none.
@@ -27,11 +30,21 @@ pub enum EngineChoice {
 
 /// The engine in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Engine {
     /// ONNX Runtime, loaded at run time.
     OnnxRuntime(Library),
     /// tract, built in.
     Tract,
+}
+
+/// A library of ONNX Runtime that has been loaded and offers what is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    /// Absolute path of the file.
+    pub path: PathBuf,
+    /// ONNX Runtime's version, e.g. `1.31.1`.
+    pub version: String,
 }
 
 impl fmt::Display for Engine {
@@ -45,157 +58,71 @@ impl fmt::Display for Engine {
     }
 }
 
-/// The process's engine, ready to load networks.
+/// An engine, ready to load networks.
 #[derive(Clone)]
-pub(super) struct Selected {
+pub(super) enum Selected {
+    #[cfg(feature = "onnxruntime")]
+    OnnxRuntime(Runtime),
+    #[cfg(feature = "tract")]
+    Tract,
+}
+
+impl Selected {
     /// Which one it is.
-    pub(super) engine: Engine,
-    /// What sessions are made in.
-    pub(super) environment: ort::environment::Environment,
+    pub(super) fn engine(&self) -> Engine {
+        match self {
+            #[cfg(feature = "onnxruntime")]
+            Self::OnnxRuntime(runtime) => Engine::OnnxRuntime(runtime.library.clone()),
+            #[cfg(feature = "tract")]
+            Self::Tract => Engine::Tract,
+        }
+    }
 }
 
-/// Kept until the process ends: the engines do not support being started twice.
-static SELECTED: Mutex<Option<Selected>> = Mutex::new(None);
-
-/// The engine that this process is bound to, if a classifier has been opened.
-pub fn in_use() -> Option<Engine> {
-    selected().as_ref().map(|selected| selected.engine.clone())
-}
-
-/// What sessions are made in, if a classifier has been opened. `ort` allows one environment in a process: an
-/// application that runs other networks with it makes their sessions here.
-pub fn environment() -> Option<ort::environment::Environment> {
-    let selected = selected();
-    selected
-        .as_ref()
-        .map(|selected| selected.environment.clone())
-}
-
-fn selected() -> MutexGuard<'static, Option<Selected>> {
-    // The value is replaced in one assignment, so a panic elsewhere cannot have left it half-written.
-    SELECTED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The process's engine, chosen now if this is the first request. Whoever asks for `providers` asks for ONNX Runtime.
+/// The engine that was asked for. Whoever asks for `providers` asks for ONNX Runtime.
 pub(super) fn select(choice: &EngineChoice, providers: &[Provider]) -> Result<Selected> {
-    // Before the process is bound to an engine, so that a request that cannot be met leaves it free.
+    // Before a library is loaded, so that a request that cannot be met leaves the choice of one open.
     for provider in providers {
         if *choice == EngineChoice::Tract {
-            return Err(has_no_providers(*provider));
+            return Err(Error::Engine(format!(
+                "{provider} was asked for, and {} has none: take ONNX Runtime, its library named in {LIBRARY_VARIABLE}, or leave the provider out",
+                Engine::Tract
+            )));
         }
         provider.is_built_in()?;
     }
-    let mut selected = selected();
-    if let Some(existing) = &*selected {
-        return match (providers.first(), &existing.engine) {
-            (Some(provider), Engine::Tract) => Err(has_no_providers(*provider)),
-            _ => agree(existing, choice),
-        };
-    }
-    let engine = match choice {
-        EngineChoice::Tract => Engine::Tract,
-        EngineChoice::OnnxRuntimeAt(path) => Engine::OnnxRuntime(Library::check(path)?),
-        EngineChoice::OnnxRuntime | EngineChoice::Auto => match (find()?, providers.first()) {
-            ((Some(library), _), _) => Engine::OnnxRuntime(library),
-            (_, None) if *choice == EngineChoice::Auto => Engine::Tract,
-            ((None, passed_over), provider) => return Err(none_found(provider, &passed_over)),
+    match choice {
+        EngineChoice::Tract => tract(),
+        #[cfg(feature = "onnxruntime")]
+        _ => match onnxruntime::select(choice, providers.first())? {
+            Some(runtime) => Ok(Selected::OnnxRuntime(runtime)),
+            None => tract(),
         },
-    };
-    let environment = start(&engine)?;
-    Ok(selected
-        .insert(Selected {
-            engine,
-            environment,
-        })
-        .clone())
+        #[cfg(not(feature = "onnxruntime"))]
+        EngineChoice::Auto => tract(),
+        #[cfg(not(feature = "onnxruntime"))]
+        _ => Err(is_missing("ONNX Runtime", "onnxruntime")),
+    }
 }
 
-fn has_no_providers(provider: Provider) -> Error {
+#[cfg(feature = "tract")]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "without the feature there is none"
+)]
+fn tract() -> Result<Selected> {
+    Ok(Selected::Tract)
+}
+
+#[cfg(not(feature = "tract"))]
+fn tract() -> Result<Selected> {
+    Err(is_missing("tract", "tract"))
+}
+
+/// For an engine that this program was built without.
+#[cfg(not(all(feature = "onnxruntime", feature = "tract")))]
+fn is_missing(engine: &str, feature: &str) -> Error {
     Error::Engine(format!(
-        "{provider} was asked for, and {} has none: {}",
-        Engine::Tract,
-        remedy()
+        "{engine} is not part of this program: build it with the feature `{feature}` of selfcls-export, or choose another engine"
     ))
-}
-
-fn find() -> Result<(Option<Library>, Vec<String>)> {
-    match std::env::var_os(LIBRARY_VARIABLE) {
-        Some(path) if !path.is_empty() => {
-            let library = Library::check(path.as_ref()).map_err(|error| {
-                Error::Engine(format!("{LIBRARY_VARIABLE} is set, but {error}"))
-            })?;
-            Ok((Some(library), Vec::new()))
-        }
-        _ => Ok(Library::search()),
-    }
-}
-
-fn none_found(provider: Option<&Provider>, passed_over: &[String]) -> Error {
-    let wanted = provider.map_or(String::new(), |provider| {
-        format!("{provider} was asked for, and ")
-    });
-    let mut message = format!(
-        "{wanted}no ONNX Runtime library found, neither named in {LIBRARY_VARIABLE} nor as {} in {}: {}",
-        file_name(),
-        places(),
-        remedy()
-    );
-    for reason in passed_over {
-        message.push_str("\n  - passed over: ");
-        message.push_str(reason);
-    }
-    Error::Engine(message)
-}
-
-/// Accepts a choice that the running engine satisfies.
-fn agree(existing: &Selected, choice: &EngineChoice) -> Result<Selected> {
-    let satisfied = match (choice, &existing.engine) {
-        (EngineChoice::Auto, _)
-        | (EngineChoice::Tract, Engine::Tract)
-        | (EngineChoice::OnnxRuntime, Engine::OnnxRuntime(_)) => true,
-        (EngineChoice::OnnxRuntimeAt(path), Engine::OnnxRuntime(library)) => {
-            path.canonicalize().is_ok_and(|path| path == library.path)
-        }
-        _ => false,
-    };
-    if satisfied {
-        return Ok(existing.clone());
-    }
-    let asked = match choice {
-        EngineChoice::OnnxRuntimeAt(path) => format!("ONNX Runtime at {}", path.display()),
-        EngineChoice::OnnxRuntime => "ONNX Runtime".to_owned(),
-        EngineChoice::Tract | EngineChoice::Auto => "tract".to_owned(),
-    };
-    Err(Error::Engine(format!(
-        "this process runs {} and cannot change to {asked}; choose the engine before the first model is opened, or use another process",
-        existing.engine
-    )))
-}
-
-/// Hands the engine's interface to `ort` and makes the environment.
-fn start(engine: &Engine) -> Result<ort::environment::Environment> {
-    let failed = |reason: String| Error::Engine(format!("{engine} cannot start: {reason}"));
-    let builder = match engine {
-        Engine::Tract => {
-            ort::set_api(ort_tract::api());
-            ort::init()
-        }
-        // `Library::check` has made sure that nothing in here panics.
-        Engine::OnnxRuntime(library) => {
-            ort::init_from(&library.path).map_err(|error| failed(error.to_string()))?
-        }
-    };
-    // The application may have used ort before; then ort kept that interface and said nothing.
-    let runs_tract = ort::info().contains("ort-tract");
-    if runs_tract != (*engine == Engine::Tract) {
-        return Err(failed(format!(
-            "the application has set up ort with another engine before ({})",
-            ort::info()
-        )));
-    }
-    builder
-        .with_name("selfcls")
-        .with_telemetry(false)
-        .build()
-        .map_err(|error| failed(error.to_string()))
 }

@@ -1,23 +1,12 @@
 //! Finds ONNX Runtime's shared library and makes sure that it can be used, before `ort` touches it: `ort`
 //! panics where a library lacks the interface that it was built for.
 
+use super::{LIBRARY_VARIABLE, Library};
 use crate::{Error, Result};
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
-/// The environment variable that names the library, as in all of ort's documentation.
-pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
-
-/// A library that has been loaded and offers what is needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Library {
-    /// Absolute path of the file.
-    pub path: PathBuf,
-    /// ONNX Runtime's version, e.g. `1.31.1`.
-    pub version: String,
-}
-
-/// The oldest ONNX Runtime that works, e.g. `1.24`.
+/// The oldest ONNX Runtime that works, e.g. `1.21`.
 pub fn oldest_version() -> String {
     format!("1.{}", ort::MINOR_VERSION)
 }
@@ -65,8 +54,12 @@ impl Library {
 
 /// How to get a library, for messages.
 pub(super) fn remedy() -> String {
+    let other = match cfg!(feature = "tract") {
+        true => "use the built-in engine, tract",
+        false => "build with the feature `tract`, the engine that needs no library",
+    };
     format!(
-        "give the path of ONNX Runtime {} or newer ({} from a release at https://github.com/microsoft/onnxruntime/releases or from the `onnxruntime` Python wheel) in {LIBRARY_VARIABLE}, or use the built-in engine, tract",
+        "give the path of ONNX Runtime {} or newer ({} from a release at https://github.com/microsoft/onnxruntime/releases or from the `onnxruntime` Python wheel) in {LIBRARY_VARIABLE}, or {other}",
         oldest_version(),
         file_name()
     )

@@ -5,19 +5,26 @@
 //! [`Classifier::stream`].
 
 mod answer;
+mod arithmetic;
 mod borders;
+#[cfg(feature = "tract")]
 mod built_in;
 mod classifier;
 mod cut;
 mod engine;
 mod evaluation;
 mod external;
+#[cfg(all(feature = "onnxruntime", feature = "tract"))]
 mod fixed;
 mod image_shapes;
+#[cfg(feature = "onnxruntime")]
 mod library;
 mod network;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
 mod opened;
 mod options;
+mod order;
 mod outputs;
 mod picture;
 mod pixel_shapes;
@@ -25,12 +32,15 @@ mod pixels;
 mod places;
 mod prediction;
 mod provider;
+mod provider_options;
 mod quantised_shapes;
+#[cfg(all(feature = "onnxruntime", feature = "tract"))]
 pub mod raw;
 mod running;
 mod sessions;
 mod settings;
 mod shapes;
+mod spread;
 mod stream;
 mod together;
 mod token_shapes;
@@ -38,16 +48,44 @@ mod tray;
 mod wire;
 
 pub use classifier::Classifier;
-pub use engine::{Engine, EngineChoice, environment, in_use};
+pub use engine::{Engine, EngineChoice, LIBRARY_VARIABLE, Library};
 pub use evaluation::BackboneOf;
-pub use library::{LIBRARY_VARIABLE, Library, oldest_version, well_known_places};
+#[cfg(feature = "onnxruntime")]
+pub use library::{oldest_version, well_known_places};
+#[cfg(feature = "onnxruntime")]
+pub use onnxruntime::{environment, in_use};
 pub use opened::check_file;
 pub use options::Options;
 pub use outputs::{HeadLogits, Outputs};
 pub use picture::{Decoding, Picture};
 pub use prediction::{Candidate, Prediction};
 pub use provider::{OpenVinoDevice, Provider};
+pub use provider_options::ProviderOption;
 pub use stream::{Stream, StreamOptions};
 
-/// The crate that binds the engines, for [`environment`].
+/// The crate that binds ONNX Runtime, for [`environment`]. Not stable: it is a release candidate, and the one that is named
+/// here changes in any version of this crate.
+#[cfg(feature = "onnxruntime")]
 pub use ort;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// What an application may move to another thread, or use from several.
+    #[test]
+    fn threads_may_have_them() {
+        fn shared<T: Send + Sync>() {}
+        fn moved<T: Send>() {}
+        shared::<Classifier>();
+        shared::<Options>();
+        shared::<StreamOptions>();
+        shared::<Prediction>();
+        shared::<Outputs>();
+        shared::<Engine>();
+        shared::<crate::Error>();
+        moved::<Stream<PathBuf>>();
+        moved::<Stream<Box<dyn Picture>, Outputs>>();
+    }
+}

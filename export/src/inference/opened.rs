@@ -9,7 +9,7 @@ use super::network::{Network, Origin, Refusal};
 use super::pixels::{Input, Takes};
 use super::sessions::{Sessions, Source};
 use super::shapes::{self, Expected};
-use super::{Options, pixel_shapes};
+use super::{Decoding, Options, order, pixel_shapes};
 use crate::{Error, Result};
 use selfcls_core::metadata::{FORMAT, InputKind, Metadata};
 use selfcls_core::pixels::Rgb8;
@@ -20,11 +20,15 @@ pub(super) struct Opened {
     pub(super) metadata: Metadata,
     pub(super) borders: Borders,
     pub(super) input: Input,
+    /// How it decodes image files.
+    pub(super) decoding: Decoding,
     /// None where the file gives no classes.
     pub(super) answer: Option<Answer>,
     pub(super) sessions: Sessions,
     /// The most numbers that a run has in memory at a time, for each image; none of a foreign file.
     pub(super) numbers: Option<usize>,
+    /// Most bytes that an image may have when it is decoded.
+    pub(super) max_image_bytes: u64,
 }
 
 /// A file before it is looked at.
@@ -66,8 +70,9 @@ impl Unopened<'_> {
             },
             preprocess: checked.metadata.preprocess.clone(),
         };
+        options.check_provider_options()?;
         let selected = engine::select(&options.engine, &options.providers)?;
-        let engine = selected.engine.clone();
+        let engine = selected.engine();
         if engine == Engine::Tract && checked.rounds_softmax {
             return Err(self.refused(format!(
                 "it rounds a softmax to 8 bits, which {engine} computes wrongly; leave that in floats, as docs/quantise_int8.py does, or use ONNX Runtime"
@@ -94,9 +99,11 @@ impl Unopened<'_> {
             metadata: checked.metadata,
             borders: checked.borders,
             input,
+            decoding: options.decoding,
             answer,
             sessions,
             numbers: checked.numbers,
+            max_image_bytes: options.max_image_bytes,
         };
         if engine == Engine::Tract && checked.is_tried {
             self.try_out(&opened)?;
@@ -221,6 +228,7 @@ fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checke
             preprocess
                 .validate()
                 .map_err(|error| Refusal(error.to_string()))?;
+            order::check(&network)?;
             let (borders, metadata) = Borders::foreign(&network, preprocess.clone())?;
             (metadata, borders, None)
         }
@@ -235,6 +243,7 @@ fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checke
                 side: metadata.preprocess.crop,
                 batch: borders.batch,
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                operations: options.max_operations,
             };
             let numbers = shapes::check(&network, &expected)?;
             (metadata, borders, Some(numbers))

@@ -1,9 +1,15 @@
 //! How to open a file.
 
-use super::{EngineChoice, Provider};
+use super::{Decoding, EngineChoice, Provider, ProviderOption};
+#[cfg(feature = "onnxruntime")]
+use crate::Result;
+use selfcls_core::data::MAX_DECODED_BYTES;
 use selfcls_core::preprocess::Preprocess;
 
 /// How to open a file; [`Options::default`] suits most.
+///
+/// Later versions may have more fields: write a literal with `..Options::default()` at its end (which is why it may be
+/// written at all), or call the methods.
 ///
 /// ```
 /// use selfcls_export::{EngineChoice, Options};
@@ -15,9 +21,14 @@ use selfcls_core::preprocess::Preprocess;
 pub struct Options {
     /// The engine. Default [`EngineChoice::Auto`].
     pub engine: EngineChoice,
-    /// Threads that run the network; 0 uses all cores. Default 0.
+    /// Threads that compute at a time, the caller's among them; 0 is one per core. Default 0. A call prepares its
+    /// images on so many threads and then runs the network on so many; a stream does both at once, and so has twice as
+    /// many ([`StreamOptions::decoders`](super::StreamOptions::decoders) says otherwise). Calls from several threads of
+    /// the application prepare their images each on their own, and share those of the network. On a GPU the network has
+    /// what threads it likes.
     pub threads: usize,
-    /// Runs of the network at a time, which share the threads out; with ONNX Runtime each keeps a copy of the weights.
+    /// Runs of the network at a time, which share the threads out (of more runs than threads each has one); with ONNX
+    /// Runtime each keeps a copy of the weights.
     /// 0 leaves it to [`Options::many`] with ONNX Runtime, which can spread a run over its threads; with tract, which
     /// cannot, it is [`Options::threads`]. Default 0.
     pub runs: usize,
@@ -33,18 +44,34 @@ pub struct Options {
     /// an error: whoever asks for a GPU does not want to wait for the processor. Numbers of 32 bits stay so, where
     /// the device can: [`Provider`] says where not.
     pub providers: Vec<Provider>,
+    /// Settings of the providers by name, none by default. What they mean, and what is no setting, ONNX Runtime says.
+    pub provider_options: Vec<ProviderOption>,
+    /// Whether providers compute with 16 bits: TensorRT and OpenVINO's GPUs in f16, OpenVINO on processors in bf16. With
+    /// instructions for that a processor takes half the time, and probabilities are off by a hundredth (`docs/onnx.md`
+    /// has figures). Default false.
+    pub half_precision: bool,
     /// The head that answers, by its index in the trained model. Default: the one the file says.
     pub head: Option<usize>,
     /// How images become the network's input, for files that do not say. Default: only files that do say
     /// are opened.
     pub preprocess: Option<Preprocess>,
+    /// How image files are decoded, wherever this classifier is given one. Default [`Decoding::Exact`].
+    pub decoding: Decoding,
     /// Largest file to read, in bytes. Default 2 GiB, where protobuf ends.
     pub max_file_bytes: u64,
     /// Most bytes that weights beside the file may have, all together. Default 16 GiB.
     pub max_data_bytes: u64,
+    /// Most bytes that an image may have when it is decoded, each pixel counted as three or, where it has more, as
+    /// those; of files and bytes that are classified one by one. Default 512 MiB
+    /// ([`MAX_DECODED_BYTES`](selfcls_core::data::MAX_DECODED_BYTES)); lower it where strangers send images, for each
+    /// one that is decoded at the same time can take as much, and for a moment up to four times that.
+    pub max_image_bytes: u64,
     /// Most bytes that the values of one run of the network may take, as far as they can be foreseen: in files of this
     /// project. Default 4 GiB; a ResNet-50 takes 17 MiB for each image of 224.
     pub max_run_bytes: u64,
+    /// Most multiplications that an image may take, of files of this project; a fixed batch may have 16 images' worth of
+    /// them. Default 2^37; a ResNet-50 needs about 2^32 for an image of 224.
+    pub max_operations: u64,
 }
 
 impl Default for Options {
@@ -56,11 +83,16 @@ impl Default for Options {
             many: false,
             spin: false,
             providers: Vec::new(),
+            provider_options: Vec::new(),
+            half_precision: false,
             head: None,
             preprocess: None,
+            decoding: Decoding::Exact,
             max_file_bytes: 1 << 31,
             max_data_bytes: 1 << 34,
+            max_image_bytes: MAX_DECODED_BYTES,
             max_run_bytes: 1 << 32,
+            max_operations: 1 << 37,
         }
     }
 }
@@ -108,6 +140,29 @@ impl Options {
         self
     }
 
+    /// With one more of [`provider_options`](Options::provider_options).
+    #[must_use]
+    pub fn provider_option(
+        mut self,
+        provider: impl Into<String>,
+        key: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Self {
+        self.provider_options.push(ProviderOption {
+            provider: provider.into(),
+            key: key.into(),
+            value: value.into(),
+        });
+        self
+    }
+
+    /// With providers that compute in [`half_precision`](Options::half_precision) or not.
+    #[must_use]
+    pub fn half_precision(mut self, half: bool) -> Self {
+        self.half_precision = half;
+        self
+    }
+
     /// With answers of this [`head`](Options::head).
     #[must_use]
     pub fn head(mut self, index: usize) -> Self {
@@ -123,10 +178,24 @@ impl Options {
         self
     }
 
+    /// With image files [decoded](Options::decoding) so.
+    #[must_use]
+    pub fn decoding(mut self, decoding: Decoding) -> Self {
+        self.decoding = decoding;
+        self
+    }
+
     /// With files of at most so many bytes.
     #[must_use]
     pub fn max_file_bytes(mut self, bytes: u64) -> Self {
         self.max_file_bytes = bytes;
+        self
+    }
+
+    /// With images of at most so many bytes when decoded.
+    #[must_use]
+    pub fn max_image_bytes(mut self, bytes: u64) -> Self {
+        self.max_image_bytes = bytes;
         self
     }
 
@@ -137,10 +206,27 @@ impl Options {
         self
     }
 
+    /// With images that take at most so many multiplications.
+    #[must_use]
+    pub fn max_operations(mut self, operations: u64) -> Self {
+        self.max_operations = operations;
+        self
+    }
+
     /// With at most so many bytes of weights beside the file.
     #[must_use]
     pub fn max_data_bytes(mut self, bytes: u64) -> Self {
         self.max_data_bytes = bytes;
         self
+    }
+
+    /// The providers as ONNX Runtime takes them, for a session of so many threads.
+    #[cfg(feature = "onnxruntime")]
+    pub(super) fn dispatches(
+        &self,
+        threads: usize,
+    ) -> Result<Vec<ort::ep::ExecutionProviderDispatch>> {
+        let providers = self.providers.iter();
+        providers.map(|one| one.dispatch(threads, self)).collect()
     }
 }

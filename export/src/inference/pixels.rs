@@ -1,6 +1,6 @@
 //! Images on their way into the network: prepared as the file wants them, alone or stacked.
 
-use rayon::prelude::*;
+use super::spread::spread;
 use selfcls_core::pixels::Rgb8;
 use selfcls_core::preprocess::Preprocess;
 use std::borrow::Borrow;
@@ -85,28 +85,35 @@ impl Input {
         }
     }
 
-    /// Images of any sizes.
-    pub(super) fn stacked<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Stack {
-        let length = self.preprocess.input_len();
-        let values = if self.takes == Takes::Floats {
-            let mut floats = vec![0.0; images.len() * length];
-            floats
-                .par_chunks_exact_mut(length)
-                .zip(images)
-                .for_each(|(out, image)| self.preprocess.apply(image.borrow(), out));
-            Values::Floats(floats)
-        } else {
-            let mut bytes = vec![0; images.len() * length];
-            bytes
-                .par_chunks_exact_mut(length)
-                .zip(images)
-                .for_each(|(out, image)| {
+    /// Images of any sizes, prepared on up to `threads` threads.
+    pub(super) fn stacked<I: Borrow<Rgb8> + Sync>(&self, images: &[I], threads: usize) -> Stack {
+        let values = match self.takes {
+            Takes::Floats => Values::Floats(self.prepared(images, threads)),
+            Takes::Bytes => {
+                let length = self.preprocess.input_len();
+                let mut bytes = vec![0; images.len() * length];
+                spread(threads, images, (&mut bytes, length), |image, out| {
                     let preprocess = &self.preprocess;
                     preprocess.resized(image.borrow(), |resized| resized.interleave(out));
                 });
-            Values::Bytes(bytes)
+                Values::Bytes(bytes)
+            }
         };
         self.square(images.len(), values)
+    }
+
+    /// Images of any sizes: `[count, 3, crop, crop]`, normalised.
+    pub(super) fn prepared<I: Borrow<Rgb8> + Sync>(
+        &self,
+        images: &[I],
+        threads: usize,
+    ) -> Vec<f32> {
+        let length = self.preprocess.input_len();
+        let mut floats = vec![0.0; images.len() * length];
+        spread(threads, images, (&mut floats, length), |image, out| {
+            self.preprocess.apply(image.borrow(), out);
+        });
+        floats
     }
 
     fn square(&self, count: usize, values: Values) -> Stack {
@@ -218,7 +225,7 @@ mod tests {
         let images = [image(2, 2), image(5, 3), image(5, 3), image(2, 2)];
         for takes in [Takes::Floats, Takes::Bytes] {
             let input = input(takes);
-            let stack = input.stacked(&images);
+            let stack = input.stacked(&images, 2);
             assert_eq!(stack.count, 4);
             for (part, image) in stack.part().chunks(1).zip(&images) {
                 assert_eq!(part.padded(1), input.stack(image), "{takes:?}");
@@ -229,7 +236,7 @@ mod tests {
     #[test]
     fn parts_and_padding() {
         let input = input(Takes::Bytes);
-        let stack = input.stacked(&[image(2, 2), image(3, 2), image(2, 4)]);
+        let stack = input.stacked(&[image(2, 2), image(3, 2), image(2, 4)], 3);
         let parts: Vec<Part<'_>> = stack.part().chunks(2).collect();
         assert_eq!(parts[0].shape(), [2, 2, 2, 3]);
         assert_eq!(parts[1].shape(), [1, 2, 2, 3]);
@@ -250,6 +257,6 @@ mod tests {
             .flat_map(|image| input(Takes::Floats).preprocess.input(image))
             .collect();
         let input = input(Takes::Bytes);
-        assert_eq!(input.bytes(&floats), input.stacked(&images));
+        assert_eq!(input.bytes(&floats), input.stacked(&images, 2));
     }
 }

@@ -1,7 +1,12 @@
 //! ONNX Runtime's execution providers: where it runs a network when not on the processor.
 
+#[cfg(feature = "onnxruntime")]
+use super::Options;
 use crate::{Error, Result};
-use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
+#[cfg(feature = "onnxruntime")]
+use ort::ep::{
+    ArbitrarilyConfigurableExecutionProvider, ExecutionProvider, ExecutionProviderDispatch,
+};
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,7 +14,10 @@ use std::str::FromStr;
 ///
 /// They compute with numbers of 32 bits where a device can, also where fewer would be its default: CUDA without TF32,
 /// OpenVINO in FP32. Neural processors (CoreML, OpenVINO's NPU) have 16 bits.
+/// [`half_precision`](super::Options::half_precision) and [`provider_option`](super::Options::provider_option) tell them
+/// otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Provider {
     /// NVIDIA GPUs: the device's number (feature `cuda`).
     Cuda(i32),
@@ -25,6 +33,7 @@ pub enum Provider {
 
 /// Where OpenVINO computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OpenVinoDevice {
     /// The processor, Intel's or another one.
     #[default]
@@ -37,7 +46,7 @@ pub enum OpenVinoDevice {
 
 impl OpenVinoDevice {
     /// What OpenVINO calls it.
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         match self {
             Self::Cpu => "CPU".to_owned(),
             Self::Gpu(number) => format!("GPU.{number}"),
@@ -48,37 +57,27 @@ impl OpenVinoDevice {
 
 impl Provider {
     /// What ONNX Runtime gets to see, for a session of so many threads.
+    #[cfg(feature = "onnxruntime")]
     #[allow(unused_variables, reason = "depends on the features")]
-    pub(super) fn dispatch(self, threads: usize) -> Result<ExecutionProviderDispatch> {
+    pub(super) fn dispatch(
+        self,
+        threads: usize,
+        options: &Options,
+    ) -> Result<ExecutionProviderDispatch> {
+        let told = options.told(self, threads);
         match self {
             #[cfg(feature = "cuda")]
-            Self::Cuda(device) => {
-                let cuda = ort::ep::CUDA::default().with_device_id(device);
-                self.available(cuda.with_tf32(false))
-            }
+            Self::Cuda(_) => self.available(configured(ort::ep::CUDA::default(), told)),
             #[cfg(feature = "tensorrt")]
-            Self::TensorRt(device) => {
-                self.available(ort::ep::TensorRT::default().with_device_id(device))
-            }
+            Self::TensorRt(_) => self.available(configured(ort::ep::TensorRT::default(), told)),
             #[cfg(feature = "coreml")]
-            Self::CoreMl => self.available(ort::ep::CoreML::default()),
+            Self::CoreMl => self.available(configured(ort::ep::CoreML::default(), told)),
             #[cfg(feature = "directml")]
             Self::DirectMl(device) => {
                 self.available(ort::ep::DirectML::default().with_device_id(device))
             }
             #[cfg(feature = "openvino")]
-            Self::OpenVino(device) => {
-                let openvino = ort::ep::OpenVINO::default()
-                    .with_device_type(device.name())
-                    .with_num_threads(threads)
-                    // A session has one run at a time.
-                    .with_num_streams(1);
-                self.available(match device {
-                    OpenVinoDevice::Npu => openvino,
-                    // By itself OpenVINO takes 16 bits where a device is faster with them.
-                    OpenVinoDevice::Cpu | OpenVinoDevice::Gpu(_) => openvino.with_precision("FP32"),
-                })
-            }
+            Self::OpenVino(_) => self.available(configured(ort::ep::OpenVINO::default(), told)),
             #[allow(unreachable_patterns, reason = "depends on the features")]
             _ => Err(self.is_missing()),
         }
@@ -107,6 +106,7 @@ impl Provider {
         ))
     }
 
+    #[cfg(feature = "onnxruntime")]
     #[allow(dead_code, reason = "depends on the features")]
     fn available<E>(self, provider: E) -> Result<ExecutionProviderDispatch>
     where
@@ -126,7 +126,8 @@ impl Provider {
         }
     }
 
-    fn feature(self) -> &'static str {
+    /// Its name, which is that of its feature.
+    pub(super) fn feature(self) -> &'static str {
         match self {
             Self::Cuda(_) => "cuda",
             Self::TensorRt(_) => "tensorrt",
@@ -147,6 +148,18 @@ impl Provider {
             Self::CoreMl | Self::OpenVino(_) => None,
         }
     }
+}
+
+/// `provider`, told in these words. Nothing is said of words that it does not know before it is registered.
+#[cfg(feature = "onnxruntime")]
+#[allow(dead_code, reason = "depends on the features")]
+fn configured<E: ArbitrarilyConfigurableExecutionProvider>(
+    provider: E,
+    told: Vec<(String, String)>,
+) -> E {
+    told.into_iter().fold(provider, |provider, (key, value)| {
+        provider.with_arbitrary_config(key, value)
+    })
 }
 
 impl fmt::Display for Provider {

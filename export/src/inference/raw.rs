@@ -1,7 +1,7 @@
 //! A file in an engine, without our own checks: for looking at a file that was just written, whatever its
 //! inputs and outputs are. Files from elsewhere belong into a [`Classifier`](super::Classifier).
 
-use super::engine::{self, Engine, EngineChoice};
+use super::engine::{self, Engine, EngineChoice, Selected};
 use super::fixed::Fixed;
 use crate::{Error, Result, names};
 use ort::session::Session;
@@ -36,9 +36,8 @@ pub struct RawNetwork {
 }
 
 enum Loaded {
-    Session(Session),
-    /// In tract, where what is computed depends on the size of the image.
-    Fixed(Fixed),
+    OnnxRuntime(Session),
+    Tract(Fixed),
 }
 
 impl RawNetwork {
@@ -48,24 +47,20 @@ impl RawNetwork {
     /// [`Error::Engine`] if there is no such engine, [`Error::Run`] if it refuses the file.
     pub fn load(path: &Path, choice: &EngineChoice) -> Result<Self> {
         let selected = engine::select(choice, &[])?;
-        if selected.engine == Engine::Tract
-            && let Some(fixed) = Fixed::of(path)?
-        {
-            return Ok(Self {
-                engine: selected.engine,
-                loaded: Loaded::Fixed(fixed),
-            });
-        }
-        let load = || -> ort::Result<Session> {
-            Session::builder(&selected.environment)?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .commit_from_file(path)
+        let engine = selected.engine();
+        let failed = |reason: String| failed(&engine, "load the file", reason);
+        let loaded = match selected {
+            Selected::Tract => Loaded::Tract(Fixed::load(path).map_err(failed)?),
+            Selected::OnnxRuntime(runtime) => {
+                let load = || -> ort::Result<Session> {
+                    Session::builder(&runtime.environment)?
+                        .with_optimization_level(GraphOptimizationLevel::All)?
+                        .commit_from_file(path)
+                };
+                Loaded::OnnxRuntime(load().map_err(|error| failed(error.to_string()))?)
+            }
         };
-        let session = load().map_err(|error| failed(&selected.engine, "load the file", error))?;
-        Ok(Self {
-            engine: selected.engine,
-            loaded: Loaded::Session(session),
-        })
+        Ok(Self { engine, loaded })
     }
 
     /// What runs it.
@@ -78,38 +73,36 @@ impl RawNetwork {
     /// # Errors
     /// [`Error::Run`] if the engine fails or an output is not `f32`.
     pub fn run(&mut self, shape: &[usize], image: &Pixels) -> Result<Vec<RawOutput>> {
-        let engine = self.engine.clone();
-        let session = match &mut self.loaded {
-            Loaded::Session(session) => session,
-            Loaded::Fixed(fixed) => {
-                let outputs = fixed.run(shape, image);
-                return outputs.map_err(|reason| failed(&engine, "run the file", reason));
+        let outputs = match &mut self.loaded {
+            Loaded::OnnxRuntime(session) => {
+                run(session, shape, image).map_err(|error| error.to_string())
             }
+            Loaded::Tract(fixed) => fixed.run(shape, image),
         };
-        let failed = |error: ort::Error| failed(&engine, "run the file", error);
-        let outputs = match image {
-            Pixels::Float(values) => {
-                let input = TensorRef::from_array_view((shape, &values[..])).map_err(failed)?;
-                session.run(ort::inputs![names::IMAGE => input])
-            }
-            Pixels::Bytes(values) => {
-                let input = TensorRef::from_array_view((shape, &values[..])).map_err(failed)?;
-                session.run(ort::inputs![names::IMAGE => input])
-            }
-        }
-        .map_err(failed)?;
-        outputs
-            .iter()
-            .map(|(name, value)| {
-                let (shape, values) = value.try_extract_tensor::<f32>().map_err(failed)?;
-                Ok(RawOutput {
-                    name: name.to_owned(),
-                    shape: shape.iter().map(|&n| n as usize).collect(),
-                    values: values.to_vec(),
-                })
-            })
-            .collect()
+        outputs.map_err(|reason| failed(&self.engine, "run the file", reason))
     }
+}
+
+fn run(session: &mut Session, shape: &[usize], image: &Pixels) -> ort::Result<Vec<RawOutput>> {
+    let outputs = match image {
+        Pixels::Float(values) => {
+            let input = TensorRef::from_array_view((shape, &values[..]))?;
+            session.run(ort::inputs![names::IMAGE => input])
+        }
+        Pixels::Bytes(values) => {
+            let input = TensorRef::from_array_view((shape, &values[..]))?;
+            session.run(ort::inputs![names::IMAGE => input])
+        }
+    }?;
+    let outputs = outputs.iter().map(|(name, value)| {
+        let (shape, values) = value.try_extract_tensor::<f32>()?;
+        Ok(RawOutput {
+            name: name.to_owned(),
+            shape: shape.iter().map(|&n| n as usize).collect(),
+            values: values.to_vec(),
+        })
+    });
+    outputs.collect()
 }
 
 impl std::fmt::Debug for RawNetwork {
@@ -120,10 +113,10 @@ impl std::fmt::Debug for RawNetwork {
     }
 }
 
-fn failed(engine: &Engine, action: &'static str, error: impl std::fmt::Display) -> Error {
+fn failed(engine: &Engine, action: &'static str, reason: String) -> Error {
     Error::Run {
         engine: engine.to_string(),
         action,
-        reason: error.to_string(),
+        reason,
     }
 }

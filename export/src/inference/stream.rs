@@ -30,7 +30,8 @@ use work::Shelf;
 /// What pictures may wait in, prepared, unless somebody asks for more.
 const WAITING_BYTES: usize = 1 << 30;
 
-/// How a stream works.
+/// How a stream works. Later versions may have more fields: write a literal with `..StreamOptions::default()` at its
+/// end, or call the methods.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamOptions {
     /// Images in the network at a time, over all its runs ([`Options::runs`](super::Options::runs)); 0 is what the
@@ -41,10 +42,12 @@ pub struct StreamOptions {
     /// [`StreamOptions::batch`]. 0 is three batches, and at least 8, but no more than one batch where they would wait in
     /// more than 1 GiB. Default 0. An image of 224 waits in 0.6 MiB.
     pub ahead: usize,
-    /// Threads that read and decode; 0 is one per core. Default 0.
+    /// Threads that read and decode, beside those that run the network; 0 is as many as
+    /// [`Options::threads`](super::Options::threads). Default 0.
     pub decoders: usize,
-    /// How files are decoded. Default [`Decoding::Exact`].
-    pub decoding: Decoding,
+    /// How files are decoded, if not as the classifier does it ([`Options::decoding`](super::Options::decoding)). Default
+    /// none.
+    pub decoding: Option<Decoding>,
 }
 
 /// Answers in the order of the pictures, each with its picture. A picture that cannot be read is an error in
@@ -93,10 +96,10 @@ impl StreamOptions {
         self
     }
 
-    /// How files are decoded.
+    /// How files are decoded, whatever the classifier does.
     #[must_use]
     pub fn decoding(mut self, decoding: Decoding) -> Self {
-        self.decoding = decoding;
+        self.decoding = Some(decoding);
         self
     }
 
@@ -159,7 +162,7 @@ impl StreamOptions {
             ahead => ahead.max(batch),
         };
         let decoders = match self.decoders {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => classifier.threads(),
             decoders => decoders,
         };
         let permits = Arc::new(Permits::new(ahead));
@@ -167,7 +170,7 @@ impl StreamOptions {
         let shelf = Arc::new(Shelf {
             permits: Arc::clone(&permits),
             pictures: Mutex::new(pictures.into_iter().enumerate()),
-            decoding: self.decoding,
+            decoding: self.decoding.unwrap_or(classifier.opened.decoding),
             classifier: classifier.clone(),
             belt: Arc::clone(&belt),
         });

@@ -12,6 +12,7 @@ use selfcls_export::{
     decode_reduced,
 };
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -63,6 +64,10 @@ impl Picture for Given {
             Self::Panics => panic!("a test's"),
         }
     }
+
+    fn name(&self) -> &Path {
+        Path::new("given.jpg")
+    }
 }
 
 /// Answers come in order, whatever the batch, and are those of single images; bad pictures are errors in
@@ -96,7 +101,10 @@ pub(crate) fn streams_in_order(choice: &EngineChoice) {
                     close("a streamed image", &answer.probabilities, &expected);
                 }
                 (Given::Broken, Err(error)) => assert!(error.to_string().contains("broken")),
-                (Given::Panics, Err(error)) => assert!(error.to_string().contains("failed")),
+                (Given::Panics, Err(error)) => {
+                    let said = "given.jpg: its decoder has failed";
+                    assert!(error.to_string().contains(said), "{error}");
+                }
                 (_, answer) => panic!("{number}: {answer:?}"),
             }
         }
@@ -176,24 +184,53 @@ pub(crate) fn takes_files(choice: &EngineChoice) {
     let bytes = bytes.into_inner();
     let path = folder.path().join("photo.jpg");
     std::fs::write(&path, &bytes).expect("written");
-    let file = classifier.classify_file(&path).expect("classifies");
-    assert_eq!(file, classifier.classify_bytes(&bytes).expect("classifies"));
     let reduced = decode_reduced(&bytes, &path, 2 * SIDE).expect("decodes");
     assert_eq!((reduced.width(), reduced.height()), (50, 40));
-    assert_eq!(file, classifier.classify(&reduced).expect("classifies"));
-    // Streams decode as they are told, whatever the picture is.
-    for (decoding, pixels) in [
-        (Decoding::Reduced, reduced),
-        (Decoding::Exact, decode(&bytes, &path).expect("decodes")),
+    let exact = decode(&bytes, &path).expect("decodes");
+    let of = |pixels| classifier.classify(pixels).expect("classifies");
+    let [reduced, exact] = [&reduced, &exact].map(of);
+    assert_ne!(reduced, exact);
+    // Whoever is given the file decodes it alike: as the classifier was told, and in full where it was told nothing.
+    let plain = options(choice);
+    for (options, expected) in [
+        (plain.clone().decoding(Decoding::Reduced), &reduced),
+        (plain.clone().decoding(Decoding::Exact), &exact),
+        (plain, &exact),
     ] {
-        let expected = classifier.classify(&pixels).expect("classifies");
-        let stream = StreamOptions::default().decoding(decoding);
-        let mut of_bytes = stream.start(&classifier, [bytes.clone()]).expect("starts");
-        let (_, answer) = of_bytes.next().expect("an answer");
-        assert_eq!(answer.expect("classifies"), expected, "{decoding:?}");
-        let mut of_files = stream.start(&classifier, [path.clone()]).expect("starts");
-        let (_, answer) = of_files.next().expect("an answer");
-        assert_eq!(answer.expect("classifies"), expected, "{decoding:?}");
+        let classifier = open(&options).expect("opens");
+        let first = |stream: &StreamOptions| {
+            let of_bytes = stream.start(&classifier, [bytes.clone()]).expect("starts");
+            let of_files = stream.start(&classifier, [path.clone()]).expect("starts");
+            let of_bytes = of_bytes.map(|(_, answer)| answer);
+            let mut answers = of_bytes.chain(of_files.map(|(_, answer)| answer));
+            [(); 2].map(|()| answers.next().expect("an answer").expect("classifies"))
+        };
+        let file = classifier.classify_file(&path).expect("classifies");
+        let of_bytes = classifier.classify_bytes(&bytes).expect("classifies");
+        let streamed = first(&StreamOptions::default());
+        for answer in [file, of_bytes].into_iter().chain(streamed) {
+            assert_eq!(&answer, expected, "{:?}", options.decoding);
+        }
+        // A stream may be told otherwise.
+        for (decoding, expected) in [(Decoding::Reduced, &reduced), (Decoding::Exact, &exact)] {
+            for answer in first(&StreamOptions::default().decoding(decoding)) {
+                assert_eq!(&answer, expected, "{decoding:?}");
+            }
+        }
+        // The limit is for the full size, however it is decoded.
+        let full = 400 * 320 * 3;
+        let within = |limit| open(&options.clone().max_image_bytes(limit)).expect("opens");
+        let answer = within(full).classify_bytes(&bytes).expect("classifies");
+        assert_eq!(&answer, expected, "{:?}", options.decoding);
+        let narrow = within(full - 1);
+        for refused in [narrow.classify_bytes(&bytes), narrow.classify_file(&path)] {
+            let refused = refused.expect_err("too large");
+            assert!(matches!(refused, Error::Core(_)), "{refused}");
+            assert!(
+                refused.to_string().contains("400 x 320 pixels"),
+                "{refused}"
+            );
+        }
     }
     let missing = classifier.classify_file(folder.path().join("none.jpg"));
     let missing = missing.expect_err("refused").to_string();
@@ -201,6 +238,37 @@ pub(crate) fn takes_files(choice: &EngineChoice) {
     let text = classifier.classify_bytes(b"text").expect_err("refused");
     assert!(matches!(text, Error::Core(_)), "{text}");
     assert!(text.to_string().starts_with("the image: "), "{text}");
+}
+
+/// Whatever holds a picture is one.
+pub(crate) fn takes_what_holds_pictures(choice: &EngineChoice) {
+    let classifier = open(&options(choice)).expect("opens");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/disc.png");
+    let expected = classifier.classify_file(path).expect("classifies");
+    let bytes: &'static [u8] = include_bytes!("../../../examples/disc.png");
+    let pixels = Arc::new(decode(bytes, Path::new(path)).expect("decodes"));
+    let pictures: Vec<Box<dyn Picture>> = vec![
+        Box::new(bytes),
+        Box::new(Arc::<[u8]>::from(bytes)),
+        Box::new(Box::<[u8]>::from(bytes)),
+        Box::new(Path::new(path)),
+        Box::new(Arc::<Path>::from(Path::new(path))),
+        Box::new(Arc::clone(&pixels)),
+        Box::new(Arc::unwrap_or_clone(pixels)),
+    ];
+    let named: Vec<bool> = pictures
+        .iter()
+        .map(|one| one.name() == Path::new(path))
+        .collect();
+    assert_eq!(named, [false, false, false, true, true, false, false]);
+    let mut count = 0;
+    for (_, answer) in classifier.stream(pictures).expect("starts") {
+        let expected: Vec<f64> = expected.probabilities.iter().map(|&p| p.into()).collect();
+        let answer = answer.expect("classifies");
+        close("a picture that is held", &answer.probabilities, &expected);
+        count += 1;
+    }
+    assert_eq!(count, 7);
 }
 
 /// The head that answers can be chosen.

@@ -1,4 +1,4 @@
-//! What every engine must do; each engine's test binary runs it (a process is bound to one engine).
+//! What every engine must do; each engine's test binary runs it.
 
 // Each test binary uses a part of it.
 #![allow(dead_code, clippy::print_stdout)]
@@ -27,7 +27,7 @@ pub(crate) fn not_run(test: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: {reason}");
 }
 
-/// Names ONNX Runtime's library where the tests of a binary are to run in that: a process keeps its engine.
+/// Names ONNX Runtime's library where the tests of a binary are to run in that.
 const LIBRARY: &str = "SELFCLS_TEST_LIBRARY";
 
 /// The engine that this process tests: tract, unless [`again_in_onnxruntime`] has started it.
@@ -93,13 +93,38 @@ fn open(choice: &EngineChoice, example: &Example) -> Classifier {
 /// Fails unless all are within the tolerance.
 #[track_caller]
 pub(crate) fn close(what: &str, got: &[f32], expected: &[f64]) {
+    within(what, TOLERANCE, got, expected);
+}
+
+/// Fails unless there are as many values as expected, and one or more, all of them finite and within `tolerance`.
+#[track_caller]
+pub(crate) fn within(what: &str, tolerance: f64, got: &[f32], expected: &[f64]) {
     assert_eq!(got.len(), expected.len(), "{what}");
-    let differences = got
-        .iter()
-        .zip(expected)
-        .map(|(&g, e)| (f64::from(g) - e).abs());
-    let largest = differences.fold(0.0, f64::max);
-    assert!(largest <= TOLERANCE, "{what}: off by {largest:e}");
+    assert!(!expected.is_empty(), "{what}: nothing to compare");
+    for (place, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        assert!(expected.is_finite(), "{what}: {expected} is expected");
+        let difference = (f64::from(got) - expected).abs();
+        // False where it is not a number.
+        let near = difference <= tolerance;
+        assert!(near, "{what}: {got} instead of {expected} at {place}");
+    }
+}
+
+/// What the comparisons here are worth.
+pub(crate) fn the_comparison_can_fail() {
+    within("equal", 0.1, &[1.0, 2.0], &[1.05, 2.0]);
+    let nan = f32::NAN;
+    for (got, expected) in [
+        (&[1.2][..], &[1.0][..]),
+        (&[nan, 1.0], &[1.0, 1.0]),
+        (&[1.0, nan], &[1.0, f64::NAN]),
+        (&[f32::INFINITY], &[f64::INFINITY]),
+        (&[1.0], &[1.0, 1.0]),
+        (&[], &[]),
+    ] {
+        let compared = std::panic::catch_unwind(|| within("", 0.1, got, expected));
+        assert!(compared.is_err(), "{got:?} {expected:?}");
+    }
 }
 
 /// Every variant of the model, at several batches, against the reference.
@@ -362,28 +387,11 @@ pub(crate) fn refuses_what_is_not_finite(choice: &EngineChoice) {
         .expect("the head's last layer");
     last.data.fill(f32::MAX);
     let image = Rgb8::new(2, 2, vec![200; 12]).expect("an image");
-    let message = open(choice, &example)
-        .classify(&image)
-        .expect_err("refused")
-        .to_string();
-    assert!(message.contains("not a finite number"), "{message}");
-}
-
-/// The process keeps its engine: what it satisfies is accepted, everything else refused.
-pub(crate) fn keeps_its_engine(choice: &EngineChoice, refused: &[EngineChoice]) {
-    let classifier = open(choice, &Example::golden());
-    let in_use = selfcls_export::inference::in_use().expect("a classifier is open");
-    assert_eq!(&in_use, classifier.engine());
-    assert_eq!(
-        open(&EngineChoice::Auto, &Example::golden()).engine(),
-        &in_use
-    );
-    let bytes = file(&Example::golden(), HeadSelection::All);
-    for other in refused {
-        let message = Classifier::from_bytes(bytes.clone(), &options(other))
-            .expect_err("refused")
-            .to_string();
-        assert!(message.contains("cannot change to"), "{message}");
-        assert!(message.contains(&in_use.to_string()), "{message}");
+    let classifier = open(choice, &example);
+    let classified = classifier.classify(&image).map(drop);
+    let computed = classifier.outputs(&[image]).map(drop);
+    for refused in [classified, computed] {
+        let message = refused.expect_err("refused").to_string();
+        assert!(message.contains("not a finite number"), "{message}");
     }
 }

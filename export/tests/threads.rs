@@ -1,0 +1,89 @@
+//! No more threads than were allowed: the system counts them while images are classified.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use selfcls_core::pixels::Rgb8;
+use selfcls_export::{Classifier, EngineChoice, HeadSelection, Options};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{scope, sleep};
+use std::time::Duration;
+use support::model::Example;
+
+/// Threads of this process.
+fn threads() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:"));
+    line.and_then(|count| count.trim().parse().ok())
+        .expect("a number")
+}
+
+/// The most threads that `work` had at a time beside the one that called it.
+fn most(work: impl FnOnce()) -> usize {
+    let (most, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let before = threads();
+    scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                most.fetch_max(threads(), Ordering::SeqCst);
+                sleep(Duration::from_micros(100));
+            }
+        });
+        work();
+        done.store(true, Ordering::SeqCst);
+    });
+    // Without the thread that counts.
+    most.into_inner().saturating_sub(before + 1)
+}
+
+/// Images whose preparation takes a while.
+fn images() -> Vec<Rgb8> {
+    let image = |number: usize| {
+        let side = 400 + number;
+        let bytes = (0..3 * side * side).map(|i| (i * number) as u8).collect();
+        Rgb8::new(side, side, bytes).expect("an image")
+    };
+    (0..24).map(image).collect()
+}
+
+#[test]
+fn as_many_as_allowed() {
+    let bytes = support::file(&Example::golden(), HeadSelection::All);
+    let engine = support::tested_engine();
+    let open = |options: &Options| Classifier::from_bytes(bytes.clone(), options).expect("opens");
+    // What an engine keeps for itself, whatever is opened.
+    drop(open(&Options::default().engine(engine.clone()).threads(1)));
+    let images = images();
+    for allowed in [1, 2, 3] {
+        for many in [false, true] {
+            let options = Options::default().threads(allowed).many(many);
+            let options = options.engine(engine.clone());
+            let helpers = most(|| {
+                let classifier = open(&options);
+                classifier.classify_batch(&images).expect("classifies");
+                classifier.classify(&images[0]).expect("classifies");
+                classifier.run(&classifier.prepare(&images)).expect("runs");
+            });
+            assert!(helpers < allowed, "{helpers} beside one of {allowed}");
+            assert!(helpers > 0 || allowed == 1, "they are used");
+
+            let beside = most(|| {
+                let classifier = open(&options);
+                let stream = classifier.stream(images.clone()).expect("starts");
+                assert!(
+                    stream
+                        .map(|(_, answer)| answer)
+                        .all(|answer| answer.is_ok())
+                );
+            });
+            assert!(beside <= 2 * allowed, "{beside} of 2 x {allowed}");
+        }
+    }
+    // One test, for another would have a thread of its own.
+    if engine == EngineChoice::Tract {
+        support::again_in_onnxruntime("threads::as_many_as_allowed");
+    }
+}
