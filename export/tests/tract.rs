@@ -7,6 +7,11 @@ use selfcls_export::{Classifier, EngineChoice, HeadSelection, Provider};
 const TRACT: EngineChoice = EngineChoice::Tract;
 
 #[test]
+fn the_comparison_can_fail() {
+    support::the_comparison_can_fail();
+}
+
+#[test]
 fn agrees_with_the_reference() {
     support::agrees_with_the_reference(&TRACT);
 }

@@ -260,36 +260,43 @@ fn a_file_that_nobody_could_open_is_not_written() {
     assert_eq!(names(folder.path()), ["run"]);
 }
 
+/// Writes the weights of `model` to `weights.safetensors`, those called `ending` put through `change`.
+fn with_weights(folder: &Path, model: &str, changes: &[(&str, fn(f32) -> f32)]) {
+    let convert = ["convert", model, "--to", "safetensors"];
+    run(
+        folder,
+        &[&convert[..], &["--out", "weights.safetensors"]].concat(),
+    )
+    .ok();
+    let path = folder.join("weights.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    for (ending, change) in changes {
+        let found = header.as_object().unwrap().iter();
+        let (_, array) = found
+            .filter(|(name, _)| name.ends_with(ending))
+            .next_back()
+            .unwrap();
+        let offsets: [usize; 2] = serde_json::from_value(array["data_offsets"].clone()).unwrap();
+        let values = &mut bytes[8 + length..][offsets[0]..offsets[1]];
+        for value in values.chunks_exact_mut(4) {
+            let changed = change(f32::from_le_bytes(value[..].try_into().unwrap()));
+            value.copy_from_slice(&changed.to_le_bytes());
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
+}
+
 /// The last layer's weights shrunk below what 16 bits can hold: in 32 bits there is an embedding, in 16 there is none.
 #[test]
 fn a_file_that_disagrees_is_not_written() {
     let (folder, model) = fresh();
-    let convert = [
-        "convert",
-        &model,
-        "--to",
-        "safetensors",
-        "--out",
-        "weights.safetensors",
+    let shrunk: [(&str, fn(f32) -> f32); 2] = [
+        ("mlp_head.mlp.3.weight", |x| x * 1e-7),
+        ("mlp_head.mlp.3.bias", |_| 0.0),
     ];
-    run(folder.path(), &convert).ok();
-    let path = folder.path().join("weights.safetensors");
-    let mut bytes = std::fs::read(&path).unwrap();
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    for (name, factor) in [
-        ("mlp_head.mlp.3.weight", 1e-7),
-        ("mlp_head.mlp.3.bias", 0.0),
-    ] {
-        let offsets: [usize; 2] =
-            serde_json::from_value(header[name]["data_offsets"].clone()).unwrap();
-        let values = &mut bytes[8 + length..][offsets[0]..offsets[1]];
-        for value in values.chunks_exact_mut(4) {
-            let shrunk = f32::from_le_bytes(value[..].try_into().unwrap()) * factor;
-            value.copy_from_slice(&shrunk.to_le_bytes());
-        }
-    }
-    std::fs::write(&path, bytes).unwrap();
+    with_weights(folder.path(), &model, &shrunk);
     let args = |weights| ["--weights", weights];
     export(folder.path(), "weights.safetensors", &args("f32")).ok();
     std::fs::remove_file(folder.path().join("model.onnx")).unwrap();
@@ -297,6 +304,18 @@ fn a_file_that_disagrees_is_not_written() {
         1,
         &["model.onnx was not written", "largest difference", "hint: "],
     );
+    assert_eq!(names(folder.path()), ["weights.safetensors"]);
+}
+
+/// Whatever is held against infinity is 0 parts of it off.
+#[test]
+fn a_model_that_gives_infinity_proves_nothing() {
+    let (folder, model) = fresh();
+    let huge: [(&str, fn(f32) -> f32); 2] = [("bn2.weight", |_| 3e38), ("bn2.bias", |_| 3e38)];
+    with_weights(folder.path(), &model, &huge);
+    let features = ["--outputs", "features"];
+    export(folder.path(), "weights.safetensors", &features)
+        .failed_with_notes(1, &["the trained model itself gives inf among `features`"]);
     assert_eq!(names(folder.path()), ["weights.safetensors"]);
 }
 

@@ -178,7 +178,7 @@ impl Classifier {
     /// Everything that the network says of images of any sizes: logits, embeddings, features.
     ///
     /// # Errors
-    /// [`Error::Run`] if the engine fails.
+    /// [`Error::Run`] if the engine fails or its answer is not finite.
     pub fn outputs<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Outputs> {
         self.run_stack(&self.opened.input.stacked(images))
     }
@@ -240,7 +240,7 @@ impl Classifier {
     ///
     /// # Errors
     /// [`Error::Request`] if the length is not that of whole images or a value is not finite; [`Error::Run`] if the
-    /// engine fails.
+    /// engine fails or its answer is not finite.
     pub fn run(&self, images: &[f32]) -> Result<Outputs> {
         let side = self.input_side();
         let input = &self.opened.input;

@@ -87,7 +87,13 @@ impl Classifier {
                         "`{name}` has shape {shape:?}, expected {expected:?}"
                     )));
                 }
-                Ok(&values[..wanted * width])
+                let values = &values[..wanted * width];
+                if values.iter().all(|x| x.is_finite()) {
+                    return Ok(values);
+                }
+                Err(failed(format!(
+                    "a value of `{name}` is not a finite number; the weights or the image's values are damaged"
+                )))
             })
         })
     }

@@ -46,15 +46,26 @@ impl Tolerance {
 /// the same images, in parts of each output's largest value (of 1, where that is smaller).
 ///
 /// # Errors
-/// A message naming an output that the model does not have or that has another number of values.
+/// A message naming an output that the model does not have, that has another number of values or of which the trained
+/// model itself gives no finite number: nothing can be held against that, and an infinite scale makes every difference 0.
+/// Without outputs there is nothing to compare, which is an error too.
 pub fn difference(
     metadata: &Metadata,
     outputs: &[RawOutput],
     expected: &Trace,
 ) -> Result<f32, String> {
+    if outputs.is_empty() {
+        return Err("it gave no output to compare with the trained model's".to_owned());
+    }
     let mut worst = 0.0_f32;
     for output in outputs {
         let wanted = wanted(metadata, &output.name, expected)?;
+        if let Some(value) = wanted.iter().find(|x| !x.is_finite()) {
+            return Err(format!(
+                "the trained model itself gives {value} among `{}`, so no file can be held against it; its weights are damaged, or training has diverged",
+                output.name
+            ));
+        }
         if wanted.len() != output.values.len() {
             return Err(format!(
                 "`{}` has {} values instead of {}",
@@ -69,9 +80,18 @@ pub fn difference(
             .iter()
             .zip(&wanted)
             .map(|(a, b)| (a - b).abs());
-        worst = worst.max(largest(differences) / scale);
+        worst = worse(worst, largest(differences) / scale);
     }
     Ok(worst)
+}
+
+/// The larger of two differences; infinite where one is not a number, which `f32::max` passes over.
+pub fn worse(a: f32, b: f32) -> f32 {
+    if a.is_nan() || b.is_nan() {
+        f32::INFINITY
+    } else {
+        a.max(b)
+    }
 }
 
 /// The largest difference between the planes that a file has prepared and those of [`Preprocess::apply`], in
@@ -121,13 +141,7 @@ fn softmax(row: &[f32], temperature: f32) -> Vec<f32> {
 
 /// The largest of some differences; infinite where one is not a number.
 fn largest(differences: impl Iterator<Item = f32>) -> f32 {
-    differences.fold(0.0, |worst, difference| {
-        if difference.is_nan() {
-            f32::INFINITY
-        } else {
-            worst.max(difference)
-        }
-    })
+    differences.fold(0.0, worse)
 }
 
 #[cfg(test)]
@@ -170,6 +184,38 @@ mod tests {
         assert!(difference("logits.1", &[0.0]).is_err());
         assert!(difference("embedding", &[0.5]).is_err());
         assert!(difference("other", &[0.5]).is_err());
+    }
+
+    #[test]
+    fn nothing_is_proved_by_what_is_not_finite() {
+        let metadata = metadata();
+        for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let expected = Trace {
+                features: vec![value, 1.0],
+                embedding: vec![0.5, 0.0],
+                logits: vec![vec![0.5, 0.0]],
+            };
+            let difference = |name, values: &[f32]| {
+                super::difference(&metadata, &[output(name, values)], &expected)
+            };
+            // The same values, and quite others: both prove nothing.
+            for given in [[value, 1.0], [0.0, 2.0]] {
+                let message = difference("features", &given).expect_err("refused");
+                assert!(message.contains("the trained model itself"), "{message}");
+            }
+            // What the file gives is just far off.
+            let other = difference("embedding", &[value, 0.0]);
+            assert_eq!(other, Ok(f32::INFINITY));
+        }
+        let expected = Trace {
+            features: Vec::new(),
+            embedding: Vec::new(),
+            logits: Vec::new(),
+        };
+        assert!(super::difference(&metadata, &[], &expected).is_err());
+        assert_eq!(worse(f32::NAN, 1.0), f32::INFINITY);
+        assert_eq!(worse(1.0, f32::NAN), f32::INFINITY);
+        assert_eq!(worse(1.0, 2.0), 2.0);
     }
 
     #[test]

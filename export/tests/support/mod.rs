@@ -93,13 +93,38 @@ fn open(choice: &EngineChoice, example: &Example) -> Classifier {
 /// Fails unless all are within the tolerance.
 #[track_caller]
 pub(crate) fn close(what: &str, got: &[f32], expected: &[f64]) {
+    within(what, TOLERANCE, got, expected);
+}
+
+/// Fails unless there are as many values as expected, and one or more, all of them finite and within `tolerance`.
+#[track_caller]
+pub(crate) fn within(what: &str, tolerance: f64, got: &[f32], expected: &[f64]) {
     assert_eq!(got.len(), expected.len(), "{what}");
-    let differences = got
-        .iter()
-        .zip(expected)
-        .map(|(&g, e)| (f64::from(g) - e).abs());
-    let largest = differences.fold(0.0, f64::max);
-    assert!(largest <= TOLERANCE, "{what}: off by {largest:e}");
+    assert!(!expected.is_empty(), "{what}: nothing to compare");
+    for (place, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        assert!(expected.is_finite(), "{what}: {expected} is expected");
+        let difference = (f64::from(got) - expected).abs();
+        // False where it is not a number.
+        let near = difference <= tolerance;
+        assert!(near, "{what}: {got} instead of {expected} at {place}");
+    }
+}
+
+/// What the comparisons here are worth.
+pub(crate) fn the_comparison_can_fail() {
+    within("equal", 0.1, &[1.0, 2.0], &[1.05, 2.0]);
+    let nan = f32::NAN;
+    for (got, expected) in [
+        (&[1.2][..], &[1.0][..]),
+        (&[nan, 1.0], &[1.0, 1.0]),
+        (&[1.0, nan], &[1.0, f64::NAN]),
+        (&[f32::INFINITY], &[f64::INFINITY]),
+        (&[1.0], &[1.0, 1.0]),
+        (&[], &[]),
+    ] {
+        let compared = std::panic::catch_unwind(|| within("", 0.1, got, expected));
+        assert!(compared.is_err(), "{got:?} {expected:?}");
+    }
 }
 
 /// Every variant of the model, at several batches, against the reference.
@@ -362,11 +387,13 @@ pub(crate) fn refuses_what_is_not_finite(choice: &EngineChoice) {
         .expect("the head's last layer");
     last.data.fill(f32::MAX);
     let image = Rgb8::new(2, 2, vec![200; 12]).expect("an image");
-    let message = open(choice, &example)
-        .classify(&image)
-        .expect_err("refused")
-        .to_string();
-    assert!(message.contains("not a finite number"), "{message}");
+    let classifier = open(choice, &example);
+    let classified = classifier.classify(&image).map(drop);
+    let computed = classifier.outputs(&[image]).map(drop);
+    for refused in [classified, computed] {
+        let message = refused.expect_err("refused").to_string();
+        assert!(message.contains("not a finite number"), "{message}");
+    }
 }
 
 /// The process keeps its engine: what it satisfies is accepted, everything else refused.

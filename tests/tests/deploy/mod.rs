@@ -13,7 +13,7 @@ use selfcls_core::data::decode;
 use selfcls_core::eval::Network;
 use selfcls_core::pixels::Rgb8;
 use selfcls_export::inference::raw::RawNetwork;
-use selfcls_export::proof::{Tolerance, difference, grey_levels, samples, trials};
+use selfcls_export::proof::{Tolerance, difference, grey_levels, samples, trials, worse};
 use selfcls_export::{Classifier, EngineChoice, FileOptions, Options};
 use std::path::Path;
 use std::sync::Arc;
@@ -153,13 +153,13 @@ fn form_differs_by(
             let planes = preparing.run(&trial.shape, &trial.image).expect("runs");
             let planes = &planes[0].values;
             if trial.own_size {
-                levels = levels.max(grey_levels(preprocess, planes, &prepared));
+                levels = worse(levels, grey_levels(preprocess, planes, &prepared));
             }
             prepared.clone_from(planes);
         }
         let expected = model.network.trace(prepared, trial.count);
         let difference = difference(&metadata, &outputs, &expected).expect("comparable");
-        worst = worst.max(difference);
+        worst = worse(worst, difference);
     }
     (worst, levels)
 }

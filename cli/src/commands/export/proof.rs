@@ -8,7 +8,7 @@ use selfcls_core::metadata::Metadata;
 use selfcls_core::pixels::Rgb8;
 use selfcls_export::inference::raw::RawOutput;
 use selfcls_export::inference::{LIBRARY_VARIABLE, Library};
-use selfcls_export::proof::{Tolerance, Trial, difference, exchange, grey_levels, trials};
+use selfcls_export::proof::{Tolerance, Trial, difference, exchange, grey_levels, trials, worse};
 use selfcls_export::{EngineChoice, FileOptions};
 use serde::Serialize;
 use std::path::Path;
@@ -139,7 +139,7 @@ impl<'a> Trials<'a> {
                         let preprocess = &self.subject.metadata.preprocess;
                         let levels = grey_levels(preprocess, planes, &trial.prepared);
                         let worst = proof.grey_levels.unwrap_or(0.0);
-                        proof.grey_levels = Some(worst.max(levels));
+                        proof.grey_levels = Some(worse(worst, levels));
                     }
                     if planes.len() != trial.prepared.len() {
                         // Already infinitely far off; the model could not run it.
@@ -150,7 +150,7 @@ impl<'a> Trials<'a> {
             };
             let found = difference(self.subject.metadata, &outputs[number], &expected);
             let found = found.map_err(CliError::failure)?;
-            proof.difference = proof.difference.max(found);
+            proof.difference = worse(proof.difference, found);
         }
         Ok(Ok(proof))
     }

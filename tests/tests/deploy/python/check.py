@@ -49,12 +49,14 @@ def check(path, case):
     if not case["exact"]:
         return "checked"
     outputs = ReferenceEvaluator(model).run(None, {"image": image})
+    assert {output.name for output in graph.output} == set(case["outputs"]), (declared, list(case["outputs"]))
     worst = 0.0
-    for output, values in zip(graph.output, outputs):
-        if output.name in case["outputs"]:
-            expected = numpy.array(case["outputs"][output.name], dtype=numpy.float32)
-            scale = max(1.0, numpy.abs(expected).max())
-            worst = max(worst, float(numpy.abs(values.ravel() - expected).max() / scale))
+    for output, values in zip(graph.output, outputs, strict=True):
+        expected = numpy.array(case["outputs"][output.name], dtype=numpy.float32)
+        assert values.size == expected.size > 0, (output.name, values.shape, expected.shape)
+        assert numpy.isfinite(values).all() and numpy.isfinite(expected).all(), f"{output.name} is not finite"
+        scale = max(1.0, numpy.abs(expected).max())
+        worst = max(worst, float(numpy.abs(values.ravel() - expected).max() / scale))
     assert worst <= case["tolerance"], f"{worst} > {case['tolerance']}"
     return f"{worst:.1e}"
 

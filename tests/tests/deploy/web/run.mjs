@@ -24,12 +24,15 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith(".onnx")).
     const { type, shape, values } = expected.input;
     const typed = type === "uint8" ? Uint8Array.from(values) : Float32Array.from(values);
     const outputs = await session.run({ image: new ort.Tensor(type, typed, shape) });
+    const [there, wanted] = [session.outputNames, Object.keys(expected.outputs)];
+    if (there.toSorted().join() !== wanted.toSorted().join()) throw new Error(`has the outputs ${there}, not ${wanted}`);
     let worst = 0;
-    for (const [output, wanted] of Object.entries(expected.outputs)) {
+    for (const [output, values] of Object.entries(expected.outputs)) {
       const given = outputs[output].data;
-      if (given.length !== wanted.length) throw new Error(`${output} has ${given.length} values`);
-      const scale = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
-      wanted.forEach((value, i) => {
+      if (given.length !== values.length || !given.length) throw new Error(`${output} has ${given.length} values`);
+      if (!values.every(Number.isFinite)) throw new Error(`${output} is expected to have values that are not finite`);
+      const scale = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+      values.forEach((value, i) => {
         const difference = Math.abs(given[i] - value) / scale;
         worst = difference > worst || Number.isNaN(difference) ? difference : worst;
       });
