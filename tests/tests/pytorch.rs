@@ -109,6 +109,8 @@ fn pytorch_opens_what_is_converted() {
         let features = model.backbone.forward(images.clone(), &context).into_data();
         let features: Vec<f32> = features.try_into_vec().expect("floats");
         assert_eq!(features.len(), expected.len(), "{name}");
+        // Which the largest of some differences would not tell.
+        assert!(features.iter().chain(&expected).all(|x| x.is_finite()));
         let scale = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
         let worst = features
             .iter()
