@@ -63,6 +63,7 @@
 //! | its bytes, e.g. of a request | [`Classifier::classify_bytes`] |
 //! | pixels | [`Classifier::classify`] with [`Rgb8::new`]; [`decode`] and [`read`] make them from files |
 //! | a folder, a million files | [`Classifier::stream`], in constant memory |
+//! | photos of a camera, and little time | [`Options::decoding`] |
 //! | a GPU | [`Options::provider`] and the feature of its name |
 //! | a file of another program | [`Options::preprocessing`] |
 //!
@@ -71,6 +72,8 @@
 //! runs everywhere; ONNX Runtime, which is faster, is loaded where `ORT_DYLIB_PATH` names its library or it lies in a
 //! [well-known place](inference::well_known_places).
 
+#[cfg(any(feature = "writer", feature = "inference"))]
+mod checksum;
 mod error;
 #[cfg(feature = "inference")]
 pub mod inference;

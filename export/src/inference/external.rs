@@ -1,11 +1,17 @@
 //! Weights that lie beside the file, where it would be larger than protobuf allows.
 //!
 //! A file can name any path there, and an engine would read it. So the name must be that of a plain file in
-//! the model's own folder, and what is taken from it must be there. And it can name the same bytes again and again,
-//! which an engine would read as often: all that is taken counts, and of our own files no byte serves two weights.
+//! the model's own folder, and what is taken from it must be there. Where the model says what the whole file contains
+//! (ONNX's `checksum`, which our writer writes), it must be that: other weights have the same sizes. And it can name the
+//! same bytes again and again, which an engine would read as often: all that is taken counts, and of our own files no
+//! byte serves two weights.
 
 use super::network::{Network, Origin, Outside, Refusal};
+use crate::checksum::Checksum;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Component, Path};
 
 /// What is known of the place of weights.
@@ -29,11 +35,61 @@ pub(super) fn check(network: &Network<'_>, place: &Place<'_>) -> Result<(), Refu
             place.limit
         )));
     }
-    match place.origin {
-        Origin::Own => are_apart(&network.outside),
+    if place.origin == Origin::Own {
         // Other writers may let two names share their values.
-        Origin::Foreign => Ok(()),
+        are_apart(&network.outside)?;
     }
+    are_its_own(network, place)
+}
+
+/// The files are those that the model was written with, where it says so.
+fn are_its_own(network: &Network<'_>, place: &Place<'_>) -> Result<(), Refusal> {
+    let mut sums: BTreeMap<&str, String> = BTreeMap::new();
+    for weight in &network.outside {
+        let (Some(expected), Some(folder)) = (weight.checksum, place.folder) else {
+            continue;
+        };
+        let refuse = |reason: String| {
+            Refusal(format!(
+                "the weight `{}` lies in {:?}: {reason}",
+                weight.name, weight.location
+            ))
+        };
+        let found = match sums.entry(weight.location) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let sum = checksum(&folder.join(weight.location), place.limit);
+                let sum = sum.map_err(|error| refuse(error.to_string()))?;
+                unknown.insert(sum.ok_or_else(|| {
+                    refuse(format!(
+                        "it has more than {} bytes; raise `max_data_bytes` if that is meant",
+                        place.limit
+                    ))
+                })?)
+            }
+        };
+        if !found.eq_ignore_ascii_case(expected) {
+            return Err(refuse(format!(
+                "it is not what the model was written with (its SHA-1 is {found}, not {expected}); put the file beside the model that was written with it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Of a whole file, unless that has more than `limit` bytes.
+fn checksum(path: &Path, limit: u64) -> io::Result<Option<String>> {
+    let mut file = File::open(path)?.take(limit.saturating_add(1));
+    let mut sum = Checksum::default();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            length => sum.add(&piece[..length]),
+        }
+    }
+    // Nothing is left of it where there is more.
+    Ok((file.limit() > 0).then(|| sum.text()))
 }
 
 /// No two of them lie on the same bytes.
@@ -133,6 +189,7 @@ mod tests {
             location,
             offset,
             length: Some(length),
+            checksum: None,
             to_the_end: false,
         }
     }

@@ -85,7 +85,8 @@ pub(super) struct Sessions {
     input: String,
     /// For loading it again; kept only while there are sessions left to load.
     original: Mutex<Option<Arc<Original>>>,
-    /// Each slot is filled on first use; the first one at once.
+    /// Each slot is filled on first use; the first one at once, and all of them where weights lie beside the file:
+    /// others may lie there later.
     slots: Vec<OnceLock<Mutex<Loaded>>>,
     /// Who uses which.
     places: Places,
@@ -111,6 +112,7 @@ impl Sessions {
             (0, Engine::OnnxRuntime(_)) => 1,
             (runs, _) => runs,
         };
+        let at_once = if source.folder.is_some() { copies } else { 1 };
         let original = match selected.engine {
             Engine::OnnxRuntime(_) => Original::File(source),
             Engine::Tract => {
@@ -132,7 +134,9 @@ impl Sessions {
             slots: (0..copies).map(|_| OnceLock::new()).collect(),
             places: Places::new(copies),
         };
-        sessions.session(0)?;
+        for slot in 0..at_once {
+            sessions.session(slot)?;
+        }
         Ok(sessions)
     }
 

@@ -2,6 +2,7 @@
 
 use super::ExternalData;
 use super::proto::{EXTERNAL, ModelProto, StringStringEntryProto};
+use crate::checksum::Checksum;
 
 /// The largest protobuf message that readers accept.
 pub(super) const MAX_BYTES: usize = i32::MAX as usize;
@@ -20,7 +21,8 @@ pub(super) fn beside(choice: ExternalData, size: usize) -> bool {
     }
 }
 
-/// Takes the large weights out of `model`, which then refers to the file `name`, and gives that file's bytes.
+/// Takes the large weights out of `model`, which then refers to the file `name` with these contents and no others, and
+/// gives that file's bytes.
 pub(super) fn move_out(model: &mut ModelProto, name: &str) -> Vec<u8> {
     let mut data = Vec::new();
     let weights = model
@@ -35,16 +37,27 @@ pub(super) fn move_out(model: &mut ModelProto, name: &str) -> Vec<u8> {
             ("length", weight.raw_data.len().to_string()),
         ];
         data.append(&mut weight.raw_data);
-        weight.external_data = entries
-            .into_iter()
-            .map(|(key, value)| StringStringEntryProto {
-                key: key.to_owned(),
-                value,
-            })
-            .collect();
+        weight.external_data = entries.map(|(key, value)| entry(key, value)).into();
         weight.data_location = EXTERNAL;
     }
+    let mut sum = Checksum::default();
+    sum.add(&data);
+    let sum = sum.text();
+    let weights = model
+        .graph
+        .iter_mut()
+        .flat_map(|graph| &mut graph.initializer);
+    for weight in weights.filter(|weight| weight.data_location == EXTERNAL) {
+        weight.external_data.push(entry("checksum", sum.clone()));
+    }
     data
+}
+
+fn entry(key: &str, value: String) -> StringStringEntryProto {
+    StringStringEntryProto {
+        key: key.to_owned(),
+        value,
+    }
 }
 
 #[cfg(test)]
@@ -88,8 +101,12 @@ mod tests {
             let entries = weight.external_data.iter();
             entries.map(|entry| entry.value.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(entries(&weights[0]), ["model.onnx.data", "0", "1024"]);
-        assert_eq!(entries(&weights[2]), ["model.onnx.data", "4096", "8192"]);
+        let mut sum = Checksum::default();
+        sum.add(&data);
+        let sum = sum.text();
+        let place = |offset, length| ["model.onnx.data", offset, length, &*sum];
+        assert_eq!(entries(&weights[0]), place("0", "1024"));
+        assert_eq!(entries(&weights[2]), place("4096", "8192"));
         assert_eq!(weights[1].raw_data.len(), SMALLEST - 1);
         assert!(weights[0].raw_data.is_empty() && entries(&weights[1]).is_empty());
     }

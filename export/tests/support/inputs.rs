@@ -254,9 +254,28 @@ fn reads_weights_beside_a_file_of(choice: &EngineChoice, input: InputKind) {
         &expected,
         1e-6,
     );
-    // Shorter than it was.
+    // Whatever happens to it later, also where another run at a time begins only then.
+    let runs = options(choice).runs(3);
+    let classifier = Classifier::open(&path, &runs).expect("opens");
     let data = folder.path().join("model.onnx.data");
     let bytes = std::fs::read(&data).expect("weights");
+    std::fs::remove_file(&data).expect("removed");
+    for _ in 0..10 {
+        let found = classifier.outputs(&images).expect("runs");
+        all_close("external, gone", &found, &expected, 1e-6);
+    }
+    // Another model's weights have the same sizes, and a damaged copy has them too.
+    let mut others = bytes.clone();
+    others.reverse();
+    let mut damaged = bytes.clone();
+    damaged[0] ^= 1;
+    for wrong in [others, damaged, [&bytes[..], &[0]].concat()] {
+        std::fs::write(&data, wrong).expect("written");
+        let message = Classifier::open(&path, &options(choice)).expect_err("refused");
+        let said = "it is not what the model was written with";
+        assert!(message.to_string().contains(said), "{message}");
+    }
+    // Shorter than it was.
     std::fs::write(&data, &bytes[..bytes.len() - 1]).expect("written");
     let message = Classifier::open(&path, &options(choice)).expect_err("refused");
     assert!(message.to_string().contains("not complete"), "{message}");

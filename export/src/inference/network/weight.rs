@@ -49,6 +49,8 @@ pub(in crate::inference) struct Outside<'a> {
     pub(in crate::inference) offset: u64,
     /// Number of bytes, which is that of the shape; none if this is not known.
     pub(in crate::inference) length: Option<u64>,
+    /// SHA-1 of the whole file, in hexadecimal digits, if the model says it.
+    pub(in crate::inference) checksum: Option<&'a str>,
     /// Whether the model leaves the length to the end of the file: engines differ in whether they read that far.
     pub(in crate::inference) to_the_end: bool,
 }
@@ -277,6 +279,7 @@ fn parse_outside<'a>(
         location,
         offset: number("offset")?.unwrap_or(0),
         length: length.or(expected),
+        checksum: entries.get("checksum").copied(),
         to_the_end: length.is_none(),
     })
 }
