@@ -1,6 +1,6 @@
 //! What goes into the network and what comes out, as the graph declares it and the metadata promise.
 
-use super::network::{Border, FLOAT, Network, Refusal, UINT8};
+use super::network::{Attribute, Border, FLOAT, Network, Node, Refusal, UINT8};
 use crate::limits::{MAX_INPUT, input_numbers};
 use crate::names;
 use selfcls_core::metadata::{HeadInfo, InputKind, Metadata, TrainingSummary, WeightKind};
@@ -91,6 +91,12 @@ impl Borders {
         borders.logits.sort_by_key(|(head, _)| *head);
         if network.outputs.is_empty() {
             return Err(Refusal("it has no output".to_owned()));
+        }
+        if borders.probabilities.is_some() && !comes_from_softmax(network, names::PROBABILITIES) {
+            return Err(Refusal(format!(
+                "its output `{}` does not come from a softmax, so that nothing makes them probabilities",
+                names::PROBABILITIES
+            )));
         }
         Ok(borders)
     }
@@ -194,11 +200,16 @@ impl Borders {
             name: output.name.to_owned(),
             width: classes,
         };
-        let made_by = network
-            .nodes
-            .iter()
-            .find(|node| node.outputs.contains(&output.name));
+        let made_by = maker(network, output.name);
         let is_probable = made_by.is_some_and(|node| node.op == "Softmax");
+        // Of a table the last axis is the second one, which old operator sets and new ones take by themselves.
+        let axis = made_by.and_then(|node| node.attributes.get("axis"));
+        if is_probable && !matches!(axis, None | Some(Attribute::Int(1 | -1))) {
+            return Err(Refusal(format!(
+                "its output `{}` is a softmax over another axis than the classes of an image; export it with axis 1, or without the softmax",
+                output.name
+            )));
+        }
         let borders = Self {
             image: image.name.to_owned(),
             batch,
@@ -227,6 +238,24 @@ impl Borders {
         };
         Ok((borders, metadata))
     }
+}
+
+/// The operation that makes a value.
+fn maker<'n, 'a>(network: &'n Network<'a>, name: &str) -> Option<&'n Node<'a>> {
+    let mut nodes = network.nodes.iter();
+    nodes.find(|node| node.outputs.contains(&name))
+}
+
+/// Whether a softmax makes the value, rounded to 8 bits after it or not.
+fn comes_from_softmax(network: &Network<'_>, name: &str) -> bool {
+    let mut made_by = maker(network, name);
+    for rounding in ["DequantizeLinear", "QuantizeLinear"] {
+        if let Some(node) = made_by.filter(|node| node.op == rounding) {
+            let read = node.inputs.first();
+            made_by = read.and_then(|name| maker(network, name));
+        }
+    }
+    made_by.is_some_and(|node| node.op == "Softmax")
 }
 
 /// A fixed batch is filled up to its length, so that is what a file makes us allocate.

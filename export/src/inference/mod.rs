@@ -17,6 +17,7 @@ mod library;
 mod network;
 mod opened;
 mod options;
+mod order;
 mod outputs;
 mod picture;
 mod pixel_shapes;

@@ -9,7 +9,7 @@ use super::network::{Network, Origin, Refusal};
 use super::pixels::{Input, Takes};
 use super::sessions::{Sessions, Source};
 use super::shapes::{self, Expected};
-use super::{Options, pixel_shapes};
+use super::{Options, order, pixel_shapes};
 use crate::{Error, Result};
 use selfcls_core::metadata::{FORMAT, InputKind, Metadata};
 use selfcls_core::pixels::Rgb8;
@@ -221,6 +221,7 @@ fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checke
             preprocess
                 .validate()
                 .map_err(|error| Refusal(error.to_string()))?;
+            order::check(&network)?;
             let (borders, metadata) = Borders::foreign(&network, preprocess.clone())?;
             (metadata, borders, None)
         }

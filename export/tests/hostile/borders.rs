@@ -90,3 +90,16 @@ fn inputs_that_are_not_what_they_claim() {
     refused(input(1, &[0, 3]), "its input is not");
     refused(input(1, &[0; 20]), "too many axes");
 }
+
+/// What is called probabilities is made to be some.
+#[test]
+fn probabilities_that_nothing_makes_so() {
+    let result = with_graph(|graph| {
+        let is_softmax = |node: &Message| node.has_text(NODE_OP, "Softmax");
+        graph.edit(GRAPH_NODE, is_softmax, |node| {
+            node.0.retain(|(field, _)| *field != NODE_ATTRIBUTE);
+            node.set(NODE_OP, Value::Bytes(b"Relu".into()));
+        });
+    });
+    refused(result, "does not come from a softmax");
+}

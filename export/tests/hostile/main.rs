@@ -6,6 +6,7 @@ mod support;
 
 mod borders;
 mod files;
+mod foreign;
 mod limits;
 mod nested;
 mod operations;

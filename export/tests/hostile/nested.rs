@@ -16,7 +16,7 @@ const MODEL_FUNCTION: u64 = 25;
 const FUNCTION_NODE: u64 = 7;
 
 /// The valid file as another program's, changed.
-fn foreign(change: impl FnOnce(&mut Message)) -> Result<Classifier, String> {
+pub(super) fn foreign(change: impl FnOnce(&mut Message)) -> Result<Classifier, String> {
     let mut model = Message::parse(&valid());
     model.0.retain(|(field, _)| *field != MODEL_METADATA);
     change(&mut model);

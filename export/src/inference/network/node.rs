@@ -21,7 +21,7 @@ pub(in crate::inference) struct Node<'a> {
     pub(in crate::inference) inputs: Vec<&'a str>,
     /// Names of the values it makes.
     pub(in crate::inference) outputs: Vec<&'a str>,
-    /// Its settings; of a foreign file none.
+    /// Its settings; of a foreign file `axis` alone.
     pub(in crate::inference) attributes: BTreeMap<&'a str, Attribute>,
 }
 
@@ -56,6 +56,12 @@ pub(super) fn parse(message: Bytes<'_>, origin: Origin) -> Parsed<Node<'_>> {
             (4, Value::Bytes(text)) => node.op = text.text()?,
             (5, Value::Bytes(attribute)) if origin == Origin::Foreign => {
                 nested::attribute(attribute)?;
+                // Which two of, nobody can rely on.
+                if let Ok((name @ "axis", value)) = parse_attribute(attribute)
+                    && node.attributes.insert(name, value).is_some()
+                {
+                    node.attributes.insert(name, Attribute::Other);
+                }
             }
             (5, Value::Bytes(attribute)) => {
                 let (name, value) = parse_attribute(attribute)?;
