@@ -6,7 +6,7 @@ use super::opened::{Opened, Unopened};
 use super::outputs::{Outputs, row};
 use super::picture::{NAMELESS, decoded};
 use super::pixels::{Stack, Takes};
-use super::{Decoding, Options, Picture, Prediction, Stream, StreamOptions};
+use super::{Options, Picture, Prediction, Stream, StreamOptions};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use selfcls_core::metadata::Metadata;
@@ -128,9 +128,8 @@ impl Classifier {
         self.prediction(&outputs, 0)
     }
 
-    /// Classifies the image file at `path`: JPEG, PNG, WebP, GIF or BMP, turned as its EXIF data say. A camera's photo
-    /// is decoded at a part of its size ([`Decoding::Reduced`]); for the very pixels of training, classify what
-    /// [`read`](crate::read) gives.
+    /// Classifies the image file at `path`: JPEG, PNG, WebP, GIF or BMP, turned as its EXIF data say. It is decoded as in
+    /// training; with [`Options::decoding`] a camera's photo is decoded at a part of its size.
     ///
     /// ```
     /// use selfcls_export::{Classifier, Options};
@@ -159,7 +158,7 @@ impl Classifier {
 
     fn classify_encoded(&self, bytes: &[u8], name: &Path) -> Result<Prediction> {
         let wanted = self.preprocess().resize;
-        self.classify(&decoded(bytes, name, Decoding::Reduced, wanted)?)
+        self.classify(&decoded(bytes, name, self.opened.decoding, wanted)?)
     }
 
     /// Classifies images of any sizes, in order. Memory beyond the answers stays bounded, however many

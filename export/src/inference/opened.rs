@@ -9,7 +9,7 @@ use super::network::{Network, Origin, Refusal};
 use super::pixels::{Input, Takes};
 use super::sessions::{Sessions, Source};
 use super::shapes::{self, Expected};
-use super::{Options, order, pixel_shapes};
+use super::{Decoding, Options, order, pixel_shapes};
 use crate::{Error, Result};
 use selfcls_core::metadata::{FORMAT, InputKind, Metadata};
 use selfcls_core::pixels::Rgb8;
@@ -20,6 +20,8 @@ pub(super) struct Opened {
     pub(super) metadata: Metadata,
     pub(super) borders: Borders,
     pub(super) input: Input,
+    /// How it decodes image files.
+    pub(super) decoding: Decoding,
     /// None where the file gives no classes.
     pub(super) answer: Option<Answer>,
     pub(super) sessions: Sessions,
@@ -94,6 +96,7 @@ impl Unopened<'_> {
             metadata: checked.metadata,
             borders: checked.borders,
             input,
+            decoding: options.decoding,
             answer,
             sessions,
             numbers: checked.numbers,

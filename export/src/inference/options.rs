@@ -1,6 +1,6 @@
 //! How to open a file.
 
-use super::{EngineChoice, Provider};
+use super::{Decoding, EngineChoice, Provider};
 use selfcls_core::preprocess::Preprocess;
 
 /// How to open a file; [`Options::default`] suits most.
@@ -38,6 +38,8 @@ pub struct Options {
     /// How images become the network's input, for files that do not say. Default: only files that do say
     /// are opened.
     pub preprocess: Option<Preprocess>,
+    /// How image files are decoded, wherever this classifier is given one. Default [`Decoding::Exact`].
+    pub decoding: Decoding,
     /// Largest file to read, in bytes. Default 2 GiB, where protobuf ends.
     pub max_file_bytes: u64,
     /// Most bytes that weights beside the file may have, all together. Default 16 GiB.
@@ -58,6 +60,7 @@ impl Default for Options {
             providers: Vec::new(),
             head: None,
             preprocess: None,
+            decoding: Decoding::Exact,
             max_file_bytes: 1 << 31,
             max_data_bytes: 1 << 34,
             max_run_bytes: 1 << 32,
@@ -120,6 +123,13 @@ impl Options {
     #[must_use]
     pub fn preprocessing(mut self, preprocess: Preprocess) -> Self {
         self.preprocess = Some(preprocess);
+        self
+    }
+
+    /// With image files [decoded](Options::decoding) so.
+    #[must_use]
+    pub fn decoding(mut self, decoding: Decoding) -> Self {
+        self.decoding = decoding;
         self
     }
 

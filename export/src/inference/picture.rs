@@ -14,7 +14,8 @@ pub enum Decoding {
     Exact,
     /// JPEG files that are at least four times as large as the network wants are decoded at a half, a
     /// quarter or an eighth of their size, never to less than twice what is wanted. Several times as fast
-    /// for a camera's photos; pixels differ by a few grey levels at sharp edges.
+    /// for a camera's photos. Pixels differ by a few grey levels at sharp edges, and so do the answers: probabilities
+    /// change, and of an image that is between two classes the class may; the more so the smaller the network's input.
     Reduced,
 }
 

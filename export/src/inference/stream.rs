@@ -43,8 +43,9 @@ pub struct StreamOptions {
     pub ahead: usize,
     /// Threads that read and decode; 0 is one per core. Default 0.
     pub decoders: usize,
-    /// How files are decoded. Default [`Decoding::Exact`].
-    pub decoding: Decoding,
+    /// How files are decoded, if not as the classifier does it ([`Options::decoding`](super::Options::decoding)). Default
+    /// none.
+    pub decoding: Option<Decoding>,
 }
 
 /// Answers in the order of the pictures, each with its picture. A picture that cannot be read is an error in
@@ -93,10 +94,10 @@ impl StreamOptions {
         self
     }
 
-    /// How files are decoded.
+    /// How files are decoded, whatever the classifier does.
     #[must_use]
     pub fn decoding(mut self, decoding: Decoding) -> Self {
-        self.decoding = decoding;
+        self.decoding = Some(decoding);
         self
     }
 
@@ -167,7 +168,7 @@ impl StreamOptions {
         let shelf = Arc::new(Shelf {
             permits: Arc::clone(&permits),
             pictures: Mutex::new(pictures.into_iter().enumerate()),
-            decoding: self.decoding,
+            decoding: self.decoding.unwrap_or(classifier.opened.decoding),
             classifier: classifier.clone(),
             belt: Arc::clone(&belt),
         });

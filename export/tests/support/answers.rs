@@ -176,24 +176,39 @@ pub(crate) fn takes_files(choice: &EngineChoice) {
     let bytes = bytes.into_inner();
     let path = folder.path().join("photo.jpg");
     std::fs::write(&path, &bytes).expect("written");
-    let file = classifier.classify_file(&path).expect("classifies");
-    assert_eq!(file, classifier.classify_bytes(&bytes).expect("classifies"));
     let reduced = decode_reduced(&bytes, &path, 2 * SIDE).expect("decodes");
     assert_eq!((reduced.width(), reduced.height()), (50, 40));
-    assert_eq!(file, classifier.classify(&reduced).expect("classifies"));
-    // Streams decode as they are told, whatever the picture is.
-    for (decoding, pixels) in [
-        (Decoding::Reduced, reduced),
-        (Decoding::Exact, decode(&bytes, &path).expect("decodes")),
+    let exact = decode(&bytes, &path).expect("decodes");
+    let of = |pixels| classifier.classify(pixels).expect("classifies");
+    let [reduced, exact] = [&reduced, &exact].map(of);
+    assert_ne!(reduced, exact);
+    // Whoever is given the file decodes it alike: as the classifier was told, and in full where it was told nothing.
+    let plain = options(choice);
+    for (options, expected) in [
+        (plain.clone().decoding(Decoding::Reduced), &reduced),
+        (plain.clone().decoding(Decoding::Exact), &exact),
+        (plain, &exact),
     ] {
-        let expected = classifier.classify(&pixels).expect("classifies");
-        let stream = StreamOptions::default().decoding(decoding);
-        let mut of_bytes = stream.start(&classifier, [bytes.clone()]).expect("starts");
-        let (_, answer) = of_bytes.next().expect("an answer");
-        assert_eq!(answer.expect("classifies"), expected, "{decoding:?}");
-        let mut of_files = stream.start(&classifier, [path.clone()]).expect("starts");
-        let (_, answer) = of_files.next().expect("an answer");
-        assert_eq!(answer.expect("classifies"), expected, "{decoding:?}");
+        let classifier = open(&options).expect("opens");
+        let first = |stream: &StreamOptions| {
+            let of_bytes = stream.start(&classifier, [bytes.clone()]).expect("starts");
+            let of_files = stream.start(&classifier, [path.clone()]).expect("starts");
+            let of_bytes = of_bytes.map(|(_, answer)| answer);
+            let mut answers = of_bytes.chain(of_files.map(|(_, answer)| answer));
+            [(); 2].map(|()| answers.next().expect("an answer").expect("classifies"))
+        };
+        let file = classifier.classify_file(&path).expect("classifies");
+        let of_bytes = classifier.classify_bytes(&bytes).expect("classifies");
+        let streamed = first(&StreamOptions::default());
+        for answer in [file, of_bytes].into_iter().chain(streamed) {
+            assert_eq!(&answer, expected, "{:?}", options.decoding);
+        }
+        // A stream may be told otherwise.
+        for (decoding, expected) in [(Decoding::Reduced, &reduced), (Decoding::Exact, &exact)] {
+            for answer in first(&StreamOptions::default().decoding(decoding)) {
+                assert_eq!(&answer, expected, "{decoding:?}");
+            }
+        }
     }
     let missing = classifier.classify_file(folder.path().join("none.jpg"));
     let missing = missing.expect_err("refused").to_string();
