@@ -5,6 +5,7 @@
 //! [`Classifier::stream`].
 
 mod answer;
+mod arithmetic;
 mod borders;
 mod built_in;
 mod classifier;

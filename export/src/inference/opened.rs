@@ -239,6 +239,7 @@ fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checke
                 side: metadata.preprocess.crop,
                 batch: borders.batch,
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                operations: options.max_operations,
             };
             let numbers = shapes::check(&network, &expected)?;
             (metadata, borders, Some(numbers))

@@ -47,6 +47,9 @@ pub struct Options {
     /// Most bytes that the values of one run of the network may take, as far as they can be foreseen: in files of this
     /// project. Default 4 GiB; a ResNet-50 takes 17 MiB for each image of 224.
     pub max_run_bytes: u64,
+    /// Most multiplications that an image may take, of files of this project; a fixed batch may have 16 images' worth of
+    /// them. Default 2^37; a ResNet-50 needs about 2^32 for an image of 224.
+    pub max_operations: u64,
 }
 
 impl Default for Options {
@@ -64,6 +67,7 @@ impl Default for Options {
             max_file_bytes: 1 << 31,
             max_data_bytes: 1 << 34,
             max_run_bytes: 1 << 32,
+            max_operations: 1 << 37,
         }
     }
 }
@@ -144,6 +148,13 @@ impl Options {
     #[must_use]
     pub fn max_run_bytes(mut self, bytes: u64) -> Self {
         self.max_run_bytes = bytes;
+        self
+    }
+
+    /// With images that take at most so many multiplications.
+    #[must_use]
+    pub fn max_operations(mut self, operations: u64) -> Self {
+        self.max_operations = operations;
         self
     }
 

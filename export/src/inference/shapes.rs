@@ -4,6 +4,7 @@
 //! The vocabulary is what [`crate::writer`] emits. A file with other operations is not one of ours, or is
 //! from a later version.
 
+use super::arithmetic;
 use super::network::{FLOAT, Network, Node, Refusal, Weight};
 use super::pixel_shapes;
 use super::quantised_shapes::{self as quantised, Made, Operand};
@@ -71,6 +72,8 @@ pub(super) struct Expected {
     pub(super) batch: Option<usize>,
     /// Most numbers that a run may have in memory at a time.
     pub(super) limit: usize,
+    /// Most [`arithmetic::operations`] for each image.
+    pub(super) operations: u64,
 }
 
 /// Checks the whole graph, from the image to the outputs and their declared widths. Gives the most numbers that a run
@@ -81,6 +84,7 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
         side,
         batch,
         limit,
+        operations: most_operations,
     } = expected;
     let weights = network.weights.iter().filter_map(|(&name, weight)| {
         let weight = match weight {
@@ -116,10 +120,26 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
     together.begin(3 * side * side);
     let most_constants = most_constants(network);
     let mut constants = 0usize;
+    let mut operations = 0u64;
     for (position, node) in nodes.iter().enumerate() {
         let refuse =
             |reason: String| Refusal(format!("operation `{}` ({}): {reason}", node.name, node.op));
         let (output, value) = computed(node, &known).map_err(refuse)?;
+        if let Some(shape) = value.shape() {
+            let read = node.inputs.iter().filter_map(|name| known.get(name));
+            let read: Vec<&Shape> = read.filter_map(Known::shape).collect();
+            operations = operations.saturating_add(arithmetic::operations(node, &read, shape));
+        }
+        let images = batch.map_or(1, |batch| (batch as u64).div_ceil(arithmetic::IMAGES));
+        if operations.saturating_mul(images) > most_operations {
+            return Err(refuse(format!(
+                "with it {operations} multiplications are needed for each image, and {} is the most{}; raise `max_operations` if that is meant",
+                most_operations / images,
+                batch.map_or(String::new(), |batch| format!(
+                    " in a fixed batch of {batch}"
+                ))
+            )));
+        }
         match value.shape() {
             Some(shape) if shape.batched => {
                 let read = node.inputs.iter().copied();

@@ -5,8 +5,10 @@ use super::{SIDE, engine, open, open_with, refused, that_resizes, valid, with_gr
 use crate::support;
 use crate::support::model::{Example, hashed_images};
 use crate::support::protobuf::{Message, Value};
+use selfcls_core::config::{Arch, ModelConfig};
+use selfcls_core::metadata::{InputKind, WeightKind};
 use selfcls_core::pixels::Rgb8;
-use selfcls_export::{Classifier, HeadSelection};
+use selfcls_export::{Classifier, FileOptions, HeadSelection, OnnxWriter, Output};
 
 /// `[batch, ...]` in a border, its batch now fixed.
 fn fix_batch(border: &mut Message, batch: u64) {
@@ -92,6 +94,85 @@ fn values_in_a_run_are_counted() {
     );
 }
 
+/// A matrix that is named again and again takes no more of the file, and each time all of its time.
+#[test]
+fn multiplications_are_counted() {
+    let limited = |file: Vec<u8>, operations| {
+        let options = support::options(&engine()).max_operations(operations);
+        open_with(file, &options)
+    };
+    // The first layer alone has 4 x 4 pixels of 3 x 3 x 3 each.
+    refused(
+        limited(valid(), 100),
+        "multiplications are needed for each image, and 100 is the most;",
+    );
+    let needed = (6..20)
+        .map(|bits| 1 << bits)
+        .find(|&most| limited(valid(), most).is_ok());
+    let needed = needed.expect("a few thousand do");
+    limited(with_batch(&valid(), 16), needed).expect("opens");
+    refused(
+        limited(with_batch(&valid(), 64), needed / 2),
+        "in a fixed batch of 64; raise `max_operations`",
+    );
+    let again = |count: usize| {
+        let mut model = Message::parse(&valid());
+        let change = |graph: &mut Message| {
+            let is_it = |node: &Message| node.has_text(NODE_NAME, "backbone.layer1.0.conv2");
+            let mut conv = None;
+            graph.edit(GRAPH_NODE, is_it, |node| conv = Some(node.clone()));
+            let conv = conv.expect("a convolution");
+            for number in 0..count {
+                let mut conv = conv.clone();
+                for field in [NODE_NAME, NODE_OUTPUT] {
+                    conv.set(field, Value::Bytes(format!("again.{number}").into()));
+                }
+                graph.0.push((GRAPH_NODE, Value::Bytes(conv.encode())));
+            }
+        };
+        model.edit(MODEL_GRAPH, |_| true, change);
+        limited(model.encode(), 4 * needed)
+    };
+    again(1).expect("opens");
+    refused(again(1900), "multiplications are needed");
+}
+
+/// What can be written is far from what is refused.
+#[test]
+fn the_deepest_network_has_few_operations() {
+    for (backbone, width) in [(Arch::ResNet152, 1), (Arch::VitSmall, 8)] {
+        let model = ModelConfig {
+            backbone,
+            width,
+            patch_size: 8,
+            position_size: 24,
+            hidden_dim: 6,
+            dim: 4,
+            heads: vec![3, 5],
+            ..ModelConfig::default()
+        };
+        let example = Example::new(model, 32);
+        let options = FileOptions {
+            weights: WeightKind::F16,
+            input: InputKind::Any,
+            outputs: Some(Output::ALL.into()),
+            ..FileOptions::default()
+        };
+        let writer = OnnxWriter::new(&example.model, &example.weights, example.metadata);
+        let bytes = writer.options(options).to_bytes().expect("writes");
+        let mut count = 0;
+        Message::parse(&bytes).edit(
+            MODEL_GRAPH,
+            |_| true,
+            |graph| {
+                let nodes = graph.0.iter().filter(|(field, _)| *field == GRAPH_NODE);
+                count = nodes.count();
+            },
+        );
+        assert!((100..1000).contains(&count), "{backbone:?}: {count}");
+    }
+}
+
 /// Each is small, and nothing says when an engine lets go of which.
 #[test]
 fn a_thousand_values_are_counted_together() {
@@ -122,11 +203,11 @@ fn a_thousand_values_are_counted_together() {
                 }
             },
         );
-        let options = support::options(&engine()).max_run_bytes(1 << 16);
+        let options = support::options(&engine()).max_run_bytes(1 << 15);
         open_with(model.encode(), &options)
     };
     fan(10).expect("opens");
-    refused(fan(1000), "numbers in a run");
+    refused(fan(900), "numbers in a run");
 }
 
 /// What it is told to resize to is not what is done: engines never see those operations.
@@ -187,7 +268,7 @@ fn lists_without_end() {
         })
     };
     for field in [GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_DECLARED] {
-        refused(many(field, 80_001), "more than 80000 weights, inputs");
+        refused(many(field, 8_001), "more than 8000 weights, inputs");
     }
     let mut model = Message::parse(&valid());
     for number in 0..10_001_u64 {

@@ -19,10 +19,8 @@ pub(super) use weight::{Outside, Weight};
 use super::wire::{Bytes, Value, WireError};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most operations in a network; a ResNet-152 has about 500.
-const MAX_NODES: usize = 20_000;
-/// Most inputs, outputs, values whose shapes are declared, and weights: some for each operation.
-const MAX_NAMED: usize = 4 * MAX_NODES;
+/// Most inputs, outputs, values whose shapes are declared, and weights, for each operation that there may be.
+const NAMED: usize = 4;
 /// Most entries of the metadata.
 const MAX_METADATA: usize = 10_000;
 /// Most axes of a tensor.
@@ -51,6 +49,17 @@ pub(super) enum Origin {
     Own,
     /// Any program: the caller vouches for it.
     Foreign,
+}
+
+impl Origin {
+    /// Most operations in a network. A ResNet-152 has about 500, and up to three times as many where all of them are
+    /// rounded to 8 bits; tract takes a time that grows with the square of their number.
+    fn max_nodes(self) -> usize {
+        match self {
+            Self::Own => 2_000,
+            Self::Foreign => 20_000,
+        }
+    }
 }
 
 /// The graph and its metadata; names borrow from the file.
@@ -154,17 +163,19 @@ impl<'a> Network<'a> {
     }
 
     fn graph(&mut self, graph: Bytes<'a>, origin: Origin) -> Parsed<()> {
+        let max_nodes = origin.max_nodes();
+        let max_named = NAMED * max_nodes;
         for field in graph.fields() {
             match field? {
                 (1, Value::Bytes(node)) => {
-                    if self.nodes.len() == MAX_NODES {
-                        return refuse(format!("it has more than {MAX_NODES} operations"));
+                    if self.nodes.len() == max_nodes {
+                        return refuse(format!("it has more than {max_nodes} operations"));
                     }
                     self.nodes.push(node::parse(node, origin)?);
                 }
-                (5 | 11 | 12 | 13, _) if self.named() == MAX_NAMED => {
+                (5 | 11 | 12 | 13, _) if self.named() == max_named => {
                     return refuse(format!(
-                        "it has more than {MAX_NAMED} weights, inputs, outputs and declared values"
+                        "it has more than {max_named} weights, inputs, outputs and declared values"
                     ));
                 }
                 (5, Value::Bytes(tensor)) => {
