@@ -4,7 +4,7 @@ use super::borders::Borders;
 use super::engine::Engine;
 use super::opened::{Opened, Unopened};
 use super::outputs::{Outputs, row};
-use super::picture::{NAMELESS, decoded};
+use super::picture::{NAMELESS, caught, decoded};
 use super::pixels::{Stack, Takes};
 use super::{Options, Picture, Prediction, Stream, StreamOptions};
 use crate::{Error, Result};
@@ -158,7 +158,9 @@ impl Classifier {
 
     fn classify_encoded(&self, bytes: &[u8], name: &Path) -> Result<Prediction> {
         let wanted = self.preprocess().resize;
-        self.classify(&decoded(bytes, name, self.opened.decoding, wanted)?)
+        let decoding = self.opened.decoding;
+        let image = caught(name, || decoded(bytes, name, decoding, wanted))?;
+        self.classify(&image)
     }
 
     /// Classifies images of any sizes, in order. Memory beyond the answers stays bounded, however many

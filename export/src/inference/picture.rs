@@ -3,6 +3,7 @@
 use selfcls_core::data::{decode, decode_reduced, read, read_reduced};
 use selfcls_core::pixels::Rgb8;
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +27,11 @@ pub trait Picture: Send + 'static {
     /// # Errors
     /// If it cannot be read.
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>>;
+
+    /// What to call it in a message, such as the file's path. Default `the image`.
+    fn name(&self) -> &Path {
+        Path::new(NAMELESS)
+    }
 }
 
 /// What bytes without a file are called in messages.
@@ -44,6 +50,21 @@ pub(super) fn decoded(
     }
 }
 
+/// What `work` makes of the image called `name`; an error that names it where it panics, as a decoder may on an image that
+/// its authors did not think of.
+pub(super) fn caught<T>(
+    name: &Path,
+    work: impl FnOnce() -> selfcls_core::Result<T>,
+) -> selfcls_core::Result<T> {
+    // What a panic may have left half done is dropped with it, or written over.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(selfcls_core::Error::malformed(
+            name,
+            "its decoder has failed; repair or remove the image",
+        ))
+    })
+}
+
 /// An image file.
 impl Picture for PathBuf {
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
@@ -52,6 +73,10 @@ impl Picture for PathBuf {
             Decoding::Reduced => read_reduced(self, 2 * wanted),
         };
         image.map(Cow::Owned)
+    }
+
+    fn name(&self) -> &Path {
+        self
     }
 }
 
@@ -71,5 +96,20 @@ impl Picture for Rgb8 {
 impl Picture for Arc<Rgb8> {
     fn pixels(&self, _: Decoding, _: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
         Ok(Cow::Borrowed(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_is_an_error_with_the_image() {
+        let name = PathBuf::from("a.jpg");
+        assert_eq!(Picture::name(&name), Path::new("a.jpg"));
+        let message = caught(name.name(), || -> selfcls_core::Result<()> { panic!("a test's") });
+        let message = message.expect_err("it panics").to_string();
+        assert!(message.starts_with("a.jpg: its decoder has failed"), "{message}");
+        assert_eq!(caught(&name, || Ok(1)).expect("it does not"), 1);
     }
 }

@@ -12,6 +12,7 @@ use selfcls_export::{
     decode_reduced,
 };
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -63,6 +64,10 @@ impl Picture for Given {
             Self::Panics => panic!("a test's"),
         }
     }
+
+    fn name(&self) -> &Path {
+        Path::new("given.jpg")
+    }
 }
 
 /// Answers come in order, whatever the batch, and are those of single images; bad pictures are errors in
@@ -96,7 +101,10 @@ pub(crate) fn streams_in_order(choice: &EngineChoice) {
                     close("a streamed image", &answer.probabilities, &expected);
                 }
                 (Given::Broken, Err(error)) => assert!(error.to_string().contains("broken")),
-                (Given::Panics, Err(error)) => assert!(error.to_string().contains("failed")),
+                (Given::Panics, Err(error)) => {
+                    let said = "given.jpg: its decoder has failed";
+                    assert!(error.to_string().contains(said), "{error}");
+                }
                 (_, answer) => panic!("{number}: {answer:?}"),
             }
         }

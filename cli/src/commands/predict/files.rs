@@ -34,4 +34,9 @@ impl Picture for Found {
             Self::Nothing(error) => Err(Error::Data(error.to_string())),
         }
     }
+
+    fn name(&self) -> &Path {
+        // What is not there has told its name.
+        self.path().unwrap_or(Path::new("the image"))
+    }
 }

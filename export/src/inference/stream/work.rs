@@ -3,9 +3,9 @@
 use super::belt::{Belt, Load};
 use super::permits::Permits;
 use super::{Answered, Reads, Run};
+use crate::inference::picture::caught;
 use crate::inference::{Classifier, Decoding, Picture};
 use crate::{Error, Result};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
@@ -44,17 +44,13 @@ impl<T: Picture, I: Iterator<Item = T>> Shelf<I> {
 
     fn lay(&self, number: usize, picture: &T) -> Result<()> {
         let input = &self.classifier.opened.input;
-        let lay = AssertUnwindSafe(|| -> Result<()> {
+        caught(picture.name(), || {
             let image = picture.pixels(self.decoding, input.preprocess.resize)?;
             let (tray, place) = self.belt.place(number, input);
             tray.lay(input, &image, place);
             Ok(())
-        });
-        catch_unwind(lay).unwrap_or_else(|_| {
-            Err(Error::Core(selfcls_core::Error::Data(
-                "the image's decoder has failed".to_owned(),
-            )))
         })
+        .map_err(Error::Core)
     }
 }
 
