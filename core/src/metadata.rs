@@ -15,7 +15,7 @@
 //! | `selfcls.training` | JSON of [`TrainingSummary`] |
 //! | `selfcls.tool` | program and version that wrote the file |
 //!
-//! A reader ignores `selfcls.*` keys it does not know; a change that an old reader would misunderstand
+//! A reader ignores `selfcls.*` keys it does not know, and what it does not know inside JSON; a change that an old reader would misunderstand
 //! raises the format version, and a newer version is refused. Version 2 is written where the input is not
 //! `float`, the weights are not `f32` or there are no heads, and version 1 everywhere else.
 
@@ -79,7 +79,6 @@ pub struct Metadata {
 
 /// One classifier of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct HeadInfo {
     /// Position among the trained model's heads; the file's output is `logits.<index>`.
     pub index: usize,

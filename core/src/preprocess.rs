@@ -10,7 +10,6 @@ use std::cell::RefCell;
 
 /// The evaluation preprocessing; stored in every exported file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Preprocess {
     /// Length in pixels to which the short side is resized (aspect ratio kept), antialiased.
     pub resize: usize,

@@ -73,6 +73,18 @@ fn files_of_older_versions_lack_the_newer_keys() {
 }
 
 #[test]
+fn what_is_not_known_inside_json_is_ignored() {
+    let mut entries = example().to_properties().expect("the example is possible");
+    for key in [PREPROCESS, HEADS, TRAINING] {
+        let value = entries.get_mut(key).expect("there is one");
+        let more = value.replacen('{', "{\"later\":[1,{\"x\":null}],", 1);
+        assert_ne!(*value, more, "{key}");
+        *value = more;
+    }
+    assert_eq!(read(&entries).expect("a later version's"), example());
+}
+
+#[test]
 fn unknown_keys_are_ignored_and_newer_formats_refused() {
     let mut entries = example().to_properties().expect("the example is possible");
     entries.insert("selfcls.later".into(), "anything".into());
