@@ -15,9 +15,9 @@
 //! | `selfcls.training` | JSON of [`TrainingSummary`] |
 //! | `selfcls.tool` | program and version that wrote the file |
 //!
-//! A reader ignores `selfcls.*` keys it does not know, and what it does not know inside JSON; a change that an old reader would misunderstand
-//! raises the format version, and a newer version is refused. Version 2 is written where the input is not
-//! `float`, the weights are not `f32` or there are no heads, and version 1 everywhere else.
+//! A reader ignores `selfcls.*` keys it does not know, and what it does not know inside JSON; a change that an old
+//! reader would misunderstand raises the format version, and a newer version is refused. Version 2 is written where the
+//! input is not `float`, the weights are not `f32` or there are no heads, and version 1 everywhere else.
 
 mod kinds;
 
@@ -52,6 +52,7 @@ const MAX_WIDTH: usize = 1_000_000;
 
 /// Everything that an application needs beside the network itself.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Metadata {
     /// How much of the preprocessing is left to the application.
     pub input: InputKind,
@@ -79,6 +80,7 @@ pub struct Metadata {
 
 /// One classifier of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HeadInfo {
     /// Position among the trained model's heads; the file's output is `logits.<index>`.
     pub index: usize,
@@ -149,6 +151,27 @@ impl Metadata {
             backbone: describe(&config.model),
             training,
             tool: concat!("selfcls ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// What can be said of another program's file: what it takes, how images are prepared for it, and its one head.
+    pub fn foreign(input: InputKind, preprocess: Preprocess, classes: usize) -> Self {
+        Self {
+            input,
+            preprocess,
+            weights: WeightKind::F32,
+            heads: vec![HeadInfo {
+                index: 0,
+                classes,
+                names: None,
+            }],
+            default_head: 0,
+            embedding_dim: 0,
+            feature_dim: None,
+            row_temperature: 1.0,
+            backbone: "another program's network".to_owned(),
+            training: TrainingSummary::default(),
+            tool: "not known".to_owned(),
         }
     }
 

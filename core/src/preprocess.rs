@@ -8,7 +8,8 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
-/// The evaluation preprocessing; stored in every exported file.
+/// The evaluation preprocessing; stored in every exported file. These five are all of it: with another step it would be
+/// another version of that format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
     /// Length in pixels to which the short side is resized (aspect ratio kept), antialiased.

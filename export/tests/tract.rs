@@ -69,6 +69,11 @@ fn streams_outputs() {
 }
 
 #[test]
+fn takes_what_holds_pictures() {
+    support::answers::takes_what_holds_pictures(&TRACT);
+}
+
+#[test]
 fn takes_files() {
     support::answers::takes_files(&TRACT);
 }

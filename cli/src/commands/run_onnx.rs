@@ -32,7 +32,7 @@ impl RunOnnxArgs {
         match choice {
             EngineChoice::Tract => vec!["--tract".into()],
             EngineChoice::OnnxRuntimeAt(path) => vec!["--onnxruntime".into(), path.into()],
-            EngineChoice::OnnxRuntime | EngineChoice::Auto => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::network::{Attribute, Border, FLOAT, Network, Node, Refusal, UINT8};
 use crate::limits::{MAX_INPUT, input_numbers};
 use crate::names;
-use selfcls_core::metadata::{HeadInfo, InputKind, Metadata, TrainingSummary, WeightKind};
+use selfcls_core::metadata::{HeadInfo, InputKind, Metadata};
 use selfcls_core::preprocess::Preprocess;
 
 /// Largest fixed batch.
@@ -219,24 +219,7 @@ impl Borders {
             embedding: None,
             features: None,
         };
-        let metadata = Metadata {
-            input,
-            preprocess,
-            weights: WeightKind::F32,
-            heads: vec![HeadInfo {
-                index: 0,
-                classes,
-                names: None,
-            }],
-            default_head: 0,
-            embedding_dim: 0,
-            feature_dim: None,
-            row_temperature: 1.0,
-            backbone: "another program's network".to_owned(),
-            training: TrainingSummary::default(),
-            tool: "not known".to_owned(),
-        };
-        Ok((borders, metadata))
+        Ok((borders, Metadata::foreign(input, preprocess, classes)))
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Which engine to use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum EngineChoice {
     /// The engine that this process uses already; else ONNX Runtime from `ORT_DYLIB_PATH` (an error if that
     /// is set and does not work) or from a well-known place; else tract.
@@ -27,6 +28,7 @@ pub enum EngineChoice {
 
 /// The engine in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Engine {
     /// ONNX Runtime, loaded at run time.
     OnnxRuntime(Library),

@@ -4,7 +4,8 @@ use super::{Classifier, Outputs};
 use crate::Result;
 use selfcls_core::eval::{Forward, Network};
 
-/// The heads of the file in order, and the embedding as features; the backbone's where it has no embedding.
+/// The heads of the file in order, and the embedding as features; the backbone's where it has no embedding. For this
+/// project's own evaluation; other programs call [`Classifier::run`], for this interface may change in any version.
 impl Network for Classifier {
     fn forward(&mut self, images: Vec<f32>, _count: usize) -> selfcls_core::Result<Forward> {
         let outputs = evaluated(self, &images)?;

@@ -50,5 +50,28 @@ pub use prediction::{Candidate, Prediction};
 pub use provider::{OpenVinoDevice, Provider};
 pub use stream::{Stream, StreamOptions};
 
-/// The crate that binds the engines, for [`environment`].
+/// The crate that binds the engines, for [`environment`]. Not stable: it is a release candidate, and the one that is named
+/// here changes in any version of this crate.
 pub use ort;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// What an application may move to another thread, or use from several.
+    #[test]
+    fn threads_may_have_them() {
+        fn shared<T: Send + Sync>() {}
+        fn moved<T: Send>() {}
+        shared::<Classifier>();
+        shared::<Options>();
+        shared::<StreamOptions>();
+        shared::<Prediction>();
+        shared::<Outputs>();
+        shared::<Engine>();
+        shared::<crate::Error>();
+        moved::<Stream<PathBuf>>();
+        moved::<Stream<Box<dyn Picture>, Outputs>>();
+    }
+}

@@ -5,6 +5,9 @@ use selfcls_core::preprocess::Preprocess;
 
 /// How to open a file; [`Options::default`] suits most.
 ///
+/// Later versions may have more fields: write a literal with `..Options::default()` at its end (which is why it may be
+/// written at all), or call the methods.
+///
 /// ```
 /// use selfcls_export::{EngineChoice, Options};
 ///

@@ -6,6 +6,7 @@ use crate::Result;
 /// The network's outputs for `batch` images; every array is row-major with one row per image, and empty
 /// where the file does not have that output.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Outputs {
     /// Number of images.
     pub batch: usize,
@@ -21,6 +22,7 @@ pub struct Outputs {
 
 /// The logits of one head.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct HeadLogits {
     /// The head's index in the trained model.
     pub head: usize,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 /// How files are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Decoding {
     /// In full, as in training: the same pixels, to the bit.
     #[default]
@@ -20,7 +21,8 @@ pub enum Decoding {
     Reduced,
 }
 
-/// An image that may have to be read and decoded first, which happens on another thread.
+/// An image that may have to be read and decoded first, which happens on another thread. So it is one's own, or shared:
+/// `Arc<[u8]>` and `Arc<Rgb8>` are pictures too, and a box of any picture, but nothing that is borrowed for a while.
 pub trait Picture: Send + 'static {
     /// The pixels. With [`Decoding::Reduced`] they may be fewer, as long as the short side keeps twice `wanted`.
     ///
@@ -66,7 +68,7 @@ pub(super) fn caught<T>(
 }
 
 /// An image file.
-impl Picture for PathBuf {
+impl Picture for Path {
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
         let image = match decoding {
             Decoding::Exact => read(self),
@@ -80,10 +82,26 @@ impl Picture for PathBuf {
     }
 }
 
+impl Picture for PathBuf {
+    fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
+        self.as_path().pixels(decoding, wanted)
+    }
+
+    fn name(&self) -> &Path {
+        self
+    }
+}
+
 /// The bytes of an image file, e.g. of a request.
-impl Picture for Vec<u8> {
+impl Picture for [u8] {
     fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
         decoded(self, Path::new(NAMELESS), decoding, wanted).map(Cow::Owned)
+    }
+}
+
+impl Picture for Vec<u8> {
+    fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
+        self.as_slice().pixels(decoding, wanted)
     }
 }
 
@@ -93,9 +111,33 @@ impl Picture for Rgb8 {
     }
 }
 
-impl Picture for Arc<Rgb8> {
-    fn pixels(&self, _: Decoding, _: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
-        Ok(Cow::Borrowed(self))
+impl<P: Picture + ?Sized> Picture for Box<P> {
+    fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
+        (**self).pixels(decoding, wanted)
+    }
+
+    fn name(&self) -> &Path {
+        (**self).name()
+    }
+}
+
+impl<P: Picture + Sync + ?Sized> Picture for Arc<P> {
+    fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
+        (**self).pixels(decoding, wanted)
+    }
+
+    fn name(&self) -> &Path {
+        (**self).name()
+    }
+}
+
+impl<P: Picture + Sync + ?Sized> Picture for &'static P {
+    fn pixels(&self, decoding: Decoding, wanted: usize) -> selfcls_core::Result<Cow<'_, Rgb8>> {
+        (**self).pixels(decoding, wanted)
+    }
+
+    fn name(&self) -> &Path {
+        (**self).name()
     }
 }
 
@@ -107,9 +149,14 @@ mod tests {
     fn a_decoder_that_panics_is_an_error_with_the_image() {
         let name = PathBuf::from("a.jpg");
         assert_eq!(Picture::name(&name), Path::new("a.jpg"));
-        let message = caught(name.name(), || -> selfcls_core::Result<()> { panic!("a test's") });
+        let message = caught(name.name(), || -> selfcls_core::Result<()> {
+            panic!("a test's")
+        });
         let message = message.expect_err("it panics").to_string();
-        assert!(message.starts_with("a.jpg: its decoder has failed"), "{message}");
+        assert!(
+            message.starts_with("a.jpg: its decoder has failed"),
+            "{message}"
+        );
         assert_eq!(caught(&name, || Ok(1)).expect("it does not"), 1);
     }
 }

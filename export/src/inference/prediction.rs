@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 /// What a head says about an image.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Prediction {
     /// Index of the head that answered.
     pub head: usize,
@@ -19,6 +20,7 @@ pub struct Prediction {
 
 /// A class and how probable it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Candidate<'a> {
     /// The class's number.
     pub class: usize,

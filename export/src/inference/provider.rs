@@ -10,6 +10,7 @@ use std::str::FromStr;
 /// They compute with numbers of 32 bits where a device can, also where fewer would be its default: CUDA without TF32,
 /// OpenVINO in FP32. Neural processors (CoreML, OpenVINO's NPU) have 16 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Provider {
     /// NVIDIA GPUs: the device's number (feature `cuda`).
     Cuda(i32),
@@ -25,6 +26,7 @@ pub enum Provider {
 
 /// Where OpenVINO computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OpenVinoDevice {
     /// The processor, Intel's or another one.
     #[default]

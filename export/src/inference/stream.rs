@@ -30,7 +30,8 @@ use work::Shelf;
 /// What pictures may wait in, prepared, unless somebody asks for more.
 const WAITING_BYTES: usize = 1 << 30;
 
-/// How a stream works.
+/// How a stream works. Later versions may have more fields: write a literal with `..StreamOptions::default()` at its
+/// end, or call the methods.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamOptions {
     /// Images in the network at a time, over all its runs ([`Options::runs`](super::Options::runs)); 0 is what the

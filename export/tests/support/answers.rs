@@ -226,6 +226,37 @@ pub(crate) fn takes_files(choice: &EngineChoice) {
     assert!(text.to_string().starts_with("the image: "), "{text}");
 }
 
+/// Whatever holds a picture is one.
+pub(crate) fn takes_what_holds_pictures(choice: &EngineChoice) {
+    let classifier = open(&options(choice)).expect("opens");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/disc.png");
+    let expected = classifier.classify_file(path).expect("classifies");
+    let bytes: &'static [u8] = include_bytes!("../../../examples/disc.png");
+    let pixels = Arc::new(decode(bytes, Path::new(path)).expect("decodes"));
+    let pictures: Vec<Box<dyn Picture>> = vec![
+        Box::new(bytes),
+        Box::new(Arc::<[u8]>::from(bytes)),
+        Box::new(Box::<[u8]>::from(bytes)),
+        Box::new(Path::new(path)),
+        Box::new(Arc::<Path>::from(Path::new(path))),
+        Box::new(Arc::clone(&pixels)),
+        Box::new(Arc::unwrap_or_clone(pixels)),
+    ];
+    let named: Vec<bool> = pictures
+        .iter()
+        .map(|one| one.name() == Path::new(path))
+        .collect();
+    assert_eq!(named, [false, false, false, true, true, false, false]);
+    let mut count = 0;
+    for (_, answer) in classifier.stream(pictures).expect("starts") {
+        let expected: Vec<f64> = expected.probabilities.iter().map(|&p| p.into()).collect();
+        let answer = answer.expect("classifies");
+        close("a picture that is held", &answer.probabilities, &expected);
+        count += 1;
+    }
+    assert_eq!(count, 7);
+}
+
 /// The head that answers can be chosen.
 pub(crate) fn chooses_a_head(choice: &EngineChoice) {
     let first = open(&options(choice)).expect("opens");

@@ -217,6 +217,6 @@ fn describe(engine: &EngineChoice) -> String {
     match engine {
         EngineChoice::Tract => "tract (built in)".into(),
         EngineChoice::OnnxRuntimeAt(path) => format!("ONNX Runtime ({})", path.display()),
-        EngineChoice::OnnxRuntime | EngineChoice::Auto => "ONNX Runtime".into(),
+        _ => "ONNX Runtime".into(),
     }
 }
