@@ -62,16 +62,20 @@ static uint8_t *read_image(const char *path, int64_t shape[4]) {
     return pixels;
 }
 
-/* The file says in its metadata what it takes; see docs/onnx.md. */
+/* The file says in its metadata of which version it is and what it takes; see docs/onnx.md. */
 static void check_input(const char *path, OrtSession *session) {
     OrtModelMetadata *metadata;
     OrtAllocator *allocator;
-    char *input;
+    char *format, *input;
     check(ort->SessionGetModelMetadata(session, &metadata));
     check(ort->GetAllocatorWithDefaultOptions(&allocator));
+    check(ort->ModelMetadataLookupCustomMetadataMap(metadata, allocator, "selfcls.format", &format));
+    if (!format || (strcmp(format, "1") && strcmp(format, "2")))
+        fail(path, "is not a file of selfcls-cli, or of a version that is newer than this program");
     check(ort->ModelMetadataLookupCustomMetadataMap(metadata, allocator, "selfcls.input", &input));
     if (!input || strcmp(input, "any"))
         fail(path, "does not take images of any size; export it with --input any");
+    check(ort->AllocatorFree(allocator, format));
     check(ort->AllocatorFree(allocator, input));
     ort->ReleaseModelMetadata(metadata);
 }
