@@ -6,19 +6,25 @@ mod support;
 
 use selfcls_core::pixels::Rgb8;
 use selfcls_export::{Classifier, EngineChoice, HeadSelection, Options};
+use std::fs::DirEntry;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 use support::model::Example;
 
-/// Threads of this process.
+/// Threads of this process, without those that are on their way out: the system lists them for a moment longer.
 fn threads() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Threads:"));
-    line.and_then(|count| count.trim().parse().ok())
-        .expect("a number")
+    const EXITING: u64 = 4;
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux tells");
+    let is_there = |task: &DirEntry| {
+        // After the name, which is in brackets and whatever it likes, come the state, five numbers and the flags.
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(')')?;
+        let flags: u64 = rest.split_whitespace().nth(6)?.parse().ok()?;
+        (flags & EXITING == 0).then_some(())
+    };
+    let tasks = tasks.flatten();
+    tasks.filter(|task| is_there(task).is_some()).count()
 }
 
 /// The most threads that `work` had at a time beside the one that called it.
@@ -67,7 +73,15 @@ fn as_many_as_allowed() {
                 classifier.classify(&images[0]).expect("classifies");
                 classifier.run(&classifier.prepare(&images)).expect("runs");
             });
-            assert!(helpers < allowed, "{helpers} beside one of {allowed}");
+            // ONNX Runtime keeps those of a session, which wait while others prepare images.
+            let waiting = match (&engine, many) {
+                (EngineChoice::Tract, _) | (_, true) => 0,
+                _ => allowed - 1,
+            };
+            assert!(
+                helpers < allowed + waiting,
+                "{helpers} beside one of {allowed}, {many}"
+            );
             assert!(helpers > 0 || allowed == 1, "they are used");
 
             let beside = most(|| {

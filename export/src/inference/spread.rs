@@ -1,6 +1,7 @@
 //! Images prepared on several threads, no more than were allowed ([`super::Options::threads`]): a pool that is shared
 //! with the application would not keep to that.
 
+use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, scope};
 
@@ -22,11 +23,16 @@ pub(super) fn spread<I: Sync, T: Send>(
         }
     };
     scope(|scope| {
-        for _ in 0..helpers {
-            // Where the system has no thread left, the others do its share.
-            let _ = Builder::new().spawn_scoped(scope, help);
-        }
+        // Where the system has no thread left, the others do its share.
+        let spawned = (0..helpers).map(|_| Builder::new().spawn_scoped(scope, help));
+        let spawned: Vec<_> = spawned.flatten().collect();
         help();
+        // By itself a scope waits for their work only, and they may still be there when those of the network start.
+        for helper in spawned {
+            if let Err(panic) = helper.join() {
+                resume_unwind(panic);
+            }
+        }
     });
 }
 

@@ -118,7 +118,7 @@ mod tests {
                 }
                 let (mut found, mut expected) = (Vec::new(), Vec::new());
                 tray.run(&input, places, |part| all(&mut found, part));
-                all(&mut expected, &input.stacked(&images, 2).part());
+                all(&mut expected, &input.stacked(&images, 1).part());
                 assert_eq!(found, expected, "{takes:?}");
             }
             tray.run(&input, &[], |_| panic!("there is nothing to run"));
