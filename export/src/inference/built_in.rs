@@ -57,6 +57,7 @@ impl Network {
     }
 
     /// The names of what it gives, in order.
+    #[cfg(feature = "onnxruntime")]
     pub(super) fn outputs(&self) -> &[String] {
         &self.outputs
     }

@@ -1,6 +1,8 @@
 //! What execution providers are told: by us, by the options that all of them share, and by name.
 
-use super::{OpenVinoDevice, Options, Provider};
+#[cfg(feature = "onnxruntime")]
+use super::OpenVinoDevice;
+use super::{Options, Provider};
 use crate::{Error, Result};
 use std::str::FromStr;
 
