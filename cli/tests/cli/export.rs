@@ -260,8 +260,11 @@ fn a_file_that_nobody_could_open_is_not_written() {
     assert_eq!(names(folder.path()), ["run"]);
 }
 
-/// Writes the weights of `model` to `weights.safetensors`, those called `ending` put through `change`.
-fn with_weights(folder: &Path, model: &str, changes: &[(&str, fn(f32) -> f32)]) {
+/// How a weight's name ends, and what becomes of its values.
+type Change = (&'static str, fn(f32) -> f32);
+
+/// Writes the weights of `model` to `weights.safetensors`, those whose names end so put through `changes`.
+fn with_weights(folder: &Path, model: &str, changes: &[Change]) {
     let convert = ["convert", model, "--to", "safetensors"];
     run(
         folder,
@@ -273,11 +276,8 @@ fn with_weights(folder: &Path, model: &str, changes: &[(&str, fn(f32) -> f32)]) 
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     for (ending, change) in changes {
-        let found = header.as_object().unwrap().iter();
-        let (_, array) = found
-            .filter(|(name, _)| name.ends_with(ending))
-            .next_back()
-            .unwrap();
+        let mut found = header.as_object().unwrap().iter();
+        let (_, array) = found.rfind(|(name, _)| name.ends_with(ending)).unwrap();
         let offsets: [usize; 2] = serde_json::from_value(array["data_offsets"].clone()).unwrap();
         let values = &mut bytes[8 + length..][offsets[0]..offsets[1]];
         for value in values.chunks_exact_mut(4) {
@@ -292,7 +292,7 @@ fn with_weights(folder: &Path, model: &str, changes: &[(&str, fn(f32) -> f32)]) 
 #[test]
 fn a_file_that_disagrees_is_not_written() {
     let (folder, model) = fresh();
-    let shrunk: [(&str, fn(f32) -> f32); 2] = [
+    let shrunk: [Change; 2] = [
         ("mlp_head.mlp.3.weight", |x| x * 1e-7),
         ("mlp_head.mlp.3.bias", |_| 0.0),
     ];
@@ -311,7 +311,7 @@ fn a_file_that_disagrees_is_not_written() {
 #[test]
 fn a_model_that_gives_infinity_proves_nothing() {
     let (folder, model) = fresh();
-    let huge: [(&str, fn(f32) -> f32); 2] = [("bn2.weight", |_| 3e38), ("bn2.bias", |_| 3e38)];
+    let huge: [Change; 2] = [("bn2.weight", |_| 3e38), ("bn2.bias", |_| 3e38)];
     with_weights(folder.path(), &model, &huge);
     let features = ["--outputs", "features"];
     export(folder.path(), "weights.safetensors", &features)
