@@ -150,12 +150,14 @@ fn reader<R: BufRead + Seek>(from: R, name: &Path) -> Result<ImageReader<R>> {
     Ok(reader)
 }
 
-/// What a decoder may take for itself, beside the pixels that it hands over.
+/// What a decoder may take for itself, beside the pixels that it hands over: enough to say how large the image is, however
+/// little is allowed.
 fn limits(bytes: u64) -> Limits {
+    const LEAST: u64 = 16 << 20;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(bytes);
+    limits.max_alloc = Some(bytes.max(LEAST));
     limits
 }
 
