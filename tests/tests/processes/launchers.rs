@@ -5,7 +5,7 @@ use crate::cluster::Cluster;
 use crate::equality::newest;
 use crate::faults::endless;
 use crate::or_not_run;
-use crate::program::{Ran, command, torchrun, train_in};
+use crate::program::{Ran, command, send_signal, torchrun, train_in};
 use crate::start::{Place, config};
 use std::path::Path;
 use std::time::Duration;
@@ -188,18 +188,10 @@ fn ranks_outlive_no_torchrun() {
         .args(train_in(&place, &long));
     let ran = Ran::while_running_with(&mut torchrun, |agent| {
         place.reached("run", 3);
-        let id = agent.to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-USR1", &id])
-            .status();
-        assert!(sent.expect("kill runs").success());
+        send_signal(agent, "USR1");
     });
     assert!(ran.stderr.contains("the launcher is gone"), "{ran:#?}");
-    let step = newest(&place.path("run")).manifest.position.step;
-    assert!(
-        ran.stderr.contains(&format!("stopped after step {step};")),
-        "{ran:#?}"
-    );
+    assert_stopped(&ran, &place.path("run"));
 }
 
 /// Nobody would end the ranks of a launcher that was killed: they notice, and keep what they have.
@@ -216,18 +208,18 @@ fn ranks_outlive_no_launcher() {
     // It returns when rank 0, too, has closed the standard error that it shares with the launcher.
     let ran = Ran::while_running_with(&mut launch, |launcher| {
         place.reached("run", 3);
-        let id = launcher.to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-KILL", &id])
-            .status();
-        assert!(sent.expect("kill runs").success());
+        send_signal(launcher, "KILL");
     });
     assert!(ran.stderr.contains("the launcher is gone"), "{ran:#?}");
-    let step = newest(&place.path("run")).manifest.position.step;
-    assert!(
-        ran.stderr.contains(&format!("stopped after step {step};")),
-        "{ran:#?}"
-    );
+    assert_stopped(&ran, &place.path("run"));
+}
+
+/// It said after which step it stopped, and that is its newest checkpoint's, which this gives.
+pub(crate) fn assert_stopped(ran: &Ran, run: &Path) -> usize {
+    let step = newest(run).manifest.position.step;
+    let said = format!("stopped after step {step};");
+    assert!(ran.stderr.contains(&said), "{ran:#?}");
+    step
 }
 
 fn kill_rank(run: &Path, variable: &str) {
@@ -250,10 +242,5 @@ fn signal_rank(run: &Path, variable: &str, signal: &str) {
         .map(|entry| entry.path())
         .find(|path| is_it(path));
     let found = found.expect("the rank runs");
-    let id = found.file_name().expect("a number").to_owned();
-    let sent = std::process::Command::new("kill")
-        .arg(format!("-{signal}"))
-        .arg(id)
-        .status();
-    assert!(sent.expect("kill runs").success());
+    send_signal(found.file_name().expect("a number").display(), signal);
 }

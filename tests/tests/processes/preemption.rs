@@ -1,9 +1,8 @@
 //! Making room: SIGUSR1 ends all ranks after a checkpoint, and the next start goes on at that step. (Slurm's jobs: `jobs`.)
 
 use crate::binary_for;
-use crate::equality::newest;
-use crate::launchers::assert_same_to_the_bit;
-use crate::program::{Ran, command, train_in};
+use crate::launchers::{assert_same_to_the_bit, assert_stopped};
+use crate::program::{Ran, command, send_signal, train_in};
 use crate::start::{Place, config};
 use selfcls_core::Config;
 use std::time::Duration;
@@ -37,20 +36,12 @@ fn launch_passes_the_request_on() {
         let mut launch = launch();
         let ran = Ran::while_running_with(&mut launch, |launcher| {
             place.reached("run", lines);
-            let id = launcher.to_string();
-            let sent = std::process::Command::new("kill")
-                .args(["-USR1", &id])
-                .status();
-            assert!(sent.expect("kill runs").success());
+            send_signal(launcher, "USR1");
         });
         assert_eq!(ran.code, Some(75), "{ran:#?}");
-        let step = newest(&run).manifest.position.step;
+        let step = assert_stopped(&ran, &run);
         assert!(step > stopped_at && step < 20 * 4, "{step}: {ran:#?}");
         stopped_at = step;
-        assert!(
-            ran.stderr.contains(&format!("stopped after step {step};")),
-            "{ran:#?}"
-        );
     }
     Ran::of(&mut launch()).succeeded();
     assert_same_to_the_bit(&run, &place.path("undisturbed"));
@@ -77,11 +68,7 @@ fn a_request_in_the_first_moment_is_heard() {
             while count() < 2 {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let id = launcher.to_string();
-            let sent = std::process::Command::new("kill")
-                .args([format!("-{signal}"), id])
-                .status();
-            assert!(sent.expect("kill runs").success());
+            send_signal(launcher, signal);
         });
         assert_eq!(ran.code, Some(code), "{ran:#?}");
         assert!(ran.stderr.contains("all ranks stopped"), "{ran:#?}");

@@ -4,6 +4,7 @@ use crate::start::{Place, SAMPLES};
 use selfcls_core::Config;
 use selfcls_tests::binary;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +35,15 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     }
     command.envs([("OMP_NUM_THREADS", "1"), ("RAYON_NUM_THREADS", "1")]);
     command
+}
+
+/// Sends a signal, by its name without `SIG`, to the process of that number.
+pub(crate) fn send_signal(process: impl Display, signal: &str) {
+    let sent = Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(process.to_string())
+        .status();
+    assert!(sent.expect("kill runs").success());
 }
 
 /// `torchrun` of a Python that has PyTorch: that of `SELFCLS_PYTHON`, or `python3`.

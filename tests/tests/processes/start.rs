@@ -1,5 +1,6 @@
 //! Starting ranks and waiting for them.
 
+use crate::program::send_signal;
 use selfcls_core::Config;
 use selfcls_core::config::OptimKind;
 use selfcls_tests::small_config;
@@ -219,12 +220,7 @@ impl Place {
 impl Ranks {
     /// Sends a signal by its name (`KILL`, `STOP`, `TERM`) to a rank.
     pub(crate) fn signal(&mut self, rank: usize, name: &str) {
-        let number = self.children[rank].id().to_string();
-        let sent = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(number)
-            .status();
-        assert!(sent.expect("kill runs").success());
+        send_signal(self.children[rank].id(), name);
         self.mark();
     }
 
