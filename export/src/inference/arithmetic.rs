@@ -46,13 +46,6 @@ mod tests {
     use super::*;
     use crate::inference::network::Attribute;
 
-    fn shape(batched: bool, axes: &[usize]) -> Shape {
-        Shape {
-            batched,
-            axes: axes.to_vec(),
-        }
-    }
-
     #[test]
     fn they_are_counted_as_in_the_literature() {
         let of = |op, inputs: &[&Shape], result: &[usize]| {
@@ -61,23 +54,29 @@ mod tests {
                 attributes: [("kernel_shape", Attribute::Ints(vec![3, 3]))].into(),
                 ..Node::default()
             };
-            operations(&node, inputs, &shape(true, result))
+            operations(&node, inputs, &Shape::new(true, result))
         };
         // The first layer of ResNet-50: 118 million.
-        let (image, kernel) = (shape(true, &[3, 224, 224]), shape(false, &[64, 3, 7, 7]));
+        let (image, kernel) = (
+            Shape::new(true, &[3, 224, 224]),
+            Shape::new(false, &[64, 3, 7, 7]),
+        );
         let conv = of("Conv", &[&image, &kernel], &[64, 112, 112]);
         assert_eq!(conv, 118_013_952);
         // Its last one: 2 million.
-        let (features, matrix) = (shape(true, &[2048]), shape(false, &[1000, 2048]));
+        let (features, matrix) = (Shape::new(true, &[2048]), Shape::new(false, &[1000, 2048]));
         assert_eq!(of("Gemm", &[&features, &matrix], &[1000]), 2_048_000);
         // Attention of 197 tokens in 6 heads of 64.
-        let (q, k) = (shape(true, &[6, 197, 64]), shape(true, &[6, 64, 197]));
+        let (q, k) = (
+            Shape::new(true, &[6, 197, 64]),
+            Shape::new(true, &[6, 64, 197]),
+        );
         let scores = of("MatMul", &[&q, &k], &[6, 197, 197]);
         assert_eq!(scores, 6 * 197 * 197 * 64);
         assert_eq!(of("MaxPool", &[&image], &[3, 112, 112]), 3 * 112 * 112 * 9);
         // What multiplies nothing still has to be read and written.
         assert_eq!(of("Relu", &[&features], &[2048]), 4096);
-        let endless = shape(true, &[usize::MAX, usize::MAX]);
+        let endless = Shape::new(true, &[usize::MAX, usize::MAX]);
         assert_eq!(of("MatMul", &[&endless, &endless], &[1]), u64::MAX);
     }
 }

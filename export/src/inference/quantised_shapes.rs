@@ -90,13 +90,6 @@ mod tests {
     use super::super::network::{Attribute, INT8, Node, UINT8};
     use super::*;
 
-    fn shape(batched: bool, axes: &[usize]) -> Shape {
-        Shape {
-            batched,
-            axes: axes.to_vec(),
-        }
-    }
-
     fn made(op: &'static str, axis: Option<i64>, inputs: &[Operand<'_>]) -> Inferred<Made> {
         let mut node = Node::default();
         if let Some(axis) = axis {
@@ -108,8 +101,8 @@ mod tests {
     #[test]
     fn numbers_keep_their_shape_and_scales_must_fit() {
         use Operand::{Floats, Whole};
-        let (x, one) = (shape(true, &[6, 5, 5]), shape(false, &[]));
-        let (kernel, six) = (shape(false, &[6, 3, 1, 1]), shape(false, &[6]));
+        let (x, one) = (Shape::new(true, &[6, 5, 5]), Shape::new(false, &[]));
+        let (kernel, six) = (Shape::new(false, &[6, 3, 1, 1]), Shape::new(false, &[6]));
         let rounded = made(
             "QuantizeLinear",
             None,
@@ -136,7 +129,7 @@ mod tests {
         }
         assert!(made("DequantizeLinear", Some(0), &channels).is_err());
         // Scales that depend on the image, or have too many axes.
-        for scale in [&shape(true, &[6]), &kernel] {
+        for scale in [&Shape::new(true, &[6]), &kernel] {
             let inputs = [Whole(INT8, &kernel), Floats(scale)];
             assert!(made("DequantizeLinear", Some(0), &inputs).is_err());
         }

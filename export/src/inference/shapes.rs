@@ -28,6 +28,11 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    pub(super) fn new(batched: bool, axes: &[usize]) -> Self {
+        let axes = axes.to_vec();
+        Self { batched, axes }
+    }
+
     /// How many numbers it has, for each image.
     fn count(&self) -> usize {
         let axes = self.axes.iter();
@@ -238,17 +243,11 @@ fn agrees(declared: &[Option<usize>], batch: Option<usize>, computed: &[usize]) 
 }
 
 fn batched(axes: &[usize]) -> Shape {
-    Shape {
-        batched: true,
-        axes: axes.to_vec(),
-    }
+    Shape::new(true, axes)
 }
 
 fn constant(axes: &[usize]) -> Shape {
-    Shape {
-        batched: false,
-        axes: axes.to_vec(),
-    }
+    Shape::new(false, axes)
 }
 
 /// Name and content of the node's one output.
