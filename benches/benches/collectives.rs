@@ -20,8 +20,8 @@ use selfcls_backends::{
     Launcher, Rendezvous, Selection, TchDevice, for_rank, join, open, set_threads,
 };
 use selfcls_benches::Outcome;
-use selfcls_benches::figures::{Better, Turns, median, sentence};
-use selfcls_benches::peer::PeerArgs;
+use selfcls_benches::args::CommonArgs;
+use selfcls_benches::figures::{Better, Turns, median};
 use selfcls_core::collective::{Collective, Reduction};
 use serde_json::{Map, Value, json};
 use std::net::TcpListener;
@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    peer: PeerArgs,
+    common: CommonArgs,
     /// Processes to start where no launcher has.
     #[arg(long, default_value_t = 2)]
     nproc: usize,
@@ -46,21 +46,12 @@ struct Args {
     /// Threads of each process.
     #[arg(long, default_value_t = NonZeroUsize::MIN)]
     threads: NonZeroUsize,
-    /// Alternations of ours and the peer.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
     /// Operations per case and round.
     #[arg(long, default_value_t = 20)]
     repeats: usize,
     /// Operations before the first that counts.
     #[arg(long, default_value_t = 3)]
     warmup: usize,
-    /// One JSON object per case instead of a sentence.
-    #[arg(long)]
-    json: bool,
-    /// Given by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// An operation and its size: what a step of `paper/train_100ep` sends (docs/scaling.md).
@@ -196,9 +187,9 @@ fn as_launcher(args: &Args) -> Outcome<()> {
     let name = open(&args.backend)?.name;
     let cases: Vec<_> = args.cases().collect();
     let mut turns = vec![Turns::default(); cases.len()];
-    for _ in 0..args.rounds.max(1) {
+    for _ in args.common.rounds() {
         let found = ranks(args.nproc, true, || own(args))?;
-        let peer = match args.peer.command("collectives.py") {
+        let peer = match args.common.peer.command("collectives.py") {
             None => None,
             Some(_) => Some(ranks(args.nproc, false, || torch(args, &cases))?),
         };
@@ -229,7 +220,11 @@ fn own(args: &Args) -> Outcome<Command> {
 
 /// The peer's, as a rank.
 fn torch(args: &Args, cases: &[&Case]) -> Outcome<Command> {
-    let mut command = args.peer.command("collectives.py").ok_or("no peer")?;
+    let mut command = args
+        .common
+        .peer
+        .command("collectives.py")
+        .ok_or("no peer")?;
     if args.backend == Selection::Tch(TchDevice::Cpu) {
         command.arg("--cpu");
     }
@@ -299,9 +294,5 @@ fn report(args: &Args, case: &Case, ranks: usize, device: &str, turns: &Turns) {
         "threads": args.threads,
     });
     let report = turns.report(description, "ms", Better::Lower);
-    if args.json {
-        println!("{report}");
-    } else {
-        println!("{}", sentence(&report));
-    }
+    args.common.print(&report);
 }

@@ -15,14 +15,13 @@
 //! With `--cached` the references are in a file, as they must be where a training set does not fit into memory:
 //! `--cached --queries 5000 --references 200000 --dim 2048 --k 200`.
 
-#![allow(clippy::print_stdout)]
-
 use clap::Parser;
 use selfcls_backends::set_threads;
 use selfcls_benches::Outcome;
-use selfcls_benches::figures::{Better, Turns, median, sentence};
+use selfcls_benches::args::CommonArgs;
+use selfcls_benches::figures::{Better, Turns, median};
 use selfcls_benches::memory::Memory;
-use selfcls_benches::peer::{self, PeerArgs};
+use selfcls_benches::peer;
 use selfcls_core::data::Source;
 use selfcls_core::eval::features::{Key, Precision};
 use selfcls_core::eval::{Extractor, Forward, Keep, Network, PixelNetwork, nearest};
@@ -39,7 +38,7 @@ use std::time::Instant;
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    peer: PeerArgs,
+    common: CommonArgs,
     /// The peer's libraries; one case each.
     #[arg(long, value_delimiter = ',', default_values = ["torch", "scikit-learn"])]
     libraries: Vec<String>,
@@ -58,9 +57,6 @@ struct Args {
     /// Threads of either side.
     #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(1))]
     threads: NonZeroUsize,
-    /// Alternations of ours and the peer.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
     /// Instead of beside peers: with the references in a file of features in 16 bits, as `eval knn --cache --half` has
     /// them, read in parts. Only ours, once; what counts is the memory.
     #[arg(long)]
@@ -68,12 +64,6 @@ struct Args {
     /// Where that file is made; it is removed again.
     #[arg(long, default_value = ".")]
     folder: PathBuf,
-    /// One JSON object per case instead of a sentence.
-    #[arg(long)]
-    json: bool,
-    /// Given by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> Outcome<()> {
@@ -82,12 +72,7 @@ fn main() -> Outcome<()> {
     let queries = embeddings(args.queries, args.dim, 0)?;
     if args.cached {
         let case = streamed(&args, &queries)?;
-        let text = if args.json {
-            case.to_string()
-        } else {
-            sentence(&case)
-        };
-        println!("{text}");
+        args.common.print(&case);
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
@@ -96,11 +81,7 @@ fn main() -> Outcome<()> {
     write(&folder.path().join("references"), &references)?;
     for library in &args.libraries {
         let case = compare(&args, library, &queries, &references, folder.path())?;
-        if args.json {
-            println!("{case}");
-        } else {
-            println!("{}", sentence(&case));
-        }
+        args.common.print(&case);
     }
     Ok(())
 }
@@ -223,7 +204,7 @@ fn compare(
     let mut turns = Turns::default();
     let (mut rates, mut peaks, mut peer_peak) = (Vec::new(), Vec::new(), Value::Null);
     let mut agreement = None;
-    for round in 0..=args.rounds.max(1) {
+    for round in 0..=args.common.rounds().end {
         let memory = Memory::watch();
         let start = Instant::now();
         let found = Neighbours::search(queries, references, args.k)?;
@@ -235,7 +216,7 @@ fn compare(
         turns.ours.push(seconds);
         peaks.extend(memory.and_then(Memory::peak));
         rates.push(products_per_second());
-        if let Some(mut command) = args.peer.command("knn.py") {
+        if let Some(mut command) = args.common.peer.command("knn.py") {
             let result = folder.join("neighbours");
             command.args(["--library", library]);
             command.arg("--queries").arg(folder.join("queries"));

@@ -10,12 +10,11 @@
 //! --locals N` for the pipelines `albumentations`, `torchvision` and `decode` (decoding alone, compared
 //! with our decoding alone), and prints a JSON object with `cpu_images_per_s` and `wall_images_per_s`.
 
-#![allow(clippy::print_stdout)]
-
 use clap::Parser;
 use selfcls_benches::Outcome;
-use selfcls_benches::figures::{Better, Turns, sentence};
-use selfcls_benches::peer::{self, PeerArgs};
+use selfcls_benches::args::CommonArgs;
+use selfcls_benches::figures::{Better, Turns};
+use selfcls_benches::peer;
 use selfcls_core::config::ViewsConfig;
 use selfcls_core::data::{images_in, is_image_name, read};
 use selfcls_core::views::Recipe;
@@ -31,7 +30,7 @@ struct Args {
     #[arg(long)]
     data: PathBuf,
     #[command(flatten)]
-    peer: PeerArgs,
+    common: CommonArgs,
     /// The peer's pipelines; one case each.
     #[arg(long, value_delimiter = ',', default_values = ["albumentations", "torchvision", "decode"])]
     pipelines: Vec<String>,
@@ -47,15 +46,6 @@ struct Args {
     /// Local views per image.
     #[arg(long, default_value_t = 6)]
     locals: usize,
-    /// Alternations of ours and the peer.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// One JSON object per case instead of a sentence.
-    #[arg(long)]
-    json: bool,
-    /// Given by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> Outcome<()> {
@@ -69,11 +59,7 @@ fn main() -> Outcome<()> {
     });
     for pipeline in &args.pipelines {
         let case = compare(&args, pipeline, &files, &recipe)?;
-        if args.json {
-            println!("{case}");
-        } else {
-            println!("{}", sentence(&case));
-        }
+        args.common.print(&case);
     }
     Ok(())
 }
@@ -98,11 +84,11 @@ fn compare(args: &Args, pipeline: &str, files: &[PathBuf], recipe: &Recipe) -> O
     let decode_only = pipeline == "decode";
     let clock = Clock::best();
     let mut turns = Turns::default();
-    for _ in 0..args.rounds.max(1) {
+    for _ in args.common.rounds() {
         turns
             .ours
             .push(measure(&clock, files, recipe, decode_only)?);
-        if let Some(mut command) = args.peer.command("views.py") {
+        if let Some(mut command) = args.common.peer.command("views.py") {
             command.arg(&args.data).args(["--pipeline", pipeline]);
             for (name, value) in [
                 ("--count", args.count),

@@ -3,6 +3,7 @@
 //! Every benchmark runs ours and its peer alternately in one go, several rounds of each, so that what
 //! disturbs the machine disturbs both, and prints one JSON object per case (`--json`) or a sentence.
 
+pub mod args;
 pub mod clock;
 pub mod figures;
 pub mod memory;

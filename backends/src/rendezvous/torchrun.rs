@@ -2,6 +2,9 @@
 //!
 //! Source: PyTorch's documentation of torchrun (Elastic Launch), "Environment Variables".
 
+#[cfg(test)]
+mod tests;
+
 use super::variables::{Place, Variables, invalid};
 use super::{Launcher, Rendezvous, RendezvousError};
 

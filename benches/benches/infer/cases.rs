@@ -116,7 +116,7 @@ impl Case {
 
     /// The peer's command, for images of the sizes that `ours` has said.
     fn peer(&self, args: &Args, ours: &Value) -> Option<Command> {
-        let mut peer = args.peer.command("infer.py")?;
+        let mut peer = args.common.peer.command("infer.py")?;
         let (crop, resize) = (ours["crop"].to_string(), ours["resize"].to_string());
         peer.arg(&self.model).arg(&self.data);
         peer.args(["--crop", &crop, "--resize", &resize]);
@@ -180,7 +180,7 @@ impl Rounds {
 /// Images per second: the sides in turn, `rounds` times.
 fn throughput(args: &Args, case: &Case) -> Outcome<Value> {
     let mut rounds = Rounds::default();
-    for _ in 0..args.rounds.max(1) {
+    for _ in args.common.rounds() {
         let ours = run(&mut ours::command(args, case)?)?;
         if let Some(mut peer) = case.peer(args, &ours) {
             let said = run(&mut peer)?;
@@ -194,7 +194,7 @@ fn throughput(args: &Args, case: &Case) -> Outcome<Value> {
 /// The time from a file to its answer, with nothing else under way.
 fn latency(args: &Args, case: &Case) -> Outcome<Value> {
     let mut rounds = Rounds::default();
-    for _ in 0..args.rounds.max(1) {
+    for _ in args.common.rounds() {
         let ours = run(ours::command(args, case)?.arg("--one-by-one"))?;
         if let Some(mut peer) = case.peer(args, &ours) {
             let said = run(&mut peer)?;
@@ -220,7 +220,7 @@ fn from_nothing(args: &Args, case: &Case) -> Outcome<Value> {
         Ok((started.elapsed().as_secs_f64() * 1e3, said))
     };
     let mut rounds = Rounds::default();
-    for _ in 0..args.rounds.max(1) {
+    for _ in args.common.rounds() {
         let (time, ours) = timed(ours::command(args, &case)?.arg("--one-by-one"))?;
         if let Some(mut peer) = case.peer(args, &ours) {
             let (time, said) = timed(&mut peer)?;
@@ -243,7 +243,7 @@ fn side_by_side(args: &Args, case: &Case) -> Outcome<Value> {
         ..case.clone()
     };
     let mut rounds = Rounds::default();
-    for _ in 0..args.rounds.max(1) {
+    for _ in args.common.rounds() {
         let said = run(&mut ours::command(args, &many)?)?;
         rounds.ours(figure(&said, "images_per_s")?, said);
         let said = run(&mut ours::command(args, &one)?)?;

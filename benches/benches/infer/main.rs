@@ -36,8 +36,7 @@ mod ours;
 
 use clap::Parser;
 use selfcls_benches::Outcome;
-use selfcls_benches::figures::sentence;
-use selfcls_benches::peer::PeerArgs;
+use selfcls_benches::args::CommonArgs;
 use std::path::PathBuf;
 
 /// Images classified per second, ours beside a Python peer.
@@ -56,7 +55,7 @@ struct Args {
     #[arg(long)]
     openvino: Option<PathBuf>,
     #[command(flatten)]
-    peer: PeerArgs,
+    common: CommonArgs,
     /// Images per run of the network; one case each.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     batch: Vec<usize>,
@@ -69,21 +68,12 @@ struct Args {
     /// At most this many images.
     #[arg(long, default_value_t = 200)]
     limit: usize,
-    /// Alternations of ours and the peer.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
     /// Only the cases whose names contain this.
     #[arg(long)]
     only: Option<String>,
-    /// One JSON object per case instead of a sentence.
-    #[arg(long)]
-    json: bool,
     /// Measure in this process and print the figures (used by the program itself).
     #[command(flatten)]
     measure: ours::MeasureArgs,
-    /// Given by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> Outcome<()> {
@@ -99,10 +89,6 @@ fn main() -> Outcome<()> {
     }
     let folder = tempfile::tempdir()?;
     cases::all(&args, folder.path(), &mut |case| {
-        if args.json {
-            println!("{case}");
-        } else {
-            println!("{}", sentence(&case));
-        }
+        args.common.print(&case);
     })
 }

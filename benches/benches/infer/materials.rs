@@ -29,7 +29,7 @@ pub(crate) fn untrained(folder: &Path) -> Outcome<PathBuf> {
 
 /// `model` in 8 bits, after the recipe in docs; or why not.
 pub(crate) fn quantised(args: &Args, model: &Path, folder: &Path) -> Result<PathBuf, String> {
-    let python = args.peer.peer_python.as_ref();
+    let python = args.common.peer.peer_python.as_ref();
     let python = python.ok_or("without --peer-python nothing can be quantised")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/quantise_int8.py");
     let path = folder.join("int8.onnx");

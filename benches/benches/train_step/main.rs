@@ -27,10 +27,11 @@ use clap::Parser;
 use ours::{Apart, Data, PHASES, Whole};
 use selfcls_backends::{Backend, Opened, Selection, open, set_threads};
 use selfcls_benches::Outcome;
+use selfcls_benches::args::CommonArgs;
 use selfcls_benches::clock::Clock;
-use selfcls_benches::figures::{Better, Turns, median, sentence};
+use selfcls_benches::figures::{Better, Turns, median};
 use selfcls_benches::memory::Memory;
-use selfcls_benches::peer::{self, PeerArgs};
+use selfcls_benches::peer;
 use serde_json::{Map, Value, json};
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -39,7 +40,7 @@ use std::time::Instant;
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    peer: PeerArgs,
+    common: CommonArgs,
     /// One more argument for the peer; may be repeated.
     #[arg(long, allow_hyphen_values = true)]
     peer_arg: Vec<String>,
@@ -64,9 +65,6 @@ struct Args {
     /// Whole steps of ours and nothing else, none waited for: also how long handing one over takes (`host_ms`).
     #[arg(long)]
     whole: bool,
-    /// Alternations of ours and the peer.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
     /// Steps per round.
     #[arg(long, default_value_t = 3)]
     steps: usize,
@@ -77,12 +75,6 @@ struct Args {
     /// the shares of the phases on a machine that other programs use too.
     #[arg(long, conflicts_with = "peer_python")]
     processor_time: bool,
-    /// One JSON object per case instead of a sentence.
-    #[arg(long)]
-    json: bool,
-    /// Given by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> Outcome<()> {
@@ -107,11 +99,7 @@ fn main() -> Outcome<()> {
             };
             if chosen {
                 let report = compare(&args, &opened, case, std::mem::take(&mut first))?;
-                if args.json {
-                    println!("{report}");
-                } else {
-                    println!("{}", sentence(&report));
-                }
+                args.common.print(&report);
             }
         }
     }
@@ -164,7 +152,7 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     }
     let mut turns = Turns::default();
     let mut phases = vec![Turns::default(); PHASES.len()];
-    for _ in 0..args.rounds.max(1) {
+    for _ in args.common.rounds() {
         let typical = whole.typical(args.steps.max(1), runtime.asynchronous, clock)?;
         turns.ours.push(typical);
         let steps: Vec<_> = (0..args.steps.max(1))
@@ -194,7 +182,7 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
 
 /// What the peer says of a round of its steps, if there is a peer.
 fn peer_steps(args: &Args, case: &Case) -> Outcome<Option<Value>> {
-    let Some(mut command) = args.peer.command("train_step.py") else {
+    let Some(mut command) = args.common.peer.command("train_step.py") else {
         return Ok(None);
     };
     command.args(case.peer_args());
