@@ -91,6 +91,38 @@ struct LogErrorsLater {
 
 void finish(const c10::intrusive_ptr<c10d::Work> &work) { work->wait(); }
 
+// The most bytes that a rank sends in one step; beyond that a ring sends less, or as much.
+constexpr uint64_t kInOneStep = 1 << 20;
+
+// Gloo's rings cut a tensor in two pieces per rank. Each is a message, announced by another one, and most wait for the one
+// before: 2 (W - 1) steps for a sum. What is small is sooner there, and at less expense, where every rank sends all of it
+// to every other at once.
+bool goes_in_one_step(const c10d::Backend &backend, const at::Tensor &tensor) {
+  const uint64_t others = static_cast<uint64_t>(backend.getSize() - 1);
+  return tensor.is_cpu() && tensor.numel() > 0 && tensor.nbytes() * others <= kInOneStep;
+}
+
+// The ranks' tensors one after the other, into `all`.
+void exchange(c10d::Backend &backend, const at::Tensor &tensor, at::Tensor &all) {
+  at::Tensor copies = tensor.reshape({1, -1}).repeat({backend.getSize(), 1});
+  at::Tensor rows = all.view({backend.getSize(), -1});
+  std::vector<int64_t> equal;
+  finish(backend.alltoall_base(rows, copies, equal, equal));
+}
+
+// Rank by rank and element by element: the same bits on all of them, whatever their processors are.
+void reduce(const at::Tensor &all, bool maximum, at::Tensor &out) {
+  at::Tensor reduced = out.view(-1);
+  reduced.copy_(all[0]);
+  for (int64_t rank = 1; rank < all.size(0); ++rank) {
+    if (maximum) {
+      at::maximum_out(reduced, reduced, all[rank]);
+    } else {
+      reduced.add_(all[rank]);
+    }
+  }
+}
+
 #ifdef USE_C10D_NCCL
 // The options of a group hold a struct of nccl.h by value: they are allocated here and filled in libtorch, which
 // must have been compiled with the same one. Releases of one minor version do not change it.
@@ -244,6 +276,12 @@ char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int si
 // In place.
 char *selfcls_group_all_reduce(selfcls_group *group, at::Tensor *tensor, bool maximum) {
   return guarded([&] {
+    if (goes_in_one_step(*group->backend, *tensor)) {
+      at::Tensor all = at::empty({group->backend->getSize(), tensor->numel()}, tensor->options());
+      exchange(*group->backend, *tensor, all);
+      reduce(all, maximum, *tensor);
+      return;
+    }
     std::vector<at::Tensor> tensors{*tensor};
     c10d::AllreduceOptions options;
     options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
@@ -280,7 +318,13 @@ char *selfcls_group_broadcast(selfcls_group *group, at::Tensor *tensor, int root
 
 // `tensor` of every rank, one after the other, into `out`.
 char *selfcls_group_all_gather(selfcls_group *group, at::Tensor *tensor, at::Tensor *out) {
-  return guarded([&] { finish(group->backend->_allgather_base(*out, *tensor)); });
+  return guarded([&] {
+    if (goes_in_one_step(*group->backend, *tensor)) {
+      exchange(*group->backend, *tensor, *out);
+    } else {
+      finish(group->backend->_allgather_base(*out, *tensor));
+    }
+  });
 }
 
 // Lets what is under way come to its end before it is freed; all ranks of the group do so.

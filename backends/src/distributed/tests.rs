@@ -24,6 +24,7 @@ use crate::{Launcher, Rendezvous, Selection, TchDevice, open};
 
 on_devices!(
     reductions_reach_every_rank,
+    every_length_is_reduced_and_gathered,
     sums_go_on_by_themselves,
     pieces_of_a_sum_are_written_to_in_place,
     rows_of_unequal_number_come_in_order,
@@ -123,6 +124,36 @@ fn reductions_reach_every_rank(device: &Device) {
         assert_eq!(sum, [3.0, -3.0, 3.0]);
         assert_eq!(largest, [2.0, 0.0, 1.0]);
         assert_eq!(kept, [own, -own, 1.0], "a tensor that is still needed");
+    }
+}
+
+/// Between CPUs a small tensor travels in one step and a large one around a ring; one number less or more decides.
+fn every_length_is_reduced_and_gathered(device: &Device) {
+    let in_one_step = (1 << 20) / (size_of::<f32>() * 2);
+    for length in [1, 2, 5, 1000, in_one_step, in_one_step + 1, 300_000] {
+        let value = |rank: usize, i: usize| ((i * 7 + rank * 13) % 101) as f32 / 7.0 - 5.0;
+        let own = |rank: usize| (0..length).map(move |i| value(rank, i)).collect::<Vec<_>>();
+        let results = on_ranks(3, |peers| {
+            let tensor = Tensor::<1>::from_floats(own(peers.rank()).as_slice(), device);
+            let sum = peers.all_reduce(tensor.clone(), Reduction::Sum);
+            let largest = peers.all_reduce(tensor.clone(), Reduction::Max);
+            let rows = peers.all_gather(tensor.reshape([1, length]), &[1; 3]);
+            peers.barrier().expect("all come");
+            let sum = floats(sum.expect("a sum"));
+            let largest = floats(largest.expect("maxima"));
+            (sum, largest, floats(rows.expect("rows")))
+        });
+        for (rank, (sum, largest, rows)) in results.iter().enumerate() {
+            assert_eq!(sum, &results[0].0, "rank {rank} has other bits, {length}");
+            assert_eq!([sum.len(), largest.len()], [length; 2]);
+            for i in 0..length {
+                let values = [0, 1, 2].map(|rank| value(rank, i));
+                assert_eq!(largest[i], values.iter().copied().fold(f32::MIN, f32::max));
+                let expected: f32 = values.iter().sum();
+                assert!((sum[i] - expected).abs() < 1e-5, "{length}: {i}");
+            }
+            assert_eq!(rows, &[own(0), own(1), own(2)].concat(), "{length}");
+        }
     }
 }
 
