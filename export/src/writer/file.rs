@@ -71,6 +71,7 @@ impl StagedFile {
     /// Adds the weights beside it.
     pub(super) fn with_data(mut self, bytes: &[u8]) -> Result<Self> {
         let target = data_path(&self.target);
+        refuse_foreign(&self.target, &target)?;
         self.add(&data_path(&self.path()), &target, bytes)?;
         self.has_data = true;
         Ok(self)
@@ -101,26 +102,28 @@ impl StagedFile {
         self.has_data.then(|| data_path(&self.target))
     }
 
-    /// Gives everything its name. Whatever was there is replaced; weights that the file of before kept beside it, and this
-    /// one does not, go with it.
+    /// Gives everything its name. Whatever was at the path is replaced, with the weights that it kept beside it; where this
+    /// one keeps none there, those go.
     ///
     /// # Errors
     /// [`Error::Io`] if that is not possible; what stood at the path before is then still there, unless its
-    /// weights were kept beside it.
+    /// weights were kept beside it. [`Error::Request`] if something else lies where the weights are to be, which stays.
     pub fn commit(self) -> Result<()> {
         let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(Error::io("write", to));
         let target = &self.target;
         let data = data_path(target);
-        let is_left_over = !self.has_data && keeps_weights_in(target, &data);
+        let is_replaced = keeps_weights_in(target, &data);
         if self.has_data {
+            // It may have come since.
+            refuse_foreign(target, &data)?;
             // An old file must never be found with the new weights.
-            if data.exists() && target.is_file() {
+            if is_replaced {
                 fs::remove_file(target).map_err(Error::io("replace", target))?;
             }
             rename(&data_path(&self.path()), &data)?;
         }
         rename(&self.path(), target)?;
-        if is_left_over {
+        if is_replaced && !self.has_data {
             fs::remove_file(&data).map_err(Error::io("remove", &data))?;
         }
         Ok(atomic::sync_folder(parent(target))?)
@@ -140,6 +143,18 @@ fn data_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(".data");
     name.into()
+}
+
+/// Refuses to put weights where something else lies than those of the model at `target`: nobody asked for its end.
+fn refuse_foreign(target: &Path, data: &Path) -> Result<()> {
+    if data.symlink_metadata().is_ok() && !keeps_weights_in(target, data) {
+        return Err(Error::Request(format!(
+            "{} is there and does not belong to {}; remove it or give another name",
+            data.display(),
+            target.display()
+        )));
+    }
+    Ok(())
 }
 
 /// A larger model has its weights in itself.
@@ -181,6 +196,9 @@ mod tests {
         StagedFile::new(path)?.with_model(bytes)
     }
 
+    /// Stands for one that keeps its weights in `model.onnx.data`.
+    const MODEL: &[u8] = b"..location\x12\x0fmodel.onnx.data..";
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).expect("folder");
         let mut names: Vec<_> = entries
@@ -208,7 +226,7 @@ mod tests {
     fn weights_beside_the_file_come_with_it() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("model.onnx");
-        for round in [b"1", b"2"] {
+        for round in [MODEL, b"..location\x12\x0fmodel.onnx.data, and once more"] {
             let staged = StagedFile::new(&path).expect("new");
             assert_eq!(staged.data_name().expect("text"), "model.onnx.data");
             let staged = staged.with_data(round).expect("data");
@@ -222,6 +240,57 @@ mod tests {
                 assert_eq!(fs::read(folder.path().join(name)).expect("readable"), round);
             }
         }
+        assert_eq!(names(folder.path()), ["model.onnx", "model.onnx.data"]);
+    }
+
+    #[test]
+    fn what_is_no_models_is_not_taken_for_its_weights() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("model.onnx");
+        let data = folder.path().join("model.onnx.data");
+        let refused = |result: Result<StagedFile>| {
+            let message = result.expect_err("foreign").to_string();
+            for part in ["model.onnx.data is there and", "give another name"] {
+                assert!(message.contains(part), "no {part:?} in {message}");
+            }
+        };
+        // With no model, and with one that has its weights in itself.
+        for model in [None, Some(b"a model")] {
+            if let Some(model) = model {
+                fs::write(&path, model).expect("written");
+            }
+            fs::write(&data, "somebody's").expect("written");
+            refused(StagedFile::new(&path).and_then(|staged| staged.with_data(b"new")));
+            assert_eq!(fs::read(&data).expect("readable"), b"somebody's");
+            fs::remove_file(&data).expect("removed");
+            // It comes while the model is being compared.
+            let staged = StagedFile::new(&path).and_then(|staged| staged.with_data(b"new"));
+            let staged = staged.and_then(|staged| staged.with_model(MODEL));
+            let staged = staged.expect("staged");
+            fs::write(&data, "somebody's").expect("written");
+            let result = staged.commit().expect_err("foreign").to_string();
+            assert!(result.contains("does not belong to"), "{result}");
+            assert_eq!(fs::read(&data).expect("readable"), b"somebody's");
+            assert_eq!(fs::read(&path).ok().as_deref(), model.map(|m| &m[..]));
+        }
+        assert_eq!(names(folder.path()), ["model.onnx", "model.onnx.data"]);
+    }
+
+    /// It could not be replaced, and the model would be gone by then.
+    #[test]
+    fn a_folder_where_the_weights_would_be_costs_nothing() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("model.onnx");
+        let data = folder.path().join("model.onnx.data");
+        fs::write(&path, MODEL).expect("written");
+        let staged = StagedFile::new(&path).and_then(|staged| staged.with_data(b"new"));
+        let staged = staged.and_then(|staged| staged.with_model(MODEL));
+        let staged = staged.expect("staged");
+        fs::create_dir(&data).expect("a folder");
+        assert!(staged.commit().is_err());
+        let again = StagedFile::new(&path).and_then(|staged| staged.with_data(b"new"));
+        assert!(again.is_err());
+        assert_eq!(fs::read(&path).expect("readable"), MODEL);
         assert_eq!(names(folder.path()), ["model.onnx", "model.onnx.data"]);
     }
 
@@ -265,10 +334,7 @@ mod tests {
         let path = folder.path().join("model.onnx");
         let data = folder.path().join("model.onnx.data");
         for (before, expected) in [
-            (
-                &b"..location\x12\x0fmodel.onnx.data.."[..],
-                &["model.onnx"][..],
-            ),
+            (MODEL, &["model.onnx"][..]),
             // Whose it is, nobody knows.
             (
                 b"..location\x12\x10model.onnx.data2..",
