@@ -76,13 +76,15 @@ impl Options {
                 "half precision was asked for, and only execution providers have it: name one (TensorRT, OpenVINO)".to_owned(),
             ));
         }
-        let mut providers = self.providers.iter();
-        match providers.find(|provider| self.half_precision && !provider.has_half_precision()) {
-            Some(provider) => Err(Error::Request(format!(
-                "half precision was asked for, and {provider} cannot be told so: leave it out, or give the provider's own options by name"
-            ))),
-            None => Ok(()),
+        // Of several each runs what the one before it cannot: one that can be told will do.
+        if self.half_precision && !self.providers.iter().any(|one| one.has_half_precision()) {
+            let providers = self.providers.iter().map(Provider::to_string);
+            return Err(Error::Request(format!(
+                "half precision was asked for, and {} cannot be told so: leave it out, or give the provider's own options by name",
+                providers.collect::<Vec<_>>().join(" and ")
+            )));
         }
+        Ok(())
     }
 
     /// What `provider` is told, for a session of so many threads. What is given by name comes last, and counts.
@@ -135,6 +137,14 @@ impl Provider {
     fn has_half_precision(self) -> bool {
         matches!(self, Self::TensorRt(_) | Self::OpenVino(_))
     }
+
+    /// Its name, and whether it has been told to compute with 16 bits where `half` was asked for.
+    pub(super) fn in_words(self, half: bool) -> String {
+        match half && self.has_half_precision() {
+            true => format!("{self} in half precision"),
+            false => self.to_string(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -166,7 +176,13 @@ mod tests {
         assert!(message(&options).contains("name one"));
         let cuda = options.clone().provider(Provider::Cuda(0));
         assert!(message(&cuda).contains("CUDA device 0 cannot"));
+        let neither = cuda.clone().provider(Provider::DirectMl(1));
+        assert!(message(&neither).contains("CUDA device 0 and DirectML device 1 cannot"));
+        // As the documentation has it, and the other way round.
         let both = options.provider(Provider::TensorRt(0));
+        let both = both.provider(Provider::Cuda(0));
+        assert!(both.check_provider_options().is_ok());
+        let both = cuda.provider(Provider::TensorRt(0));
         assert!(both.check_provider_options().is_ok());
         let lost = both.provider_option("openvino", "precision", "FP32");
         assert!(message(&lost).contains("openvino:precision is for a provider"));
@@ -176,6 +192,17 @@ mod tests {
         let cuda = Options::default().provider(Provider::Cuda(0));
         let zero = cuda.provider_option("cuda", "a\0b", "1");
         assert!(message(&zero).contains("zero byte"));
+    }
+
+    #[test]
+    fn half_precision_is_said_of_those_that_have_it() {
+        for (provider, half, expected) in [
+            (Provider::TensorRt(0), true, " in half precision"),
+            (Provider::TensorRt(0), false, ""),
+            (Provider::Cuda(0), true, ""),
+        ] {
+            assert_eq!(provider.in_words(half), format!("{provider}{expected}"));
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(super) struct Sessions {
     threads: usize,
     /// Execution providers, registered with every session.
     providers: Vec<Provider>,
-    /// Whether they compute with 16 bits.
+    /// Whether those that can compute with 16 bits.
     half_precision: bool,
     /// The name of the input.
     input: String,
@@ -176,11 +176,8 @@ impl Sessions {
     pub(super) fn runs_on(&self) -> String {
         let engine = self.engine.to_string();
         let providers = self.providers.iter();
-        let all = providers.fold(engine, |text, provider| format!("{text} with {provider}"));
-        match self.half_precision {
-            true => all + " in half precision",
-            false => all,
-        }
+        let providers = providers.map(|provider| provider.in_words(self.half_precision));
+        providers.fold(engine, |text, provider| format!("{text} with {provider}"))
     }
 
     /// Runs `images` on a free session and hands the outputs to `read`.
