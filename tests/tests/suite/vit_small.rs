@@ -4,6 +4,7 @@
 //! Tolerances are eight times the float noise between that script's f32 and f64 (`noise.json`).
 
 use crate::golden::{Golden, Nothing, l2, least_scale};
+use crate::parity::larger;
 use crate::runner::Case;
 use selfcls_core::config::{Arch, ModelConfig};
 use std::collections::BTreeMap;
@@ -45,11 +46,10 @@ pub(crate) fn multi_view_step(case: &Case) {
     let least = least_scale(expected.values().map(|values| l2(values)));
     for (name, expected) in expected {
         let scale = l2(expected).max(least);
+        assert_eq!(found[name].len(), expected.len(), "{name}");
         let pairs = found[name].iter().zip(expected);
-        let error = pairs.fold(0.0_f64, |worst, (&a, &e)| {
-            worst.max(f64::from(a - e).abs() / scale)
-        });
+        let error = pairs.map(|(&a, &e)| (a - e).abs()).fold(0.0, larger);
         let what = format!("gradient of {name}");
-        case.close_to_zero(&what, error, golden.noise.gradients());
+        case.close_to_zero(&what, f64::from(error) / scale, golden.noise.gradients());
     }
 }
