@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 /// The service in a process of its own.
@@ -53,6 +54,20 @@ impl Running {
         // Who is refused need not be listened to to the end.
         let _ = stream.write_all(body);
         answer(stream)
+    }
+
+    /// Statuses of the answers to so many clients who send `photo` at the same time.
+    fn ask_at_once(&self, clients: usize, photo: &[u8]) -> Vec<u16> {
+        let ready = Barrier::new(clients);
+        std::thread::scope(|scope| {
+            let ask = || {
+                ready.wait();
+                self.ask("POST", "/classify", photo).0
+            };
+            let clients: Vec<_> = (0..clients).map(|_| scope.spawn(ask)).collect();
+            let statuses = clients.into_iter().map(|client| client.join());
+            statuses.map(|status| status.expect("a client")).collect()
+        })
     }
 
     /// The most memory that it has had, where the system tells.
@@ -238,23 +253,12 @@ fn told_to_stop_it_answers_what_is_under_way() {
 fn a_crowd_is_served_or_told_to_come_back() {
     let service = Running::new(&["--queue", "4", "--threads", "2"]);
     let photo = photo();
-    // With both threads at work once.
+    // With both threads at work.
     for _ in 0..4 {
-        assert_eq!(service.ask("POST", "/classify", &photo).0, 200);
+        assert_eq!(service.ask_at_once(2, &photo), [200, 200]);
     }
     let before = service.peak_mib();
-    let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..32)
-            .map(|_| {
-                let (service, photo) = (&service, &photo);
-                scope.spawn(move || service.ask("POST", "/classify", photo).0)
-            })
-            .collect();
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("a client"))
-            .collect()
-    });
+    let statuses = service.ask_at_once(32, &photo);
     assert!(
         statuses.iter().all(|status| [200, 503].contains(status)),
         "{statuses:?}"
