@@ -26,6 +26,8 @@ const ATTEMPTS: usize = 100;
 pub struct PartialFile {
     file: File,
     path: PathBuf,
+    /// Whether it stays when this is dropped.
+    stays: bool,
 }
 
 impl PartialFile {
@@ -55,7 +57,11 @@ impl PartialFile {
             // A file system without locks, on which nothing is ever swept.
             Err(TryLockError::Error(_)) => true,
         };
-        Ok(held.then_some(Self { file, path }))
+        Ok(held.then_some(Self {
+            file,
+            path,
+            stays: false,
+        }))
     }
 
     /// The file, open for writing.
@@ -71,8 +77,10 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        // After a rename there is nothing to remove, and after a failure nothing better to do.
-        let _ = fs::remove_file(&self.path);
+        if !self.stays {
+            // After a rename there is nothing to remove, and after a failure nothing better to do.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -101,7 +109,8 @@ impl PartialFolder {
 
 impl Drop for PartialFolder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.path());
+        // A sweep finds what stays by its file.
+        self.file.stays = !is_removed(&self.path());
     }
 }
 
@@ -127,9 +136,18 @@ fn remove_abandoned(path: &Path) {
         return;
     };
     if file.try_lock().is_ok() {
-        // Of a file there is no folder.
-        let _ = fs::remove_dir_all(contents(path));
-        let _ = fs::remove_file(path);
+        // What could not be removed is found by its file the next time.
+        if is_removed(&contents(path)) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Removes `folder`; whether it is gone. Of a file there is none.
+fn is_removed(folder: &Path) -> bool {
+    match fs::remove_dir_all(folder) {
+        Ok(()) => true,
+        Err(error) => error.kind() == ErrorKind::NotFound,
     }
 }
 
@@ -210,6 +228,32 @@ mod tests {
             others.sort();
             others
         });
+    }
+
+    /// By its file alone it is found again.
+    #[test]
+    fn what_cannot_be_removed_is_tried_again() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (folder, name) = (root.path(), OsStr::new("a.html"));
+        // No folder, so that it is not removed as one.
+        let left = folder.join(hidden(name, 7));
+        for path in [left.clone(), contents(&left)] {
+            fs::write(path, "").expect("written");
+        }
+        let open = PartialFolder::new(folder, name).expect("made");
+        fs::remove_dir(open.path()).expect("removed");
+        fs::write(open.path(), "").expect("written");
+        sweep(folder, name);
+        drop(open);
+        assert_eq!(names(folder).len(), 4, "{:?}", names(folder));
+        for path in fs::read_dir(folder).expect("listed") {
+            let path = path.expect("an entry").path();
+            if path.extension() == Some(OsStr::new("d")) {
+                fs::remove_file(path).expect("removed");
+            }
+        }
+        sweep(folder, name);
+        assert_eq!(names(folder), Vec::<String>::new());
     }
 
     /// Two processes with equal numbers, as in two containers, would otherwise write into one file.
