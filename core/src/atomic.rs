@@ -37,7 +37,7 @@ impl Staged {
                 path.display()
             )));
         };
-        let folder = parent(path);
+        let folder = folder_of(path);
         partial::sweep(folder, name);
         Ok(Self {
             partial: PartialFile::new(folder, name).map_err(Error::io("create", path))?,
@@ -66,12 +66,12 @@ impl Staged {
             .sync_all()
             .map_err(Error::io("write", &self.path))?;
         fs::rename(self.partial.path(), &self.path).map_err(Error::io("write", &self.path))?;
-        sync_folder(parent(&self.path))
+        sync_folder(folder_of(&self.path))
     }
 }
 
-/// The folder of the file `path`.
-fn parent(path: &Path) -> &Path {
+/// The folder of the file `path`; of a mere name the current one, which can be opened, and no empty path, which cannot.
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -11,6 +11,7 @@ use super::sessions::{Sessions, Source};
 use super::shapes::{self, Expected};
 use super::{Decoding, Options, order, pixel_shapes};
 use crate::{Error, Result};
+use selfcls_core::atomic::folder_of;
 use selfcls_core::metadata::{FORMAT, InputKind, Metadata};
 use selfcls_core::pixels::Rgb8;
 use std::path::Path;
@@ -150,10 +151,7 @@ impl Unopened<'_> {
     }
 
     fn folder(&self) -> Option<&Path> {
-        self.path.map(|path| match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        })
+        self.path.map(folder_of)
     }
 
     /// A refusal; what another program's file lacks, the caller can say.

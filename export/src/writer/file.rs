@@ -26,7 +26,7 @@ impl StagedFile {
                 target.display()
             )));
         };
-        let parent = parent(target);
+        let parent = atomic::folder_of(target);
         if !parent.is_dir() {
             return Err(Error::Request(format!(
                 "cannot write {}: there is no folder {}; make it, or give another place",
@@ -126,7 +126,7 @@ impl StagedFile {
         if is_replaced && !self.has_data {
             fs::remove_file(&data).map_err(Error::io("remove", &data))?;
         }
-        Ok(atomic::sync_folder(parent(target))?)
+        Ok(atomic::sync_folder(atomic::folder_of(target))?)
     }
 
     /// Writes a file of the folder; errors speak of the name that it was to have.
@@ -179,13 +179,6 @@ fn keeps_weights_in(model: &Path, data: &Path) -> bool {
     entry.extend(name);
     let bytes = fs::read(model).unwrap_or_default();
     bytes.windows(entry.len()).any(|part| part == entry)
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 #[cfg(test)]

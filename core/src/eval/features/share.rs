@@ -2,6 +2,7 @@
 
 use super::file::{Cached, FileWriter, read};
 use super::{Key, Precision};
+use crate::atomic::folder_of;
 use crate::eval::Extracted;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -110,10 +111,7 @@ pub(in crate::eval) fn join(
 /// The files that are named as shares of `whole`: by the number of shares, and by the share's number from 1.
 fn beside(whole: &Path) -> Result<BTreeMap<usize, BTreeMap<usize, PathBuf>>> {
     let beginning = beginning(whole);
-    let folder = match whole.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(whole);
     let mut found: BTreeMap<usize, BTreeMap<usize, PathBuf>> = BTreeMap::new();
     let io = || Error::io("read", folder);
     for entry in folder.read_dir().map_err(io())? {
