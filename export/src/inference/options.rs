@@ -62,9 +62,12 @@ pub struct Options {
     /// Most bytes that weights beside the file may have, all together. Default 16 GiB.
     pub max_data_bytes: u64,
     /// Most bytes that an image may have when it is decoded, each pixel counted as three or, where it has more, as
-    /// those; of files and bytes that are classified one by one. Default 512 MiB
+    /// those. Default 512 MiB
     /// ([`MAX_DECODED_BYTES`](selfcls_core::data::MAX_DECODED_BYTES)); lower it where strangers send images, for each
-    /// one that is decoded at the same time can take as much, and for a moment up to four times that.
+    /// one that is decoded at the same time can take as much, and for a moment up to four times that. It holds for
+    /// [`classify_file`](super::Classifier::classify_file) and [`classify_bytes`](super::Classifier::classify_bytes). A
+    /// stream's pictures decode themselves, ours within the default, whatever is said here. A file of more than
+    /// [`MAX_FILE_BYTES`](selfcls_core::data::MAX_FILE_BYTES) is not read, whatever its image would take.
     pub max_image_bytes: u64,
     /// Most bytes that the values of one run of the network may take, as far as they can be foreseen: in files of this
     /// project. Default 4 GiB; a ResNet-50 takes 17 MiB for each image of 224.
