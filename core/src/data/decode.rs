@@ -114,7 +114,7 @@ pub(super) fn oriented(mut image: DynamicImage, orientation: Orientation) -> Res
 /// # Errors
 /// If it cannot be read, does not begin as an image does, or claims more pixels than [`decode`] takes.
 pub fn probe(path: &Path) -> Result<(usize, usize)> {
-    let mut file = open_plain(path)?;
+    let (mut file, _) = open_plain(path)?;
     // JPEG's decoder reads all it is given, and a data set's first bytes are a hundredth of it.
     let mut bytes = Vec::new();
     let first = read_up_to(&mut file, HEADER_BYTES, &mut bytes, path)?;

@@ -18,13 +18,12 @@ const MAGIC_BYTES: u64 = 32;
 /// If it cannot be read, is no plain file (a pipe could be waited for without end, and a device has none), begins as no
 /// image does, or has more than [`MAX_FILE_BYTES`].
 pub fn file_bytes(path: &Path) -> Result<Vec<u8>> {
-    let mut file = open_plain(path)?;
+    let (mut file, size) = open_plain(path)?;
     let mut bytes = Vec::new();
     read_up_to(&mut file, MAGIC_BYTES, &mut bytes, path)?;
     if !begins_as_image(&bytes) {
         return Err(no_known_format(path));
     }
-    let size = file.metadata().map_err(Error::io("read", path))?.len();
     if size > MAX_FILE_BYTES {
         return Err(too_large(path));
     }
@@ -37,8 +36,9 @@ pub fn file_bytes(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Opens what is a file with bytes of its own, and nothing else: opening a pipe would wait for its other end.
-pub(super) fn open_plain(path: &Path) -> Result<File> {
+/// Opens what is a file with bytes of its own, and nothing else: opening a pipe would wait for its other end. With it comes
+/// the number of its bytes, as it was before.
+pub(super) fn open_plain(path: &Path) -> Result<(File, u64)> {
     let found = std::fs::metadata(path).map_err(Error::io("read", path))?;
     if !found.is_file() {
         let kind = if found.is_dir() {
@@ -48,7 +48,8 @@ pub(super) fn open_plain(path: &Path) -> Result<File> {
         };
         return Err(not_an_image(path, &format!("it is {kind}")));
     }
-    File::open(path).map_err(Error::io("read", path))
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    Ok((file, found.len()))
 }
 
 /// Adds at most `limit` bytes of `file`; how many.
