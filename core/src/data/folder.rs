@@ -37,7 +37,7 @@ impl ImageFolder {
     ///
     /// # Errors
     /// If `root` is no folder, cannot be listed, holds no image, looks like a data set of several
-    /// splits, lacks a class that `data.classes_file` names, or if any file is not the image its name
+    /// splits, has two links to one class, lacks a class that `data.classes_file` names, or if any file is not the image its name
     /// says: the first few are listed.
     pub fn open(root: &Path, config: &DataConfig) -> Result<Self> {
         let kind = fs::metadata(root).map_err(Error::io("open", root))?;
@@ -139,6 +139,9 @@ fn class_of(file: &Path) -> Option<String> {
 }
 
 /// The image files below `root`, relative to it and sorted, and the number of other files.
+///
+/// Two links to one folder would be two classes of the same images; passed over as elsewhere, one of them would be missing
+/// without a word.
 fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
     let mut below = Below::new(root);
     let mut files = Vec::new();
@@ -147,7 +150,15 @@ fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
             files.push(relative.to_path_buf());
         }
     }
-    Ok((files, below.passed_over.count()))
+    let has_classes = files.iter().all(|file| class_of(file).is_some());
+    match below.twice {
+        Some([second, first]) if has_classes => Err(Error::Data(format!(
+            "{} leads to the same folder as {}: its images would belong to two classes; remove one of the two links",
+            second.display(),
+            first.display()
+        ))),
+        _ => Ok((files, below.passed_over.count())),
+    }
 }
 
 #[cfg(test)]
@@ -296,6 +307,27 @@ mod tests {
         let root = folder(&["a/1.png", "b/2.png"]);
         std::os::unix::fs::symlink(root.path(), root.path().join("a/loop")).expect("links");
         assert_eq!(open(&root, 0).expect("opens").len(), 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn two_links_to_one_class_are_refused() {
+        let root = folder(&["a/1.png", "b/2.png"]);
+        let elsewhere = folder(&["3.png"]);
+        let link = |name: &str| {
+            let link = root.path().join(name);
+            std::os::unix::fs::symlink(elsewhere.path(), link).expect("links");
+        };
+        link("c");
+        assert_eq!(open(&root, 0).expect("opens").classes(), ["a", "b", "c"]);
+        link("d");
+        let message = open(&root, 0).err().expect("refused").to_string();
+        for name in ["c:", "d leads to"] {
+            assert!(message.contains(name), "no {name:?} in {message}");
+        }
+        // Without classes none is missing.
+        fs::copy(root.path().join("a/1.png"), root.path().join("4.png")).expect("copies");
+        assert_eq!(open(&root, 0).expect("opens").len(), 4);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::decode::is_image_name;
 use crate::{Error, Result};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -127,8 +127,10 @@ impl Iterator for ImagesIn {
 pub(super) struct Below {
     root: PathBuf,
     walk: walkdir::IntoIter,
-    /// Where links have led so far.
-    linked: BTreeSet<PathBuf>,
+    /// Where links have led so far, each with the link.
+    linked: BTreeMap<PathBuf, PathBuf>,
+    /// The first link directly in the folder that was passed over, and the one that led there before.
+    pub(super) twice: Option<[PathBuf; 2]>,
     /// Files that were passed over for their names.
     pub(super) passed_over: PassedOver,
 }
@@ -139,7 +141,8 @@ impl Below {
         Self {
             root: root.to_path_buf(),
             walk: walk.into_iter(),
-            linked: BTreeSet::new(),
+            linked: BTreeMap::new(),
+            twice: None,
             passed_over: PassedOver::default(),
         }
     }
@@ -152,8 +155,17 @@ impl Below {
         if !folder.path_is_symlink() {
             return false;
         }
-        let real = fs::canonicalize(folder.path());
-        real.is_ok_and(|real| !self.linked.insert(real))
+        let Ok(real) = fs::canonicalize(folder.path()) else {
+            return false;
+        };
+        let Some(first) = self.linked.get(&real) else {
+            self.linked.insert(real, folder.path().to_path_buf());
+            return false;
+        };
+        if folder.depth() == 1 && self.twice.is_none() {
+            self.twice = Some([folder.path().to_path_buf(), first.clone()]);
+        }
+        true
     }
 }
 
