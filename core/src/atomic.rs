@@ -18,7 +18,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// A file in the making, written in parts under another name beside its final one. Dropped before
-/// [`commit`](Self::commit), it disappears; if its process is killed, the next one of that name removes it.
+/// [`commit`](Self::commit), it disappears; if its process is killed, the next one of that name a day later removes it.
 #[derive(Debug)]
 pub struct Staged {
     partial: PartialFile,
@@ -126,13 +126,15 @@ mod tests {
         assert_eq!(names.len(), 2, "{names:?}");
     }
 
-    /// As when a process is killed: the file stays, and nobody holds it.
+    /// As when a process was killed long ago: the file is there, and nobody holds it.
     #[test]
     fn what_a_killed_process_has_left_does_not_stay() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.html");
         let left = folder.path().join(".a.html.0123456789abcdef.partial");
         fs::write(&left, "half a page").expect("written");
+        let file = File::options().write(true).open(&left).expect("opens");
+        file.set_modified(std::time::UNIX_EPOCH).expect("set");
         let other = Staged::new(&path).expect("begun");
         write(&path, b"page").expect("written");
         assert!(!left.exists() && other.partial.path().exists());

@@ -10,12 +10,16 @@ use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How the names of unfinished files end.
 const ENDING: &str = ".partial";
 
 /// Digits of a name that tell it from all others.
 const DIGITS: usize = 16;
+
+/// How long nobody has changed what is abandoned: longer than anything is in the making.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often another name is tried before something else must be wrong.
 const ATTEMPTS: usize = 100;
@@ -114,8 +118,8 @@ impl Drop for PartialFolder {
     }
 }
 
-/// Removes what killed processes have left unfinished of `name` in `folder`. What a living process holds stays; what
-/// cannot be removed stays too.
+/// Removes what killed processes have left unfinished of `name` in `folder`, a day after. What a living process holds
+/// stays; what cannot be removed stays too.
 pub fn sweep(folder: &Path, name: &OsStr) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
@@ -135,12 +139,20 @@ fn remove_abandoned(path: &Path) {
     let Ok(file) = opened.or_else(|_| File::open(path)) else {
         return;
     };
-    if file.try_lock().is_ok() {
+    if is_old(&file) && file.try_lock().is_ok() {
         // What could not be removed is found by its file the next time.
         if is_removed(&contents(path)) {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Whether its last change is long past.
+fn is_old(file: &File) -> bool {
+    let changed = file.metadata().and_then(|found| found.modified());
+    // A time that is still to come is another machine's.
+    let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+    age.is_some_and(|age| age >= ABANDONED)
 }
 
 /// Removes `folder`; whether it is gone. Of a file there is none.
@@ -179,6 +191,9 @@ fn contents(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::time::SystemTime;
+
+    const DAY: u64 = 24 * 60 * 60;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).expect("listed");
@@ -188,6 +203,13 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    /// As if `path` had been left so long ago.
+    fn age(path: &Path, seconds: u64) {
+        let file = File::options().write(true).open(path).expect("opens");
+        let then = SystemTime::now() - Duration::from_secs(seconds);
+        file.set_modified(then).expect("set");
     }
 
     #[test]
@@ -214,7 +236,11 @@ mod tests {
             .map(|name| folder.join(name))
             .chain([left.clone()])
         {
-            fs::write(path, "").expect("written");
+            fs::write(&path, "").expect("written");
+            age(&path, DAY);
+        }
+        for path in [held.path(), open.file.path()] {
+            age(path, DAY);
         }
         assert_eq!(names(folder).len(), 3 + 2 + others.len());
         sweep(folder, name);
@@ -230,6 +256,19 @@ mod tests {
         });
     }
 
+    /// Where locks are one machine's own, nobody seems to hold what another machine has just begun.
+    #[test]
+    fn what_is_young_may_be_another_machines() {
+        let root = tempfile::tempdir().expect("a folder");
+        let left = root.path().join(hidden(OsStr::new("a"), 7));
+        fs::write(&left, "half").expect("written");
+        for (seconds, stays) in [(0, true), (DAY - 60, true), (DAY, false)] {
+            age(&left, seconds);
+            sweep(root.path(), OsStr::new("a"));
+            assert_eq!(left.exists(), stays, "{seconds}");
+        }
+    }
+
     /// By its file alone it is found again.
     #[test]
     fn what_cannot_be_removed_is_tried_again() {
@@ -243,7 +282,9 @@ mod tests {
         let open = PartialFolder::new(folder, name).expect("made");
         fs::remove_dir(open.path()).expect("removed");
         fs::write(open.path(), "").expect("written");
+        age(&left, DAY);
         sweep(folder, name);
+        age(open.file.path(), DAY);
         drop(open);
         assert_eq!(names(folder).len(), 4, "{:?}", names(folder));
         for path in fs::read_dir(folder).expect("listed") {

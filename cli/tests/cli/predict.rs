@@ -181,12 +181,14 @@ fn photos_are_sorted_into_folders_again_and_again() {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         (ran.stdout, ran.stderr)
     };
-    // Left by a process that was killed, and something that only looks so.
+    // Left by a process that was killed long ago, and something that only looks so.
     let left = path("sorted/class-0/.sorting.0123456789abcdef.partial");
     let own = path("sorted/class-0/.sorting.partial");
     std::fs::create_dir_all(path("sorted/class-0")).unwrap();
     for file in [&left, &own] {
         std::fs::write(file, "half").unwrap();
+        let file = std::fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
     }
     let (lines, notes) = sort(&["--copy-to", "sorted"]);
     assert!(own.is_file());

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A written file that does not have its name yet. Dropped before [`commit`](Self::commit), it disappears; if its process
-/// is killed, the next one of that name removes it.
+/// is killed, the next one of that name a day later removes it.
 #[derive(Debug)]
 pub struct StagedFile {
     /// Beside the final path, and hidden; the files in it have their final names.
@@ -301,13 +301,15 @@ mod tests {
         assert_eq!(fs::read(&path).expect("readable"), b"old");
     }
 
-    /// As when a process is killed: nobody holds what it has left.
+    /// As when a process was killed long ago: nobody holds what it has left.
     #[test]
     fn what_a_killed_process_has_left_is_removed_by_the_next() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("model.onnx");
         let left = folder.path().join(".model.onnx.0123456789abcdef.partial");
         fs::write(&left, "").expect("written");
+        let file = File::options().write(true).open(&left).expect("opens");
+        file.set_modified(std::time::UNIX_EPOCH).expect("set");
         let contents = left.with_extension("partial.d");
         fs::create_dir(&contents).expect("folder");
         fs::write(contents.join("model.onnx"), "half").expect("written");

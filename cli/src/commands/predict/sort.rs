@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tempfile::TempPath;
 
 /// The folder of images that are given no class.
@@ -186,32 +187,46 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
 }
 
 /// A copy under a hidden name, which disappears unless it is given another.
-struct Staged(PartialFile);
+struct Staged {
+    file: PartialFile,
+    /// When the original was last changed, where the file system knows.
+    changed: Option<SystemTime>,
+}
 
 impl Staged {
     /// What the hidden files are called.
     const NAME: &str = "sorting";
 
-    /// Copies the file with its permissions and the time of its last change, by which photos are sorted.
+    /// Copies the file with its permissions.
     fn copy(original: &Path, folder: &Path) -> io::Result<Self> {
         let mut from = File::open(original)?;
-        let mut staged = Self(PartialFile::new(folder, OsStr::new(Self::NAME))?);
+        let mut file = PartialFile::new(folder, OsStr::new(Self::NAME))?;
         // Everything through the open file: what now has its name is not looked at.
-        let copy = staged.0.file();
+        let copy = file.file();
         let found = from.metadata()?;
         // Before anything is in it that not everybody may read.
         copy.set_permissions(found.permissions())?;
         io::copy(&mut from, copy)?;
-        if let Ok(changed) = found.modified() {
-            // Where a file system keeps no times, it has today's date.
-            let _ = copy.set_modified(changed);
-        }
-        Ok(staged)
+        Ok(Self {
+            file,
+            changed: found.modified().ok(),
+        })
     }
 
-    /// Gives it the name `target`, if that is free.
-    fn appear(&self, target: &Path) -> io::Result<()> {
-        let staged = TempPath::try_from_path(self.0.path())?;
+    /// Gives it the name `target`, if that is free, and the time of the original's last change, by which photos are
+    /// sorted.
+    fn appear(&mut self, target: &Path) -> io::Result<()> {
+        self.take_name(target)?;
+        if let Some(changed) = self.changed {
+            // Not before: an old file with a hidden name is taken for an abandoned one. Where a file system keeps no
+            // times, it has today's date.
+            let _ = self.file.file().set_modified(changed);
+        }
+        Ok(())
+    }
+
+    fn take_name(&self, target: &Path) -> io::Result<()> {
+        let staged = TempPath::try_from_path(self.file.path())?;
         let Err(failed) = staged.persist_noclobber(target) else {
             return Ok(());
         };
@@ -222,7 +237,7 @@ impl Staged {
         }
         // Some file systems, of network disks above all, can neither rename without overwriting nor link.
         File::create_new(target)?;
-        fs::rename(self.0.path(), target).inspect_err(|_| {
+        fs::rename(self.file.path(), target).inspect_err(|_| {
             // Empty, and this process's own.
             let _ = fs::remove_file(target);
         })
@@ -326,8 +341,8 @@ mod tests {
         for name in ["1.jpg", "2.jpg"] {
             fs::write(path(name), name).expect("written");
         }
-        let first = Staged::copy(&path("1.jpg"), folder.path()).expect("copied");
-        let second = Staged::copy(&path("2.jpg"), folder.path()).expect("copied");
+        let mut first = Staged::copy(&path("1.jpg"), folder.path()).expect("copied");
+        let mut second = Staged::copy(&path("2.jpg"), folder.path()).expect("copied");
         first.appear(&path("a.jpg")).expect("there");
         let taken = second.appear(&path("a.jpg")).expect_err("taken");
         assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
@@ -336,6 +351,24 @@ mod tests {
         assert_eq!([text("a.jpg"), text("b.jpg")], ["1.jpg", "2.jpg"]);
         drop((first, second));
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 4);
+    }
+
+    /// A photo of last year is copied now: until it has its name, that is what tells it from what was left.
+    #[test]
+    fn old_photos_are_not_swept_while_they_are_copied() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("1.jpg"), "photo").expect("written");
+        let original = File::options().write(true).open(path("1.jpg"));
+        let original = original.expect("opens");
+        original.set_modified(SystemTime::UNIX_EPOCH).expect("set");
+        let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified());
+        let mut copy = Staged::copy(&path("1.jpg"), folder.path()).expect("copied");
+        let hidden = changed(copy.file.path()).expect("a time");
+        assert_ne!(hidden, SystemTime::UNIX_EPOCH);
+        copy.appear(&path("a.jpg")).expect("there");
+        let named = changed(&path("a.jpg")).expect("a time");
+        assert_eq!(named, SystemTime::UNIX_EPOCH);
     }
 
     #[test]
