@@ -1,6 +1,7 @@
 //! Errors of the binary: what is printed, and the exit code.
 
 use crate::output;
+use crate::signals::{self, Request};
 use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fmt, io};
@@ -57,6 +58,17 @@ impl CliError {
     /// The system stopped it, to start it again later.
     pub(crate) fn requeue(message: impl fmt::Display) -> Self {
         Self::new(Kind::Requeue, message)
+    }
+
+    /// It has ended because it was asked to.
+    pub(crate) fn stopped(message: impl fmt::Display) -> Self {
+        let error = match signals::request() {
+            Some(Request::Stop) => Self::interrupted(message),
+            // Launchers report the largest exit code of all ranks. One that was asked by another rank alone gives the
+            // smaller of the two, so that whoever was asked by the system decides.
+            Some(Request::Requeue) | None => Self::requeue(message),
+        };
+        error.hint("give the same command again to continue")
     }
 
     fn new(kind: Kind, message: impl fmt::Display) -> Self {
@@ -134,6 +146,7 @@ impl From<selfcls_core::Error> for CliError {
             selfcls_core::Error::Io { path, source, .. } => {
                 Self::failure(&error).hint_of_missing(path, source)
             }
+            selfcls_core::Error::Stopped(_) => Self::stopped(&error),
             _ => Self::failure(&error),
         }
     }

@@ -39,6 +39,9 @@ pub enum Error {
     /// An inference engine failed.
     #[error(transparent)]
     Network(Box<dyn std::error::Error + Send + Sync>),
+    /// It was asked to stop before it had begun: nothing has changed.
+    #[error("{0}")]
+    Stopped(String),
     /// Training left the domain of finite numbers.
     #[error("{0}")]
     Diverged(String),

@@ -6,7 +6,7 @@ use crate::error::{CliError, Result};
 use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::run_log::RunLog;
-use crate::signals::{self, Request};
+use crate::signals;
 use crate::subject::{device, device_of_rank};
 use clap::Args;
 use selfcls_backends::Rendezvous;
@@ -181,18 +181,11 @@ pub(crate) fn train_in(
 
 /// The end of a training that was asked to stop.
 fn stopped(outcome: &Outcome) -> CliError {
-    let message = format!(
+    CliError::stopped(format!(
         "stopped after step {}; {} holds everything",
         outcome.step,
         outcome.checkpoint.display()
-    );
-    let error = match signals::request() {
-        Some(Request::Stop) => CliError::interrupted(message),
-        // Launchers report the largest exit code of all ranks. One that was asked by another rank alone gives the
-        // smaller of the two, so that whoever was asked by the system decides.
-        Some(Request::Requeue) | None => CliError::requeue(message),
-    };
-    error.hint("give the same command again to continue")
+    ))
 }
 
 /// Shows events, and keeps the lasting ones in a log.

@@ -5,9 +5,11 @@ use super::killed::{lines, newest};
 use super::ran::{command, run_in};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use selfcls_core::checkpoint::RunLock;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Six epochs of 16 steps; checkpoints at the ends of epochs only.
@@ -118,4 +120,33 @@ fn the_impatient_are_heard() {
     let folder = tempfile::tempdir().unwrap();
     let (code, _) = signalled(folder.path(), "run", 3, &[Signal::SIGTERM, Signal::SIGINT]);
     assert_eq!(code, Some(130));
+}
+
+/// Nothing has begun, so that there is nothing to save, and it is no failure.
+#[test]
+fn a_run_that_waits_for_another_ends_as_it_is_asked_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let free = AtomicBool::new(false);
+    let held = RunLock::acquire(&run, Duration::ZERO, &free, &mut |_| ()).unwrap();
+    for (signal, expected) in [(Signal::SIGUSR1, 75), (Signal::SIGTERM, 130)] {
+        let mut child = command(folder.path(), &train("run"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("waiting for it") {
+            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        send(&child, signal);
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(expected), "{said}");
+        let holder = format!("(process {} on ", std::process::id());
+        let ended = "error: stopped before it began; another process";
+        for part in [ended, &holder, "give the same command again"] {
+            assert!(said.contains(part), "no {part:?} in {said}");
+        }
+    }
+    drop(held);
 }

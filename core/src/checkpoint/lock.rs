@@ -22,7 +22,8 @@ impl RunLock {
     /// about to end. `stop` ends the waiting, and `say` hears what the user should know.
     ///
     /// # Errors
-    /// If another process holds it until then; the error names it.
+    /// If another process holds it until then; the error names it, but on Windows, where nobody can read what another has
+    /// locked. [`Error::Stopped`] if `stop` ended the waiting.
     pub fn acquire(
         run: &Path,
         patience: Duration,
@@ -45,15 +46,20 @@ impl RunLock {
                 Err(TryLockError::WouldBlock) => {
                     let run = run.display();
                     let holder = holder(&path);
-                    if began.elapsed() >= patience || stop.load(Ordering::Relaxed) {
+                    if stop.load(Ordering::Relaxed) {
+                        return Err(Error::Stopped(format!(
+                            "stopped before it began; another process{holder} still had {run}"
+                        )));
+                    }
+                    if began.elapsed() >= patience {
                         return Err(Error::Checkpoint(format!(
-                            "{run} is being trained by another process{holder}; wait for it, end it, or choose another --out"
+                            "{run} is in use by another process{holder}; wait for it, end it, or choose another --out"
                         )));
                     }
                     if !said {
                         said = true;
                         say(format!(
-                            "{run} is being trained by another process{holder}; waiting for it for {} s",
+                            "{run} is in use by another process{holder}; waiting for it for {} s",
                             patience.as_secs()
                         ));
                     }
@@ -157,13 +163,23 @@ mod tests {
         assert!(said.is_empty());
         let (second, _) = acquire(run.path(), 0);
         let message = second.expect_err("taken").to_string();
-        let process = format!("(process {} on ", std::process::id());
-        for part in ["another process", &process, ", for ", "--out"] {
+        for part in ["is in use by another process", "--out"] {
             assert!(message.contains(part), "no {part:?} in {message}");
         }
-        // Nobody who asks to stop waits for it.
+        // Nobody who asks to stop waits for it, and that is no failure.
         let asked = AtomicBool::new(true);
-        assert!(acquire_unless(&asked, run.path(), 3_600_000).0.is_err());
+        let (stopped, _) = acquire_unless(&asked, run.path(), 3_600_000);
+        let stopped = stopped.expect_err("taken");
+        assert!(matches!(stopped, Error::Stopped(_)), "{stopped:?}");
+        // Windows lets nobody read what another has locked.
+        if cfg!(unix) {
+            let process = format!("another process (process {} on ", std::process::id());
+            for said in [message, stopped.to_string()] {
+                for part in [&process, ", for "] {
+                    assert!(said.contains(part), "no {part:?} in {said}");
+                }
+            }
+        }
         drop(lock);
         assert!(acquire(run.path(), 0).0.is_ok());
     }

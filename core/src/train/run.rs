@@ -42,7 +42,8 @@ pub struct Outcome {
 /// monitor has measured, and a `stop` of one stops all after the same step. They return when the last checkpoint is on disk.
 ///
 /// # Errors
-/// If the folder is in use, not a run directory, or holds a run with other settings; and whatever
+/// If the folder is in use, not a run directory, or holds a run with other settings; [`Error::Stopped`] if it was in use
+/// until `stop` became true; and whatever
 /// stops training itself, in this rank or, as [`Error::Peers`], in another. What was written stays usable
 /// in every case.
 pub fn run(
