@@ -96,6 +96,14 @@ fn streams_without_end() {
 }
 
 #[test]
+fn one_image_fails_alone() {
+    with_library(
+        "one_image_fails_alone",
+        support::answers::one_image_fails_alone,
+    );
+}
+
+#[test]
 fn streams_outputs() {
     with_library("streams_outputs", support::answers::streams_outputs);
 }

@@ -57,6 +57,11 @@ fn streams_without_end() {
 }
 
 #[test]
+fn one_image_fails_alone() {
+    support::answers::one_image_fails_alone(&TRACT);
+}
+
+#[test]
 fn streams_outputs() {
     support::answers::streams_outputs(&TRACT);
 }

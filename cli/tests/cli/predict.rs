@@ -2,8 +2,12 @@
 
 use super::images::train_for;
 use super::ran::{Ran, run_in};
+use selfcls_core::checkpoint;
 use selfcls_core::data::{Shapes, Source};
+use selfcls_core::metadata::{Metadata, TrainingSummary};
 use selfcls_core::picture::write_png;
+use selfcls_core::pixels::Rgb8;
+use selfcls_export::OnnxWriter;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -326,6 +330,41 @@ fn a_file_of_another_program_needs_its_preprocessing() {
     run(&["--crop", "16", "--resize", "8"]).failed(2, &["resize 8 and crop 16"]);
     run(&["--crop", "16", "--resize", "16", "--std", "0,1,1"]).failed(2, &["positive"]);
     run(&["--crop", "16", "--resize", "16", "--mean", "1,2"]).failed(2, &["three numbers"]);
+}
+
+#[test]
+fn an_answer_that_is_not_finite_names_its_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = model().with_file_name("run");
+    let newest = checkpoint::list(&run).unwrap().pop().unwrap();
+    let snapshot = checkpoint::read(&newest).unwrap().snapshot().unwrap();
+    let (config, mut weights) = (snapshot.manifest.config, snapshot.model);
+    let is_of_head = |name: &str| name.starts_with("mlp_head.") && name.ends_with(".weight");
+    let matrices = weights.iter().filter(|(_, array)| array.shape.len() == 2);
+    let last = matrices.filter(|(name, _)| is_of_head(name)).next_back();
+    let last = last.unwrap().0.clone();
+    // White makes these infinite in the end; of black the first rectifier leaves nothing.
+    for (name, value) in [("backbone.conv1.weight", 1e28), (&*last, 1e15)] {
+        weights.get_mut(name).unwrap().data.fill(value);
+    }
+    let metadata = Metadata::new(&config, TrainingSummary::default());
+    let writer = OnnxWriter::new(&config.model, &weights, metadata);
+    writer.write(folder.path().join("model.onnx")).unwrap();
+    std::fs::create_dir(folder.path().join("photos")).unwrap();
+    for (name, level) in [("black", 0), ("white", 255)] {
+        let image = Rgb8::new(24, 24, vec![level; 3 * 24 * 24]).unwrap();
+        let path = folder.path().join(format!("photos/{name}.png"));
+        write_png(&path, &image).unwrap();
+    }
+    let ran = run_in(
+        folder.path(),
+        &["--quiet", "predict", "model.onnx", "photos"],
+    );
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stdout.contains("black.png"), "{}", ran.stdout);
+    for part in ["white.png: ", "is not a finite number"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
 }
 
 #[test]

@@ -173,7 +173,11 @@ impl Classifier {
     pub fn classify_batch<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Vec<Prediction>> {
         let mut predictions = Vec::with_capacity(images.len());
         for part in images.chunks(PREPARED_PIXELS.div_ceil(self.input_side().pow(2))) {
-            predictions.extend(self.predictions(&self.outputs(part)?)?);
+            let outputs = self.run_stack(&self.opened.input.stacked(part, self.threads()))?;
+            let before = predictions.len();
+            for index in 0..outputs.batch {
+                predictions.push(self.prediction_of(&outputs, index, Some(before + index))?);
+            }
         }
         Ok(predictions)
     }
@@ -181,9 +185,9 @@ impl Classifier {
     /// Everything that the network says of images of any sizes: logits, embeddings, features.
     ///
     /// # Errors
-    /// [`Error::Run`] if the engine fails or its answer is not finite.
+    /// [`Error::Run`] if the engine fails or its answer for an image is not finite; the error says for which.
     pub fn outputs<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Outputs> {
-        self.run_stack(&self.opened.input.stacked(images, self.threads()))
+        self.all_finite(self.run_stack(&self.opened.input.stacked(images, self.threads()))?)
     }
 
     /// Classifies images one after the other as they come, paths or pixels, decoding ahead on other threads:
@@ -255,10 +259,11 @@ impl Classifier {
                 position / per_image
             )));
         }
-        match input.takes {
+        let outputs = match input.takes {
             Takes::Floats => self.run_part(&input.part(images)),
             Takes::Bytes => self.run_stack(&input.bytes(images)),
-        }
+        };
+        self.all_finite(outputs?)
     }
 
     /// The answers for all images of `outputs`, of the head that answers.
@@ -267,35 +272,39 @@ impl Classifier {
     /// [`Error::Run`] if an answer is not finite, [`Error::Request`] if the file gives no classes.
     pub fn predictions(&self, outputs: &Outputs) -> Result<Vec<Prediction>> {
         (0..outputs.batch)
-            .map(|index| self.prediction(outputs, index))
+            .map(|index| self.prediction_of(outputs, index, Some(index)))
             .collect()
     }
 
-    /// The answer for image `index` of `outputs`.
+    /// The outputs, if they are finite for every image.
+    fn all_finite(&self, outputs: Outputs) -> Result<Outputs> {
+        (0..outputs.batch).try_for_each(|index| self.finite(&outputs, index, Some(index)))?;
+        Ok(outputs)
+    }
+
+    /// The answer for image `index` of `outputs`, where the caller knows which one that is.
     pub(super) fn prediction(&self, outputs: &Outputs, index: usize) -> Result<Prediction> {
+        self.prediction_of(outputs, index, None)
+    }
+
+    /// The answer for image `index` of `outputs`; errors call it `place`.
+    fn prediction_of(
+        &self,
+        outputs: &Outputs,
+        index: usize,
+        place: Option<usize>,
+    ) -> Result<Prediction> {
         let Some(answer) = &self.opened.answer else {
             return Err(self.no_classes());
         };
-        let prediction = Prediction {
+        self.finite(outputs, index, place)?;
+        Ok(Prediction {
             head: answer.head,
             probabilities: answer.probabilities(outputs, index),
             embedding: row(&outputs.embedding, index, outputs.batch).to_vec(),
             features: row(&outputs.features, index, outputs.batch).to_vec(),
             names: answer.names.clone(),
-        };
-        let Prediction {
-            probabilities,
-            embedding,
-            features,
-            ..
-        } = &prediction;
-        let mut values = probabilities.iter().chain(embedding).chain(features);
-        if values.all(|x| x.is_finite()) {
-            return Ok(prediction);
-        }
-        let reason =
-            "the answer is not a finite number; the weights or the image's values are damaged";
-        Err(self.opened.sessions.failed("classify", reason))
+        })
     }
 
     pub(super) fn no_classes(&self) -> Error {

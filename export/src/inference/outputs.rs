@@ -73,6 +73,22 @@ impl Outputs {
         }
     }
 
+    /// An output that has a value for image `index` which is not finite.
+    pub(super) fn not_finite<'b>(&self, borders: &'b Borders, index: usize) -> Option<&'b Output> {
+        let heads = self.logits.iter().zip(&borders.logits);
+        let heads = heads.map(|(logits, (_, output))| (&logits.values, Some(output)));
+        let others = [
+            (&self.probabilities, borders.probabilities.as_ref()),
+            (&self.embedding, borders.embedding.as_ref()),
+            (&self.features, borders.features.as_ref()),
+        ];
+        let mut all = heads.chain(others);
+        all.find_map(|(values, output)| {
+            let row = row(values, index, self.batch);
+            output.filter(|_| !row.iter().all(|x| x.is_finite()))
+        })
+    }
+
     /// Appends `batch` images: `read` gives an output's values, one row for each of them.
     pub(super) fn append<'a>(
         &mut self,

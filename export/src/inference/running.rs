@@ -87,15 +87,29 @@ impl Classifier {
                         "`{name}` has shape {shape:?}, expected {expected:?}"
                     )));
                 }
-                let values = &values[..wanted * width];
-                if values.iter().all(|x| x.is_finite()) {
-                    return Ok(values);
-                }
-                Err(failed(format!(
-                    "a value of `{name}` is not a finite number; the weights or the image's values are damaged"
-                )))
+                Ok(&values[..wanted * width])
             })
         })
+    }
+
+    /// Refuses what is said of image `index` of `outputs` where it is not finite: the others that went through the network
+    /// with it are as good as they are. An error calls it `place`, if that says anything to the caller.
+    pub(super) fn finite(
+        &self,
+        outputs: &Outputs,
+        index: usize,
+        place: Option<usize>,
+    ) -> Result<()> {
+        let Some(Output { name, .. }) = outputs.not_finite(&self.opened.borders, index) else {
+            return Ok(());
+        };
+        let place = place.map_or(String::new(), |place| format!(" for image {place}"));
+        Err(self.opened.sessions.failed(
+            "give the outputs",
+            format!(
+                "a value of `{name}`{place} is not a finite number; the weights or the image's values are damaged"
+            ),
+        ))
     }
 
     fn nothing_came(&self) -> Error {

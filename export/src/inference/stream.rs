@@ -50,8 +50,8 @@ pub struct StreamOptions {
     pub decoding: Option<Decoding>,
 }
 
-/// Answers in the order of the pictures, each with its picture. A picture that cannot be read is an error in
-/// its place, and the others go on. Dropped early, it waits for the images and the batches in the making.
+/// Answers in the order of the pictures, each with its picture. A picture that cannot be read, or whose answer is not
+/// finite, is an error in its place, and the others go on. Dropped early, it waits for the images and the batches in the making.
 pub struct Stream<T, A = Prediction> {
     /// Runs, numbered, as they are done.
     answers: Option<Receiver<Run<T, A>>>,
@@ -132,7 +132,8 @@ impl StreamOptions {
         I: IntoIterator<Item: Picture>,
         I::IntoIter: Send + 'static,
     {
-        self.begin(classifier, pictures, |_, outputs, index| {
+        self.begin(classifier, pictures, |classifier, outputs, index| {
+            classifier.finite(outputs, index, None)?;
             Ok(outputs.image(index))
         })
     }

@@ -169,6 +169,47 @@ pub(crate) fn streams_outputs(choice: &EngineChoice) {
     assert_eq!(count, 23);
 }
 
+/// What is not finite for one image is that image's error, and says which it is; those beside it have their answers.
+pub(crate) fn one_image_fails_alone(choice: &EngineChoice) {
+    let mut example = small();
+    // White makes these infinite in the end; of black the first rectifier leaves nothing.
+    for (name, factor) in [
+        ("backbone.conv1.weight", 1e28),
+        ("mlp_head.mlp.3.weight", 1e15),
+    ] {
+        let weights = example.weights.get_mut(name).expect("it is there");
+        weights.data.fill(factor);
+    }
+    let file = file(&example, HeadSelection::All);
+    let classifier = Classifier::from_bytes(file, &options(choice)).expect("opens");
+    let images = |count: usize, white: usize| -> Vec<Rgb8> {
+        let images = (0..count).map(|number| if number == white { 255 } else { 0 });
+        let images = images.map(|level| Rgb8::new(SIDE, SIDE, vec![level; 3 * SIDE * SIDE]));
+        images.map(|image| image.expect("an image")).collect()
+    };
+    let stream = StreamOptions::default().batch(8);
+    let outputs = stream.start_outputs(&classifier, images(20, 11));
+    let outputs: Vec<_> = outputs.expect("starts").map(|(_, o)| o.is_ok()).collect();
+    let answers = stream.start(&classifier, images(20, 11)).expect("starts");
+    let answers: Vec<_> = answers.map(|(_, answer)| answer.is_ok()).collect();
+    let expected: Vec<_> = (0..20).map(|number| number != 11).collect();
+    assert_eq!((&outputs, &answers), (&expected, &expected));
+
+    let images = images(20, 11);
+    let prepared = classifier.prepare(&images);
+    for refused in [
+        classifier.outputs(&images).map(drop),
+        classifier.run(&prepared).map(drop),
+        classifier.classify_batch(&images).map(drop),
+    ] {
+        let message = refused.expect_err("refused").to_string();
+        assert!(
+            message.contains("for image 11 is not a finite"),
+            "{message}"
+        );
+    }
+}
+
 /// A file, its bytes and its pixels get one answer; a large photo is decoded at a part of its size.
 pub(crate) fn takes_files(choice: &EngineChoice) {
     let folder = tempfile::tempdir().expect("a folder");

@@ -105,7 +105,10 @@ pub(crate) fn run(args: &PredictArgs, progress: Progress) -> Result<()> {
             }
             Err(error) => {
                 lines.flush()?;
-                return Err(error.into());
+                return Err(match found.path() {
+                    Some(path) => CliError::failure(format!("{}: {error}", path.display())),
+                    None => error.into(),
+                });
             }
         };
         let class = args.class(&prediction);
