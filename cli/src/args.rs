@@ -98,17 +98,23 @@ pub(crate) struct RunningArgs {
     /// Threads that run an ONNX file, and as many that decode for it; 0 for all cores
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) threads: usize,
+    /// Most multiplications that an ONNX file may need for an image; default 137438953472 (2^37), 32 times those of a
+    /// ResNet-50
+    #[arg(long, value_name = "N")]
+    pub(crate) max_operations: Option<u64>,
 }
 
 impl RunningArgs {
     /// How exported files are to be opened.
     pub(crate) fn options(&self) -> Options {
+        let options = self.engine.options();
         Options {
             providers: self.provider.clone(),
             provider_options: self.provider_option.clone(),
             half_precision: self.half_precision,
             threads: self.threads,
-            ..self.engine.options()
+            max_operations: self.max_operations.unwrap_or(options.max_operations),
+            ..options
         }
     }
 }

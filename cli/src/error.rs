@@ -163,6 +163,12 @@ impl From<selfcls_export::Error> for CliError {
                 ref source,
                 ..
             } => Self::failure(&error).hint_of_missing(path, source),
+            // The library speaks of its own options.
+            selfcls_export::Error::Model { ref reason, .. }
+                if reason.contains("`max_operations`") =>
+            {
+                Self::failure(error).hint("--max-operations N raises `max_operations`")
+            }
             error => Self::failure(error),
         }
     }

@@ -383,6 +383,17 @@ fn what_the_machine_does_not_have_is_an_error() {
 }
 
 #[test]
+fn multiplications_may_be_bounded() {
+    let folder = photos(1);
+    let run = |most: &str| predict(folder.path(), &["photos", "--max-operations", most]);
+    run("1000").failed(
+        1,
+        &["multiplications are needed", "hint: --max-operations N"],
+    );
+    run("100000000000").ok();
+}
+
+#[test]
 fn large_photos_may_be_decoded_in_part() {
     let folder = photos(0);
     let path = folder.path().join("photos/large.jpg");

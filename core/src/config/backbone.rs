@@ -170,6 +170,9 @@ const MLP_RATIO: usize = 4;
 const DEPTH: usize = 12;
 
 impl Transformer {
+    /// Most blocks that a configuration may ask for.
+    pub const MAX_DEPTH: usize = 256;
+
     /// Width of the MLP in each block.
     pub fn mlp_dim(&self) -> usize {
         self.dim * MLP_RATIO

@@ -189,8 +189,12 @@ impl Config {
                 net.dim
             )
         });
-        problems.when(net.depth > 256, || {
-            format!("model.depth = {} must be at most 256 blocks", net.depth)
+        problems.when(net.depth > Transformer::MAX_DEPTH, || {
+            format!(
+                "model.depth = {} must be at most {} blocks",
+                net.depth,
+                Transformer::MAX_DEPTH
+            )
         });
         problems.when(!(0.0..1.0).contains(&m.drop_path), || {
             format!(

@@ -16,6 +16,11 @@ use selfcls_core::metadata::{FORMAT, InputKind, Metadata};
 use selfcls_core::pixels::Rgb8;
 use std::path::Path;
 
+/// Most operations of a file of this project in tract, which takes a time that grows with the square of their number:
+/// minutes for these. All that the writer writes has fewer; rounded to 8 bits, a network of more than a hundred blocks has
+/// more.
+const MAX_IN_TRACT: usize = 12_000;
+
 /// A file, opened.
 pub(super) struct Opened {
     pub(super) metadata: Metadata,
@@ -77,6 +82,13 @@ impl Unopened<'_> {
         if engine == Engine::Tract && checked.rounds_softmax {
             return Err(self.refused(format!(
                 "it rounds a softmax to 8 bits, which {engine} computes wrongly; leave that in floats, as docs/quantise_int8.py does, or use ONNX Runtime"
+            )));
+        }
+        if engine == Engine::Tract && checked.numbers.is_some() && checked.operations > MAX_IN_TRACT
+        {
+            return Err(self.refused(format!(
+                "it has {} operations, and {engine}, which takes long for many, is given {MAX_IN_TRACT} at most; use ONNX Runtime",
+                checked.operations
             )));
         }
         let folder = match self.folder() {
@@ -194,6 +206,8 @@ pub fn check_file(path: &Path, options: &Options) -> Result<()> {
 struct Checked {
     metadata: Metadata,
     borders: Borders,
+    /// How many it has.
+    operations: usize,
     /// Whether a part of it lies beside it.
     on_disk: bool,
     /// Whether it is not of those that tract is known to run.
@@ -250,6 +264,7 @@ fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checke
     Ok(Checked {
         metadata,
         borders,
+        operations: network.nodes.len(),
         on_disk: !network.outside.is_empty(),
         is_tried: origin == Origin::Foreign || network.is_quantised(),
         rounds_softmax: network.rounds_softmax(),

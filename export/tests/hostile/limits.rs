@@ -5,10 +5,11 @@ use super::{SIDE, engine, open, open_with, refused, that_resizes, valid, with_gr
 use crate::support;
 use crate::support::model::{Example, hashed_images};
 use crate::support::protobuf::{Message, Value};
-use selfcls_core::config::{Arch, ModelConfig};
+use selfcls_core::config::{Arch, ModelConfig, Transformer};
 use selfcls_core::metadata::{InputKind, WeightKind};
 use selfcls_core::pixels::Rgb8;
-use selfcls_export::{Classifier, FileOptions, HeadSelection, OnnxWriter, Output};
+use selfcls_export::inference::check_file;
+use selfcls_export::{Classifier, EngineChoice, FileOptions, HeadSelection, OnnxWriter, Output};
 
 /// `[batch, ...]` in a border, its batch now fixed.
 fn fix_batch(border: &mut Message, batch: u64) {
@@ -137,22 +138,44 @@ fn multiplications_are_counted() {
     refused(again(1900), "multiplications are needed");
 }
 
-/// What can be written is far from what is refused.
+/// How many operations `file` has.
+fn operations(file: &[u8]) -> usize {
+    let mut count = 0;
+    Message::parse(file).edit(
+        MODEL_GRAPH,
+        |_| true,
+        |graph| {
+            let nodes = graph.0.iter().filter(|(field, _)| *field == GRAPH_NODE);
+            count = nodes.count();
+        },
+    );
+    count
+}
+
+/// Whatever a configuration may ask for can be written, and read again: 256 blocks, a thousand classifiers, 16 layers before
+/// them.
 #[test]
-fn the_deepest_network_has_few_operations() {
-    for (backbone, width) in [(Arch::ResNet152, 1), (Arch::VitSmall, 8)] {
+fn the_deepest_networks_can_be_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (backbone, width, depth, least) in [
+        (Arch::ResNet152, 1, 0, 2_500),
+        (Arch::VitSmall, 8, Transformer::MAX_DEPTH, 11_500),
+    ] {
         let model = ModelConfig {
             backbone,
             width,
+            depth,
             patch_size: 8,
             position_size: 24,
             hidden_dim: 6,
+            head_layers: 16,
             dim: 4,
-            heads: vec![3, 5],
+            heads: vec![2; 1000],
             ..ModelConfig::default()
         };
-        let example = Example::new(model, 32);
+        let example = Example::new(model, SIDE);
         let options = FileOptions {
+            heads: HeadSelection::All,
             weights: WeightKind::F16,
             input: InputKind::Any,
             outputs: Some(Output::ALL.into()),
@@ -160,17 +183,42 @@ fn the_deepest_network_has_few_operations() {
         };
         let writer = OnnxWriter::new(&example.model, &example.weights, example.metadata);
         let bytes = writer.options(options).to_bytes().expect("writes");
-        let mut count = 0;
-        Message::parse(&bytes).edit(
-            MODEL_GRAPH,
-            |_| true,
-            |graph| {
-                let nodes = graph.0.iter().filter(|(field, _)| *field == GRAPH_NODE);
-                count = nodes.count();
-            },
-        );
-        assert!((100..1000).contains(&count), "{backbone:?}: {count}");
+        let count = operations(&bytes);
+        // The least that tract is given.
+        assert!((least..12_000).contains(&count), "{backbone:?}: {count}");
+        let path = folder.path().join("model.onnx");
+        std::fs::write(&path, &bytes).expect("writes");
+        check_file(&path, &support::options(&engine())).expect("would open");
+        // Which takes minutes for these.
+        if engine() != EngineChoice::Tract {
+            let classifier = open(bytes).expect("opens");
+            let outputs = classifier.run(&hashed_images(0, 1, SIDE)).expect("runs");
+            assert_eq!(outputs.logits.len(), 1000);
+        }
     }
+}
+
+/// An engine that takes long for many operations is not given as many as others.
+#[test]
+fn operations_are_counted() {
+    let more = |count: usize| {
+        with_graph(|graph| {
+            for number in 0..count {
+                let node = Message(Vec::new()).bytes(NODE_INPUT, "backbone.relu");
+                let node = node.bytes(NODE_OUTPUT, format!("more.{number}"));
+                let node = node.bytes(NODE_OP, "Relu").encode();
+                graph.0.push((GRAPH_NODE, Value::Bytes(node)));
+            }
+        })
+    };
+    let own = operations(&valid());
+    more(12_000 - own).expect("opens");
+    let above = more(12_001 - own);
+    match engine() {
+        EngineChoice::Tract => refused(above, "it has 12001 operations, and tract"),
+        _ => above.map(drop).expect("opens"),
+    }
+    refused(more(32_161 - own), "more than 32160 operations");
 }
 
 /// Each is small, and nothing says when an engine lets go of which.
@@ -268,7 +316,7 @@ fn lists_without_end() {
         })
     };
     for field in [GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_DECLARED] {
-        refused(many(field, 8_001), "more than 8000 weights, inputs");
+        refused(many(field, 128_641), "more than 128640 weights, inputs");
     }
     let mut model = Message::parse(&valid());
     for number in 0..10_001_u64 {

@@ -144,13 +144,4 @@ fn operations_that_do_not_fit() {
         });
         refused(result, said);
     }
-    refused(
-        with_graph(|graph| {
-            let relu = Message(Vec::new()).bytes(NODE_OP, "Relu").encode();
-            graph
-                .0
-                .extend((0..2_001).map(|_| (GRAPH_NODE, Value::Bytes(relu.clone()))));
-        }),
-        "more than 2000 operations",
-    );
 }

@@ -137,7 +137,9 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
     names::give(&mut metadata, &args.file.names, default)?;
     let writer = OnnxWriter::new(&config.model, &weights, metadata).options(options.clone());
     let staged = writer.stage(&args.out)?;
-    check_file(&staged.path(), &Options::default()).map_err(|error| {
+    // How long its images take is the trained model's own affair; whoever runs it may be told more (--max-operations).
+    let unbounded = Options::default().max_operations(u64::MAX);
+    check_file(&staged.path(), &unbounded).map_err(|error| {
         CliError::failure(format!("{} was not written: {error}", args.out.display()))
     })?;
     let metadata = writer.metadata()?;

@@ -17,10 +17,19 @@ pub(super) use node::{Attribute, Node};
 pub(super) use weight::{Outside, Weight};
 
 use super::wire::{Bytes, Value, WireError};
+use selfcls_core::config::Transformer;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most inputs, outputs, values whose shapes are declared, and weights, for each operation that there may be.
-const NAMED: usize = 4;
+/// Operations in a block of a vision transformer as the writer has it: 32, with weights of 16 bits 38, and 104 where
+/// onnxruntime's tools have rounded all but its softmax to 8 bits.
+const IN_BLOCK: usize = 110;
+/// Operations in everything else. A thousand classifiers, the most that a network may have, and the conversions of their
+/// weights are half of them.
+const BESIDE_BLOCKS: usize = 4_000;
+/// Most operations in a network: whatever can be trained can also be exported, and rounded to 8 bits.
+const MAX_NODES: usize = Transformer::MAX_DEPTH * IN_BLOCK + BESIDE_BLOCKS;
+/// Most inputs, outputs, values whose shapes are declared, and weights, all together.
+const MAX_NAMED: usize = 4 * MAX_NODES;
 /// Most entries of the metadata.
 const MAX_METADATA: usize = 10_000;
 /// Most axes of a tensor.
@@ -49,17 +58,6 @@ pub(super) enum Origin {
     Own,
     /// Any program: the caller vouches for it.
     Foreign,
-}
-
-impl Origin {
-    /// Most operations in a network. A ResNet-152 has about 500, and up to three times as many where all of them are
-    /// rounded to 8 bits; tract takes a time that grows with the square of their number.
-    fn max_nodes(self) -> usize {
-        match self {
-            Self::Own => 2_000,
-            Self::Foreign => 20_000,
-        }
-    }
 }
 
 /// The graph and its metadata; names borrow from the file.
@@ -163,19 +161,17 @@ impl<'a> Network<'a> {
     }
 
     fn graph(&mut self, graph: Bytes<'a>, origin: Origin) -> Parsed<()> {
-        let max_nodes = origin.max_nodes();
-        let max_named = NAMED * max_nodes;
         for field in graph.fields() {
             match field? {
                 (1, Value::Bytes(node)) => {
-                    if self.nodes.len() == max_nodes {
-                        return refuse(format!("it has more than {max_nodes} operations"));
+                    if self.nodes.len() == MAX_NODES {
+                        return refuse(format!("it has more than {MAX_NODES} operations"));
                     }
                     self.nodes.push(node::parse(node, origin)?);
                 }
-                (5 | 11 | 12 | 13, _) if self.named() == max_named => {
+                (5 | 11 | 12 | 13, _) if self.named() == MAX_NAMED => {
                     return refuse(format!(
-                        "it has more than {max_named} weights, inputs, outputs and declared values"
+                        "it has more than {MAX_NAMED} weights, inputs, outputs and declared values"
                     ));
                 }
                 (5, Value::Bytes(tensor)) => {
