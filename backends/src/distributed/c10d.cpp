@@ -19,6 +19,7 @@
 #endif
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +28,8 @@
 #include <mutex>
 #include <sstream>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #ifndef _WIN32
@@ -143,7 +146,8 @@ struct selfcls_store {
 
 struct selfcls_group {
   c10::intrusive_ptr<c10d::Backend> backend;
-  bool shut_down = false;
+  // Whether its communicator has been shut down or aborted.
+  bool over = false;
 };
 
 struct selfcls_mark {
@@ -330,20 +334,35 @@ char *selfcls_group_all_gather(selfcls_group *group, at::Tensor *tensor, at::Ten
 // Lets what is under way come to its end before it is freed; all ranks of the group do so.
 char *selfcls_group_shut_down(selfcls_group *group) {
   return guarded([&] {
-    group->shut_down = true;
     group->backend->shutdown();
+    group->over = true;
   });
 }
 
-// Closes its connections, so that the other ranks see at once that nothing will come.
-void selfcls_group_free(selfcls_group *group) {
-#ifdef USE_C10D_NCCL
-  if (!group->shut_down && group->backend->getBackendName() == "nccl") {
-    std::free(guarded([&] { group->backend->abort(); }));
-  }
-#endif
-  delete group;
+// Ends what is under way in all these groups, so that the other ranks see that nothing will come. All at the same time: a
+// communicator that is aborted waits for the GPU, on which a kernel of another may wait for a rank that is gone. Gloo's
+// connections are closed when their group is freed.
+char *selfcls_groups_abort(selfcls_group *const *groups, size_t count) {
+  return guarded([&] {
+    std::vector<std::thread> threads;
+    threads.reserve(count);
+    for (size_t number = 0; number < count; ++number) {
+      selfcls_group *const group = groups[number];
+      if (group->over) continue;
+      group->over = true;
+      // What an aborted communicator has to say helps nobody.
+      const auto abort = [group] { std::free(guarded([&] { group->backend->abort(); })); };
+      try {
+        threads.emplace_back(abort);
+      } catch (const std::system_error &) { // No more threads.
+        abort();
+      }
+    }
+    for (std::thread &thread : threads) thread.join();
+  });
 }
+
+void selfcls_group_free(selfcls_group *group) { delete group; }
 
 // A mark behind everything that the GPU `device` has been given.
 char *selfcls_mark_new(int device, selfcls_mark **out) {

@@ -115,6 +115,7 @@ unsafe extern "C" {
         out: *mut C_tensor,
     ) -> *mut c_char;
     fn selfcls_group_shut_down(group: *mut RawGroup) -> *mut c_char;
+    fn selfcls_groups_abort(groups: *const *mut RawGroup, count: usize) -> *mut c_char;
     fn selfcls_group_free(group: *mut RawGroup);
     fn selfcls_mark_new(device: i32, out: *mut *mut RawMark) -> *mut c_char;
     fn selfcls_mark_reached(mark: *const RawMark, reached: *mut bool) -> *mut c_char;
@@ -353,6 +354,16 @@ impl Group {
         // SAFETY: the group is live.
         done(unsafe { selfcls_group_shut_down(self.0) })
     }
+}
+
+/// Ends what is under way in all these groups, and frees them: the other ranks see that nothing will come.
+pub(super) fn close(groups: &mut Vec<Group>) {
+    let raw: Vec<*mut RawGroup> = groups.iter().map(|group| group.0).collect();
+    // SAFETY: the groups are live and borrowed mutably; the list outlives the call.
+    let aborted = done(unsafe { selfcls_groups_abort(raw.as_ptr(), raw.len()) });
+    // There is nothing to be done where memory does not suffice for that: they are freed all the same.
+    drop(aborted);
+    groups.clear();
 }
 
 /// A place behind everything that a GPU has been given.

@@ -167,14 +167,14 @@ impl World {
         state.failure = Some(format!("this rank has left: {reason}"));
         post_mortem::leave(self.rank, self.timeout, &mut state.store, reason);
         // Closed after the reason was written: who sees the one finds the other.
-        state.groups.clear();
+        ffi::close(&mut state.groups);
         post_mortem::linger(self, &mut state.store);
     }
 
     fn fail(&self, state: &mut State, operation: &str, reason: &str) -> String {
         self.watch.failing();
         // Closed first: ranks that wait for this one then fail, too, and say so.
-        state.groups.clear();
+        ffi::close(&mut state.groups);
         let failure = post_mortem::explain(self, &mut state.store, operation, reason);
         state.failure = Some(failure.clone());
         failure
@@ -195,7 +195,7 @@ impl Drop for World {
         }
         if std::thread::panicking() {
             post_mortem::leave(self.rank, self.timeout, &mut state.store, "it panicked");
-            state.groups.clear();
+            ffi::close(&mut state.groups);
             return;
         }
         self.watch.parted();
@@ -215,11 +215,11 @@ impl Drop for World {
         if self.transport != Transport::Gloo && all_done(&mut state.store, "done", true) {
             let _busy = self.watch.begin("parting");
             for group in &mut state.groups {
-                // What is left is then freed as after a failure.
+                // What is left is then ended as after a failure.
                 let _ = group.shut_down();
             }
         }
-        state.groups.clear();
+        ffi::close(&mut state.groups);
         all_done(&mut state.store, "gone", self.serves);
     }
 }
