@@ -14,6 +14,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #ifdef USE_C10D_NCCL
+#include <c10/util/env.h>
 #include <torch/csrc/cuda/nccl.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
@@ -126,6 +127,10 @@ void reduce(const at::Tensor &all, bool maximum, at::Tensor &out) {
   }
 }
 
+// For groups that are made: limits of time count on while a process is stopped, so that a job that is suspended and goes on would
+// fail. The watchers know better, and end the process where it waits in vain.
+constexpr std::chrono::hours kNoLimit(24 * 365);
+
 #ifdef USE_C10D_NCCL
 // The options of a group hold a struct of nccl.h by value: they are allocated here and filled in libtorch, which
 // must have been compiled with the same one. Releases of one minor version do not change it.
@@ -136,6 +141,24 @@ void check_nccl() {
               ".", NCCL_MINOR, ", and libtorch with those of NCCL ", major, ".", minor,
               ": give its build the headers of that version, first in SELFCLS_NCCL_INCLUDE");
 }
+
+// Where something goes wrong, c10d's own watchdog would kill the process (SIGABRT), with a message that names no rank, and tell
+// the others to do so by a key of the store that outlives them where the launcher keeps it. Here ranks are watched over
+// otherwise, and a group that has failed only says so (`selfcls_link_lost`). c10d reads all this from the environment, while it makes
+// a group.
+void leave_failures_to_us() {
+  // torchrun sets it for all its processes, to 1, whatever they are: that it is set says nothing of what its user wants.
+  c10::utils::set_env("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0");
+  // Who sets these is looking for a mistake, and may have what they ask for.
+  const char *const settings[][2] = {
+      {"TORCH_NCCL_DUMP_ON_TIMEOUT", "0"},          // Listens to that key.
+      {"TORCH_NCCL_ENABLE_MONITORING", "0"},        // Kills, too, where the watchdog waits for long.
+      {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "0"}, // How long it waits for what is written down, four times over.
+      {"TORCH_NCCL_RETHROW_CUDA_ERRORS", "0"},      // The training gets them as well, and can say more.
+  };
+  for (const auto &[name, value] : settings) c10::utils::set_env(name, value, /*overwrite=*/false);
+}
+
 #endif
 
 } // namespace
@@ -148,6 +171,11 @@ struct selfcls_group {
   c10::intrusive_ptr<c10d::Backend> backend;
   // Whether its communicator has been shut down or aborted.
   bool over = false;
+};
+
+// A group as it is asked whether it has failed. Whoever asks may do so after it has been freed.
+struct selfcls_link {
+  c10::intrusive_ptr<c10d::Backend> backend;
 };
 
 struct selfcls_mark {
@@ -234,10 +262,9 @@ char *selfcls_store_timeout(selfcls_store *store, uint64_t timeout) {
 
 void selfcls_store_free(selfcls_store *store) { delete store; }
 
-// A process group of `size` ranks, all of which make it under the same name. `timeout`: for making it, and for the
-// operations of NCCL. `device` is the GPU's number
-// for NCCL, negative for Gloo, which listens at `interfaces` (names with commas between them), at `address`, or at what
-// this machine's name stands for where both are null.
+// A process group of `size` ranks, all of which make it under the same name. `device` is the GPU's number for NCCL, negative for
+// Gloo, which may take as long as `timeout` to make it, and listens at `interfaces` (names with commas between them), at
+// `address`, or at what this machine's name stands for where both are null.
 char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int size, uint64_t timeout,
                         int device, const char *interfaces, const char *address,
                         selfcls_group **out) {
@@ -247,8 +274,9 @@ char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int si
     if (device >= 0) {
 #ifdef USE_C10D_NCCL
       check_nccl();
+      leave_failures_to_us();
       auto options = c10d::ProcessGroupNCCL::Options::create();
-      options->timeout = milliseconds(timeout);
+      options->timeout = kNoLimit;
       auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(own, rank, size, options);
       group->setBoundDeviceId(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
       group->eagerConnectSingleDevice(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
@@ -270,9 +298,7 @@ char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int si
     if (options->devices.empty()) options->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
     options->threads = 2 * static_cast<int>(options->devices.size());
     auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(own, rank, size, options);
-    // Gloo's limits count the time in which a process was stopped, so that a job that is suspended and goes on would
-    // fail. The watchers know better, and end the process where it waits in vain.
-    group->setTimeout(std::chrono::hours(24 * 365));
+    group->setTimeout(kNoLimit);
     *out = new selfcls_group{std::move(group)};
   });
 }
@@ -363,6 +389,17 @@ char *selfcls_groups_abort(selfcls_group *const *groups, size_t count) {
 }
 
 void selfcls_group_free(selfcls_group *group) { delete group; }
+
+char *selfcls_link_new(const selfcls_group *group, selfcls_link **out) {
+  return guarded([&] { *out = new selfcls_link{group->backend}; });
+}
+
+// Whether NCCL's watchdog has found an operation to have failed. That is no more than a look at what it has written down.
+char *selfcls_link_lost(const selfcls_link *link, bool *lost) {
+  return guarded([&] { *lost = link->backend->getError() != c10d::ErrorType::SUCCESS; });
+}
+
+void selfcls_link_free(selfcls_link *link) { delete link; }
 
 // A mark behind everything that the GPU `device` has been given.
 char *selfcls_mark_new(int device, selfcls_mark **out) {

@@ -33,6 +33,11 @@ struct RawWork {
 }
 
 #[repr(C)]
+struct RawLink {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
 struct RawMark {
     _opaque: [u8; 0],
 }
@@ -117,6 +122,9 @@ unsafe extern "C" {
     fn selfcls_group_shut_down(group: *mut RawGroup) -> *mut c_char;
     fn selfcls_groups_abort(groups: *const *mut RawGroup, count: usize) -> *mut c_char;
     fn selfcls_group_free(group: *mut RawGroup);
+    fn selfcls_link_new(group: *const RawGroup, out: *mut *mut RawLink) -> *mut c_char;
+    fn selfcls_link_lost(link: *const RawLink, lost: *mut bool) -> *mut c_char;
+    fn selfcls_link_free(link: *mut RawLink);
     fn selfcls_mark_new(device: i32, out: *mut *mut RawMark) -> *mut c_char;
     fn selfcls_mark_reached(mark: *const RawMark, reached: *mut bool) -> *mut c_char;
     fn selfcls_mark_free(mark: *mut RawMark);
@@ -349,6 +357,14 @@ impl Group {
         done(unsafe { selfcls_group_all_gather(self.0, tensor.as_mut_ptr(), out.as_mut_ptr()) })
     }
 
+    /// What can be asked whether a group of NCCL's has failed; of Gloo's the operations say so.
+    pub(super) fn link(&self) -> Result<Link> {
+        let mut link = null_mut();
+        // SAFETY: the group is live; `link` is written where nothing is thrown.
+        done(unsafe { selfcls_link_new(self.0, &raw mut link) })?;
+        Ok(Link(link))
+    }
+
     /// Lets what is under way come to its end; all ranks of the group do so, and use it no more.
     pub(super) fn shut_down(&mut self) -> Result<()> {
         // SAFETY: the group is live.
@@ -364,6 +380,29 @@ pub(super) fn close(groups: &mut Vec<Group>) {
     // There is nothing to be done where memory does not suffice for that: they are freed all the same.
     drop(aborted);
     groups.clear();
+}
+
+/// See [`Group::link`].
+pub(super) struct Link(*mut RawLink);
+
+// SAFETY: c10d counts references to a group, and guards what is asked here, for several threads.
+unsafe impl Send for Link {}
+
+impl Link {
+    /// Whether an operation has failed, as far as NCCL knows.
+    pub(super) fn is_lost(&self) -> Result<bool> {
+        let mut lost = false;
+        // SAFETY: the link is live; `lost` is written where nothing is thrown.
+        done(unsafe { selfcls_link_lost(self.0, &raw mut lost) })?;
+        Ok(lost)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // SAFETY: made by `selfcls_link_new`, and freed once.
+        unsafe { selfcls_link_free(self.0) }
+    }
 }
 
 /// A place behind everything that a GPU has been given.

@@ -113,6 +113,7 @@ impl World {
             here,
         );
         drop(busy);
+        let made = made.and_then(|group| self.observe(&group).map(|()| group));
         match made {
             Ok(group) => {
                 state.groups.push(group);
@@ -126,6 +127,23 @@ impl World {
                 Err(self.fail(&mut state, MAKING, &reason))
             }
         }
+    }
+
+    /// NCCL's operations return before they are done: whether one has failed must be asked for.
+    fn observe(&self, group: &Group) -> ffi::Result<()> {
+        if self.transport == Transport::Gloo {
+            return Ok(());
+        }
+        let link = group.link()?;
+        // Where no answer comes, the watchers wait for the timeout.
+        let is_lost = move || link.is_lost().unwrap_or(false);
+        self.watch.observe(Box::new(is_lost))
+    }
+
+    /// Ends all groups: ranks that wait for this one then fail, too.
+    fn close(&self, state: &mut State) {
+        self.watch.let_go();
+        ffi::close(&mut state.groups);
     }
 
     /// Does `work`, called `operation` in messages, in the group of this number. After a failure, its own or
@@ -142,6 +160,9 @@ impl World {
         }
         if self.watch.found().is_some() {
             return Err(self.fail(&mut state, operation, "heard of before it began"));
+        }
+        if self.watch.has_lost() {
+            return Err(self.fail(&mut state, operation, "NCCL has lost a connection"));
         }
         let Some(group) = state.groups.get_mut(number) else {
             return Err(format!("{operation}: the ranks have parted"));
@@ -167,14 +188,14 @@ impl World {
         state.failure = Some(format!("this rank has left: {reason}"));
         post_mortem::leave(self.rank, self.timeout, &mut state.store, reason);
         // Closed after the reason was written: who sees the one finds the other.
-        ffi::close(&mut state.groups);
+        self.close(&mut state);
         post_mortem::linger(self, &mut state.store);
     }
 
     fn fail(&self, state: &mut State, operation: &str, reason: &str) -> String {
         self.watch.failing();
-        // Closed first: ranks that wait for this one then fail, too, and say so.
-        ffi::close(&mut state.groups);
+        // Closed first, so that the others notice, and say so.
+        self.close(state);
         let failure = post_mortem::explain(self, &mut state.store, operation, reason);
         state.failure = Some(failure.clone());
         failure
@@ -189,6 +210,7 @@ impl Drop for World {
     /// The store goes with the rank that keeps it, so that one waits for the others to be done. So do all where what
     /// they have sent may still be under way on GPUs.
     fn drop(&mut self) {
+        self.watch.let_go();
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if state.failure.is_some() {
             return;

@@ -1,5 +1,6 @@
 //! Ranks that are watched over: what their watchers say when one is lost, and how long that takes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,14 @@ const SHORT: Duration = Duration::from_secs(4);
 
 /// What the watchers of three ranks say at the end of each, and after how long, where `rank` is what its training does.
 fn ends(rank: impl Fn(Arc<World>, Ranks) + Sync) -> Vec<(usize, String, Duration)> {
+    ends_within(SHORT, rank)
+}
+
+/// The same where ranks wait for `timeout`.
+fn ends_within(
+    timeout: Duration,
+    rank: impl Fn(Arc<World>, Ranks) + Sync,
+) -> Vec<(usize, String, Duration)> {
     let port = port();
     let (say, said) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -27,7 +36,7 @@ fn ends(rank: impl Fn(Arc<World>, Ranks) + Sync) -> Vec<(usize, String, Duration
                     let _ = say.send((number, reason.to_owned()));
                 });
                 let place = place(number, 3, port);
-                let world = World::join(&place, Transport::Gloo, SHORT, end).expect("joins");
+                let world = World::join(&place, Transport::Gloo, timeout, end).expect("joins");
                 let ranks = Ranks::all(&world).expect("a group");
                 ranks.barrier().expect("all are there");
                 rank(world, ranks);
@@ -36,7 +45,7 @@ fn ends(rank: impl Fn(Arc<World>, Ranks) + Sync) -> Vec<(usize, String, Duration
         let began = Instant::now();
         let mut ends = Vec::new();
         while ends.len() < 2 {
-            let (rank, reason) = said.recv_timeout(6 * SHORT).expect("an end");
+            let (rank, reason) = said.recv_timeout(6 * timeout).expect("an end");
             ends.push((rank, reason, began.elapsed()));
         }
         ends
@@ -67,6 +76,63 @@ fn a_rank_that_falls_silent_ends_those_that_cannot_look() {
         );
         assert!(after > SHORT && after < 4 * SHORT, "{after:?}");
     }
+}
+
+/// Where NCCL loses a connection the timeout is not waited for: whoever falls silent was at its other end.
+#[test]
+fn a_lost_connection_ends_those_that_cannot_look() {
+    let timeout = 5 * SHORT;
+    let lost = Arc::new(AtomicBool::new(false));
+    let ends = ends_within(timeout, |world, ranks| {
+        if world.rank == 2 {
+            std::thread::sleep(SHORT / 2);
+            world.watch.end();
+            lost.store(true, Ordering::SeqCst);
+        } else {
+            let lost = Arc::clone(&lost);
+            let link = Box::new(move || lost.load(Ordering::SeqCst));
+            world.watch.observe(link).expect("a thread");
+        }
+        std::mem::forget(ranks);
+        std::mem::forget(world);
+    });
+    for (rank, reason, after) in ends {
+        assert!(reason.contains("rank 2 gives no sign"), "{rank}: {reason}");
+        assert!(after < timeout, "{after:?}");
+    }
+}
+
+/// A training that comes to its next operation looks for the others as after one that failed.
+#[test]
+fn a_lost_connection_is_found_by_the_next_operation() {
+    let port = port();
+    let messages = std::thread::scope(|scope| {
+        let ranks = [0, 1].map(|number| {
+            scope.spawn(move || {
+                let end = Arc::new(|reason: &str| eprintln!("a rank would be ended: {reason}"));
+                let world = World::join(&place(number, 2, port), Transport::Gloo, SHORT, end);
+                let world = world.expect("joins");
+                let ranks = Ranks::all(&world).expect("a group");
+                ranks.barrier().expect("all are there");
+                if number == 0 {
+                    world.watch.observe(Box::new(|| true)).expect("a thread");
+                    while !world.watch.has_lost() {
+                        std::thread::sleep(SHORT / 100);
+                    }
+                }
+                let failure = ranks.barrier().expect_err("a connection is lost");
+                failure.to_string()
+            })
+        });
+        ranks.map(|rank| rank.join().expect("a rank"))
+    });
+    for message in &messages {
+        assert!(message.contains("though all ranks are there"), "{message}");
+    }
+    assert!(
+        messages[0].ends_with("(NCCL has lost a connection)"),
+        "{messages:?}"
+    );
 }
 
 /// It lives, and its training does something else.

@@ -35,6 +35,8 @@ pub(super) struct Evidence<'a> {
     pub(super) number: u64,
     /// The oldest operation that is not over, with the time when it began.
     pub(super) under_way: Option<(Duration, &'static str)>,
+    /// Since when a connection of NCCL's is known to be lost.
+    pub(super) lost: Option<Duration>,
     /// By rank; empty until all have met.
     pub(super) heard: &'a [Heard],
     pub(super) meeting: Meeting,
@@ -95,6 +97,9 @@ impl Evidence<'_> {
             let silent = self.silent(self.limit);
             if !silent.is_empty() {
                 return Some((operation, self.of_the_silent(&silent)));
+            }
+            if let Some(blame) = self.lost.and_then(|since| self.of_the_lost(since)) {
+                return Some((operation, blame));
             }
         }
         late.then(|| (operation, self.of_the_late()))
@@ -159,6 +164,23 @@ impl Evidence<'_> {
         )
     }
 
+    /// Whose connection has been lost: a rank that is gone falls silent within moments.
+    fn of_the_lost(&self, since: Duration) -> Option<String> {
+        let silent = self.silent(self.stale);
+        if !silent.is_empty() {
+            return Some(self.of_the_silent(&silent));
+        }
+        let but = match self.meeting {
+            Meeting::Answered(at) if self.age(at) > self.stale => return None,
+            Meeting::Answered(_) => {
+                "though all ranks are there: look at the network, and at the GPUs"
+            }
+            Meeting::Gone => "and without the meeting point it cannot be told to whom",
+        };
+        let late = self.age(since) > 2 * self.stale;
+        late.then(|| format!("NCCL has lost a connection, {but}"))
+    }
+
     /// Why an operation takes too long.
     fn of_the_late(&self) -> String {
         let silent = self.silent(self.stale);
@@ -221,6 +243,7 @@ mod tests {
             stale: seconds(6),
             number: 42,
             under_way: Some((seconds(99), "adding up values")),
+            lost: None,
             heard,
             meeting: Meeting::Answered(seconds(99)),
             told: None,
@@ -294,6 +317,33 @@ mod tests {
         let silent = heard([(99, 42), (0, 0), (60, 42), (99, 41)]);
         evidence.heard = &silent;
         assert!(blame(&evidence).starts_with("rank 2 gives no sign"));
+    }
+
+    #[test]
+    fn whose_connection_is_lost_falls_silent() {
+        // Within the limit, which is not waited for then.
+        let silent = heard([(99, 42), (0, 0), (93, 42), (98, 42)]);
+        let mut evidence = evidence(&silent);
+        assert_eq!(evidence.verdict(), None);
+        evidence.lost = Some(seconds(95));
+        assert!(blame(&evidence).starts_with("rank 2 gives no sign of life"));
+        // All are there, so far.
+        let all = heard([(99, 42), (0, 0), (95, 42), (98, 42)]);
+        evidence.heard = &all;
+        assert_eq!(evidence.verdict(), None);
+        evidence.lost = Some(seconds(87));
+        let text = blame(&evidence);
+        assert!(text.contains("though all ranks are there"), "{text}");
+        // Of whom nothing can be heard just now nothing is said.
+        evidence.meeting = Meeting::Answered(seconds(93));
+        assert_eq!(evidence.verdict(), None);
+        evidence.rank_0_serves = false;
+        evidence.meeting = Meeting::Gone;
+        let text = blame(&evidence);
+        assert!(text.contains("without the meeting point"), "{text}");
+        // Ranks that part close their connections.
+        evidence.parted = true;
+        assert_eq!(evidence.verdict(), None);
     }
 
     #[test]

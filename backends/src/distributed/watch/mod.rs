@@ -7,12 +7,14 @@
 //! - the `heart` talks to the others through the store, by a connection of its own: it says again and again that this
 //!   rank lives and in which operation it is, and hears the same of the others, and what somebody has found to be wrong;
 //! - the `gpu`, where there is one, marks what the device has been given, and sees when that is done;
+//! - `links` asks NCCL whether it has lost a connection;
 //! - the `guard` judges by what these have written down, and waits for nothing. When something is wrong it gives
 //!   the training a moment to end by itself, and then ends the process.
 
 mod evidence;
 mod gpu;
 mod heart;
+mod links;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,7 @@ use super::ffi::{self, Store, Transport};
 use super::post_mortem::patience;
 use evidence::{Evidence, Heard, Meeting};
 pub(super) use heart::{missing, say_hello};
+use links::Link;
 
 /// Between two looks of the guard.
 const TICK: Duration = Duration::from_millis(100);
@@ -32,8 +35,8 @@ const LONGEST_TICK: Duration = Duration::from_secs(1);
 const LONGEST_BEAT: Duration = Duration::from_secs(2);
 /// How much longer than the others the rank that keeps the store waits, so that they can say who is missing.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
-/// How much longer libtorch waits than the guard, which can say more: while it makes a group, and in NCCL's operations. In
-/// gloo's it waits for as long as the guard lets it.
+/// How much longer gloo waits than the guard, which can say more, while it makes a group. In operations libtorch waits for as long
+/// as the guard lets it.
 pub(super) const MARGIN: Duration = Duration::from_secs(8);
 
 /// What ranks do while gloo or NCCL connects them.
@@ -62,6 +65,7 @@ pub(super) struct Watch {
 struct Shared {
     place: Place,
     seen: Mutex<Seen>,
+    links: Mutex<Vec<Link>>,
     /// Wakes the heart.
     news: Condvar,
 }
@@ -78,6 +82,8 @@ struct Seen {
     busy: Option<Duration>,
     /// What the GPU has not done yet: since when, and in which operation it was given that.
     behind: Option<(Duration, &'static str)>,
+    /// Since when a connection of NCCL's is known to be lost.
+    lost: Option<Duration>,
     /// The last sign of life of each rank; empty until all have met.
     heard: Vec<Heard>,
     meeting: Meeting,
@@ -112,6 +118,7 @@ impl Watch {
             operation: "meeting the other ranks",
             busy: Some(Duration::ZERO),
             behind: None,
+            lost: None,
             heard: Vec::new(),
             meeting: Meeting::Answered(Duration::ZERO),
             told: None,
@@ -123,6 +130,7 @@ impl Watch {
         let shared = Arc::new(Shared {
             place,
             seen: Mutex::new(seen),
+            links: Mutex::new(Vec::new()),
             news: Condvar::new(),
         });
         let watched = Arc::clone(&shared);
@@ -150,6 +158,30 @@ impl Watch {
             spawn("gpu", move || gpu::run(&shared, device))?;
         }
         Ok(())
+    }
+
+    /// From now on this link is looked after, too.
+    pub(super) fn observe(&self, link: Link) -> ffi::Result<()> {
+        let first = {
+            let mut links = self.shared.links();
+            links.push(link);
+            links.len() == 1
+        };
+        if first {
+            let shared = Arc::clone(&self.shared);
+            spawn("links", move || links::run(&shared))?;
+        }
+        Ok(())
+    }
+
+    /// Looks after no link any more: their groups end.
+    pub(super) fn let_go(&self) {
+        self.shared.links().clear();
+    }
+
+    /// Whether a connection is known to be lost.
+    pub(super) fn has_lost(&self) -> bool {
+        self.shared.seen().lost.is_some()
     }
 
     /// Notes that an operation begins, which lasts until the result is dropped.
@@ -218,6 +250,10 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn links(&self) -> MutexGuard<'_, Vec<Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Time between two beats.
     fn beat(&self) -> Duration {
         (self.place.timeout / 10).clamp(TICK, LONGEST_BEAT)
@@ -241,6 +277,7 @@ impl Shared {
             stale: (3 * self.beat()).max(Duration::from_secs(1)),
             number: seen.number,
             under_way: under_way.into_iter().flatten().min(),
+            lost: seen.lost,
             heard: &seen.heard,
             meeting: seen.meeting,
             told: seen.told.as_deref(),
