@@ -93,7 +93,17 @@ struct LogErrorsLater {
   ~LogErrorsLater() { log_from(kErrors); }
 };
 
-void finish(const c10::intrusive_ptr<c10d::Work> &work) { work->wait(); }
+// The options of an operation whose result is needed next. NCCL then works on the stream that the computation is on, where
+// nothing has to wait for anything, and there is no work to be waited for; Gloo does not look at it.
+template <typename Options> Options in_order() {
+  Options options;
+  options.asyncOp = false;
+  return options;
+}
+
+void finish(const c10::intrusive_ptr<c10d::Work> &work) {
+  if (work) work->wait();
+}
 
 // The most bytes that a rank sends in one step; beyond that a ring sends less, or as much.
 constexpr uint64_t kInOneStep = 1 << 20;
@@ -313,7 +323,7 @@ char *selfcls_group_all_reduce(selfcls_group *group, at::Tensor *tensor, bool ma
       return;
     }
     std::vector<at::Tensor> tensors{*tensor};
-    c10d::AllreduceOptions options;
+    auto options = in_order<c10d::AllreduceOptions>();
     options.reduceOp = maximum ? c10d::ReduceOp::MAX : c10d::ReduceOp::SUM;
     finish(group->backend->allreduce(tensors, options));
   });
@@ -339,7 +349,7 @@ void selfcls_work_free(selfcls_work *work) { delete work; }
 char *selfcls_group_broadcast(selfcls_group *group, at::Tensor *tensor, int root) {
   return guarded([&] {
     std::vector<at::Tensor> tensors{*tensor};
-    c10d::BroadcastOptions options;
+    auto options = in_order<c10d::BroadcastOptions>();
     options.rootRank = root;
     options.rootTensor = 0;
     finish(group->backend->broadcast(tensors, options));
@@ -352,7 +362,7 @@ char *selfcls_group_all_gather(selfcls_group *group, at::Tensor *tensor, at::Ten
     if (goes_in_one_step(*group->backend, *tensor)) {
       exchange(*group->backend, *tensor, *out);
     } else {
-      finish(group->backend->_allgather_base(*out, *tensor));
+      finish(group->backend->_allgather_base(*out, *tensor, in_order<c10d::AllgatherOptions>()));
     }
   });
 }
