@@ -50,7 +50,7 @@ pub(super) fn expect<T>(operation: &str, result: ffi::Result<T>) -> T {
     result.unwrap_or_else(|message| panic!("libtorch's {operation}: {message}"))
 }
 
-fn channels_last(tensor: TchTensor) -> TchTensor {
+pub(super) fn channels_last(tensor: TchTensor) -> TchTensor {
     let laid_out = expect("contiguous", ffi::channels_last(&tensor.tensor));
     TchTensor::from_existing(laid_out, tensor.storage)
 }

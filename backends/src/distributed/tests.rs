@@ -3,7 +3,7 @@
 
 #![allow(deprecated, reason = "burn 0.22 is the last line with burn-tch")]
 
-mod alone;
+pub(crate) mod alone;
 mod gradients;
 mod many;
 mod meetings;

@@ -12,6 +12,7 @@ use selfcls_core::model::ViewBatch;
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Batch, Learner};
 
+use crate::distributed::tests::alone::alone;
 use crate::distributed::tests::small_network;
 use crate::message;
 use crate::on_devices::{cpu, cuda, shared_kernels};
@@ -70,7 +71,17 @@ fn a_step_waits_for_nothing() {
     let device = cuda().unwrap_or_else(cpu);
     for (case, config) in cases() {
         eprintln!("{case}");
-        steps(&device, &config);
+        let kernels = shared_kernels(&device, config.train.precision);
+        steps(&device, &config, kernels);
+    }
+    let Some(peers) = alone(&device) else {
+        return;
+    };
+    for (case, config) in cases().into_iter().take(2) {
+        eprintln!("{case}, with batch statistics of all ranks");
+        let kernels = shared_kernels(&device, config.train.precision);
+        let kernels = kernels.synchronised(Arc::clone(&peers));
+        steps(&device, &config, kernels.expect("libtorch's"));
     }
 }
 
@@ -106,8 +117,7 @@ fn cases() -> Vec<(&'static str, Config)> {
 
 /// Steps that warm up, until the queue is full and cuDNN has made its choices; then three whose every value comes from the
 /// host and whose losses go there.
-fn steps(device: &Device, config: &Config) {
-    let kernels = shared_kernels(device, config.train.precision);
+fn steps(device: &Device, config: &Config, kernels: Arc<dyn Kernels>) {
     let runtime = Runtime {
         kernels: Arc::clone(&kernels),
         asynchronous: true,

@@ -24,7 +24,7 @@ on_devices!(
 );
 
 /// The only rank, if this build can have one on the device.
-fn alone(device: &Device) -> Option<Arc<dyn Collective>> {
+pub(crate) fn alone(device: &Device) -> Option<Arc<dyn Collective>> {
     static SAID: Once = Once::new();
     let tch = tch_device(device);
     let choice = match tch {
