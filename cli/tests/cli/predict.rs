@@ -340,8 +340,8 @@ fn an_answer_that_is_not_finite_names_its_image() {
     let snapshot = checkpoint::read(&newest).unwrap().snapshot().unwrap();
     let (config, mut weights) = (snapshot.manifest.config, snapshot.model);
     let is_of_head = |name: &str| name.starts_with("mlp_head.") && name.ends_with(".weight");
-    let matrices = weights.iter().filter(|(_, array)| array.shape.len() == 2);
-    let last = matrices.filter(|(name, _)| is_of_head(name)).next_back();
+    let mut matrices = weights.iter().filter(|(_, array)| array.shape.len() == 2);
+    let last = matrices.rfind(|(name, _)| is_of_head(name));
     let last = last.unwrap().0.clone();
     // White makes these infinite in the end; of black the first rectifier leaves nothing.
     for (name, value) in [("backbone.conv1.weight", 1e28), (&*last, 1e15)] {
