@@ -44,9 +44,9 @@ def main():
                 # Ours leaves what it was given as it is.
                 dist.all_reduce(values.clone(), dist.ReduceOp.MAX)
             else:
-                parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-                dist.all_gather(parts, values)
-                torch.stack(parts)
+                # Into one tensor, as ours: a list of the parts would have to be copied together.
+                gathered = torch.empty(dist.get_world_size() * len(values), device=device)
+                dist.all_gather_into_tensor(gathered, values)
             synchronise()
             if number >= args.warmup:
                 times.append((time.perf_counter() - start) * 1e3)
