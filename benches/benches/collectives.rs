@@ -24,9 +24,10 @@ use selfcls_benches::args::CommonArgs;
 use selfcls_benches::figures::{Better, Turns, median};
 use selfcls_core::collective::{Collective, Reduction};
 use serde_json::{Map, Value, json};
+use std::io::Read;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Milliseconds per collective operation, ours beside torch.distributed's.
@@ -245,10 +246,43 @@ fn with_numbers(mut command: Command, args: &Args) -> Command {
     command
 }
 
-/// What rank 0 of `count` processes prints. A rank that fails takes the others along: they miss it.
+/// Processes of one side. Those that still run are ended when it is dropped.
+struct Started(Vec<Child>);
+
+impl Started {
+    /// Waits for the end of all, or for the first that fails, whose end it returns.
+    fn wait(&mut self) -> Outcome<Option<ExitStatus>> {
+        loop {
+            let mut running = false;
+            for child in &mut self.0 {
+                match child.try_wait()? {
+                    Some(status) if !status.success() => return Ok(Some(status)),
+                    Some(_) => {}
+                    None => running = true,
+                }
+            }
+            if !running {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // Those that have ended already need it no more.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What rank 0 of `count` processes prints: less than a pipe holds. A rank that fails takes the others along.
 fn ranks(count: usize, ours: bool, command: impl Fn() -> Outcome<Command>) -> Outcome<Value> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let mut started = Vec::new();
+    let mut started = Started(Vec::new());
     for rank in 0..count {
         let place = Rendezvous {
             rank,
@@ -269,16 +303,16 @@ fn ranks(count: usize, ours: bool, command: impl Fn() -> Outcome<Command>) -> Ou
         } else {
             Stdio::null()
         };
-        started.push(command.stdout(stdout).spawn()?);
+        started.0.push(command.stdout(stdout).spawn()?);
+    }
+    if let Some(status) = started.wait()? {
+        let side = if ours { "ours" } else { "the peer" };
+        return Err(format!("a rank of {side} failed: {status}").into());
     }
     let mut said = String::new();
-    for child in started {
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            let side = if ours { "ours" } else { "the peer" };
-            return Err(format!("a rank of {side} failed: {}", output.status).into());
-        }
-        said += &String::from_utf8_lossy(&output.stdout);
+    let first = started.0.first_mut();
+    if let Some(stdout) = first.and_then(|child| child.stdout.as_mut()) {
+        stdout.read_to_string(&mut said)?;
     }
     let last = said.lines().last().ok_or("rank 0 printed nothing")?;
     Ok(serde_json::from_str(last)?)
