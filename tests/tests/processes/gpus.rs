@@ -158,15 +158,16 @@ fn two_ranks_on_one_gpu_are_refused() {
         return not_run(&format!("processes::gpus::{name}"), reason);
     }
     let place = Place::on_gpus(binary);
-    let refused = |place: &Place, code: i32, reason: &str| {
+    let refused = |place: &Place, reason: &str| {
         let ranks = place.start("run", &config(), 2, |_| Some(Vec::new()));
         for ended in ranks.wait() {
-            assert_eq!(ended.status.code(), Some(code), "{}", ended.stderr);
+            // Typed on another machine it could work.
+            assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
             assert!(ended.stderr.contains(reason), "{}", ended.stderr);
         }
     };
     if std::env::var_os(VISIBLE).is_none() {
-        refused(&place, 2, "2 processes and libtorch sees 1 GPU(s)");
+        refused(&place, "2 processes and libtorch sees 1 GPU;");
     }
-    refused(&place.with(VISIBLE, "0"), 1, "Duplicate GPU");
+    refused(&place.with(VISIBLE, "0"), "Duplicate GPU");
 }
