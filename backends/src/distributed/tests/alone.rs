@@ -11,10 +11,11 @@ use selfcls_core::kernels::Kernels;
 use selfcls_core::model::{Context, Noise, SelfClassifier, ViewBatch};
 use selfcls_core::optim::{Exchange, ParamGradients};
 
+use super::gradients::{Apart, values};
 use super::{TIMEOUT, floats, place, port, small_network};
 use crate::against_burn::{assert_close, tensor};
 use crate::distributed::{ffi, join_or_end};
-use crate::on_devices::{on_devices, shared_kernels, tch_device};
+use crate::on_devices::{is_cuda, on_devices, shared_kernels, tch_device};
 use crate::{Selection, TchDevice, open};
 
 on_devices!(
@@ -124,6 +125,13 @@ fn step(
     (embeddings.without_autodiff(), grads)
 }
 
+/// How far gradients may be apart: all of them, and each parameter's; a lost one is 1 apart. Measured: 2e-6 and 4e-6.
+const WHOLE: f64 = 1e-5;
+const EACH: f64 = 1e-4;
+/// In bf16. Measured: 8e-3 and 6e-2.
+const WHOLE_BF16: f64 = 0.05;
+const EACH_BF16: f64 = 0.3;
+
 /// Statistics of batches go through one communicator in the middle of both passes, gradients through another beside the
 /// backward pass.
 fn training_among_itself_is_training_alone(device: &Device) {
@@ -137,9 +145,11 @@ fn training_among_itself_is_training_alone(device: &Device) {
         let among = among.expect("libtorch's");
         // So small that nearly every gradient travels alone.
         let exchange = Arc::new(Exchange::new(Arc::clone(&peers), 200));
-        let tolerance = match precision {
-            Precision::F32 => 1e-5,
-            _ => 0.1,
+        // There cuDNN normalises where there is nobody else, and rounds otherwise.
+        let more = if is_cuda(device) { 100.0 } else { 1.0 };
+        let (tolerance, whole, each) = match precision {
+            Precision::F32 => (1e-5, more * WHOLE, more * EACH),
+            _ => (0.1, WHOLE_BF16, EACH_BF16),
         };
         for number in 0..4 {
             let views = || views(device, number);
@@ -147,19 +157,12 @@ fn training_among_itself_is_training_alone(device: &Device) {
             let (actual, grads) = step(&model, &*among, views(), Some(&exchange));
             let case = format!("{precision:?}, step {number}");
             assert_close(&format!("{case}: embeddings"), actual, expected, tolerance);
-            assert!(grads.names().eq(expected_grads.names()));
-            let all = expected_grads.norm().expect("gradients");
-            for name in grads.names() {
-                let [actual, expected] = [&grads, &expected_grads].map(|grads| {
-                    grads.get(name).expect("named").clone() / all.clone().reshape([1; 4])
-                });
-                // Of the whole gradient's length: a bias before batch normalisation has none but rounding.
-                let off = floats((actual - expected).abs().max());
-                assert!(
-                    off[0] <= 20.0 * tolerance,
-                    "{case}: {name} is off by {off:?}"
-                );
-            }
+            let apart = Apart::of(&values(&grads), &values(&expected_grads));
+            eprintln!("{case}: {:.1e}, each {:.1e}", apart.whole, apart.each);
+            assert!(
+                apart.whole <= whole && apart.each <= each,
+                "{case}: {apart:?}"
+            );
         }
     }
     peers.check().expect("no failure on the way");

@@ -8,6 +8,7 @@ use selfcls_core::collective::{Collective, SingleProcess};
 use selfcls_core::config::{Config, OptimKind, Precision};
 use selfcls_core::data::Shares;
 use selfcls_core::model::{ViewBatch, state_dict};
+use selfcls_core::optim::ParamGradients;
 use selfcls_core::runtime::Runtime;
 use selfcls_core::train::{Batch, Learner};
 use selfcls_core::weights::StateDict;
@@ -40,10 +41,22 @@ const AT_THE_AUTHORS: f64 = 2.0;
 /// of the whole.
 const LEAST: f64 = 1e-2;
 
-/// A step's gradients by parameter, and the weights after it.
+/// Gradients by parameter.
+pub(super) type Gradients = BTreeMap<String, Vec<f32>>;
+
+pub(super) fn values(grads: &ParamGradients) -> Gradients {
+    let values = |name: &str| {
+        let grad = grads.get(name).expect("named").clone();
+        let values = grad.into_data().try_into_vec().expect("floats");
+        (name.to_owned(), values)
+    };
+    grads.names().map(values).collect()
+}
+
+/// A step's gradients, and the weights after it.
 #[derive(PartialEq)]
 struct Step {
-    gradients: BTreeMap<String, Vec<f32>>,
+    gradients: Gradients,
     weights: StateDict,
 }
 
@@ -127,13 +140,7 @@ fn steps(
         .map(|step| {
             let parts = parts(device, config, step as u64, hairs, place);
             let (_, grads) = learner.gradients(&parts).expect("a step");
-            let names: Vec<String> = grads.names().map(str::to_owned).collect();
-            let values = |name: String| {
-                let grad = grads.get(&name).expect("named").clone();
-                let values = grad.into_data().try_into_vec().expect("floats");
-                (name, values)
-            };
-            let gradients = names.into_iter().map(values).collect();
+            let gradients = values(&grads);
             learner.apply(grads, 0.01);
             if let Some(given) = given {
                 learner.set_weights(&given[step].weights).expect("they fit");
@@ -148,16 +155,17 @@ fn steps(
 
 /// How far two steps' gradients are apart.
 #[derive(Debug, Default)]
-struct Apart {
-    whole: f64,
-    each: f64,
-    /// The parameter of `each`.
-    name: String,
+pub(super) struct Apart {
+    /// The norm of the difference, as a part of the gradient's.
+    pub(super) whole: f64,
+    /// The same of the parameter where it is largest.
+    pub(super) each: f64,
+    /// That parameter.
+    pub(super) name: String,
 }
 
 impl Apart {
-    fn of(ours: &Step, theirs: &Step) -> Self {
-        let (ours, theirs) = (&ours.gradients, &theirs.gradients);
+    pub(super) fn of(ours: &Gradients, theirs: &Gradients) -> Self {
         assert!(ours.keys().eq(theirs.keys()));
         let squares =
             |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x * x)).sum::<f64>();
@@ -195,7 +203,7 @@ impl Apart {
 fn all_apart(device: &Device, config: &Config, hairs: usize, world: usize) -> Vec<Apart> {
     let alone = steps(device, config, hairs, Arc::new(SingleProcess), None);
     for pair in alone.windows(2) {
-        let whole = Apart::of(&pair[0], &pair[1]).whole;
+        let whole = Apart::of(&pair[0].gradients, &pair[1].gradients).whole;
         assert!(whole > 0.1, "they are all the same");
     }
     let ranks = on_ranks(world, |peers| {
@@ -207,7 +215,7 @@ fn all_apart(device: &Device, config: &Config, hairs: usize, world: usize) -> Ve
     }
     let pairs = ranks[0].iter().zip(&alone);
     pairs
-        .map(|(ours, theirs)| Apart::of(ours, theirs))
+        .map(|(ours, theirs)| Apart::of(&ours.gradients, &theirs.gradients))
         .collect()
 }
 
