@@ -1,6 +1,6 @@
 //! More ranks than a machine has cores: what their watchers ask of the one store, and whether all hear of an end.
 
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use super::{place, port};
@@ -31,12 +31,66 @@ fn watched(
     said.try_iter().collect()
 }
 
+/// Where `size` ranks wait for each other, and not for ever, as at a `Barrier`: one that has panicked does not come.
+struct Gathering {
+    size: usize,
+    limit: Duration,
+    /// How often one has come.
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Gathering {
+    fn new(size: usize, limit: Duration) -> Self {
+        Self {
+            size,
+            limit,
+            count: Mutex::new(0),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits until all have come as often as this rank.
+    #[track_caller]
+    fn wait(&self) {
+        let mut count = self.count.lock().expect("not poisoned");
+        let all = (*count / self.size + 1) * self.size;
+        *count += 1;
+        self.changed.notify_all();
+        let waited = self
+            .changed
+            .wait_timeout_while(count, self.limit, |count| *count < all);
+        let (count, waited) = waited.expect("not poisoned");
+        let missing = all - (*count).min(all);
+        drop(count);
+        assert!(
+            !waited.timed_out(),
+            "{missing} of {} did not come",
+            self.size
+        );
+    }
+}
+
+#[test]
+fn one_that_does_not_come_is_not_waited_for() {
+    let gathering = Gathering::new(2, Duration::from_millis(300));
+    // Twice both come, the third time one.
+    let counts = std::thread::scope(|scope| {
+        let ranks = [2, 3].map(|times| {
+            let gathering = &gathering;
+            scope.spawn(move || (0..times).for_each(|_| gathering.wait()))
+        });
+        ranks.map(|rank| rank.join().is_ok())
+    });
+    assert_eq!(counts, [true, false]);
+}
+
 #[test]
 fn sixteen_ranks_hear_of_one_that_leaves() {
     const RANKS: usize = 16;
-    let all_there = Barrier::new(RANKS);
-    let all_ended = Barrier::new(RANKS);
     let timeout = Duration::from_secs(8);
+    let all_there = Gathering::new(RANKS, 4 * timeout);
+    let all_ended = Gathering::new(RANKS, 4 * timeout);
     let ends = watched(RANKS, timeout, |world| {
         all_there.wait();
         if world.rank == 5 {
@@ -92,7 +146,7 @@ fn nanoseconds(name: &str) -> u64 {
 #[cfg(target_os = "linux")]
 fn what_the_watchers_of_many_ranks_cost() {
     for size in [4, 16, 32, 64, 128] {
-        let all_there = Barrier::new(size);
+        let all_there = Gathering::new(size, Duration::from_secs(120));
         let seconds = 20;
         let ends = watched(size, Duration::from_secs(60), |world| {
             all_there.wait();

@@ -39,8 +39,11 @@ fn beside(first: &str, second: &str, ranks: &[usize]) -> Vec<String> {
                 assert!(peers.check().is_ok());
             });
         }
-        arrived.recv().expect("one is there");
-        arrived.recv().expect("both are there");
+        // Else one that has panicked would be waited for by itself.
+        drop(come);
+        let limit = 2 * TIMEOUT;
+        arrived.recv_timeout(limit).expect("one is there");
+        arrived.recv_timeout(limit).expect("both are there");
         let errors = ranks.iter().map(|&rank| {
             let began = Instant::now();
             let error = joined(&of(rank, second), TIMEOUT).expect_err("is refused");
