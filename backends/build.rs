@@ -28,17 +28,19 @@ mod cpp {
     const ATTENTION: &str = "src/aten/dot_product.cpp";
     const GROUPS: &str = "src/distributed/c10d.cpp";
     const GLOO: &str = "src/distributed/gloo_stub";
+    /// Compiles [`WAITS`], which only tests call, into a build with NCCL: nobody's program shall fail to build for it.
+    const WITH_WAITS: &str = "SELFCLS_BUILD_WAITS";
     /// What all include.
     const GUARDED: &str = "src/guarded.h";
 
     pub(super) fn compile() {
-        println!("cargo::rustc-check-cfg=cfg(cuda_headers)");
+        println!("cargo::rustc-check-cfg=cfg(waits)");
         for path in [
             KERNELS, ALLOCATOR, COPIES, ATTENTION, WAITS, GROUPS, GLOO, GUARDED, "nccl.rs",
         ] {
             println!("cargo::rerun-if-changed={path}");
         }
-        for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+        for name in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", WITH_WAITS] {
             println!("cargo::rerun-if-env-changed={name}");
         }
         let Some(include) = include_dir() else {
@@ -60,10 +62,12 @@ mod cpp {
             Nccl::Found(folders) => {
                 groups.define("USE_C10D_NCCL", None);
                 groups.includes(folders);
-                groups.file(WAITS);
-                println!("cargo::rustc-cfg=cuda_headers");
                 println!("cargo::rustc-link-lib=torch_cuda");
-                println!("cargo::rustc-link-lib=c10_cuda");
+                if env::var_os(WITH_WAITS).is_some_and(|value| value == "1") {
+                    groups.file(WAITS);
+                    println!("cargo::rustc-cfg=waits");
+                    println!("cargo::rustc-link-lib=c10_cuda");
+                }
             }
             Nccl::NotMeant => {}
             Nccl::Incomplete(message) => println!("cargo::warning={message}"),

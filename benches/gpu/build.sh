@@ -36,9 +36,10 @@ for name in "${programs[@]}"; do rm -f "$out/$name"; done
 cd "$root"
 # Libraries of CUDA may be absent where the binary is built; the machine that runs it has them.
 flags="${RUSTFLAGS:-} -C link-args=-Wl,--unresolved-symbols=ignore-in-shared-libs"
-# The same packages and features each time, so that what they depend on is built once.
+# The test of whether a step waits for the GPU needs more of CUDA's headers than the program (SELFCLS_BUILD_WAITS). The same
+# packages, features and variables each time, so that what they depend on is built once.
 cargo_release() {
-    env -u LIBTORCH_USE_PYTORCH LIBTORCH="$torch" RUSTFLAGS="$flags" cargo "$@" --release --locked \
+    env -u LIBTORCH_USE_PYTORCH LIBTORCH="$torch" SELFCLS_BUILD_WAITS=1 RUSTFLAGS="$flags" cargo "$@" --release --locked \
         -p selfcls-cli -p selfcls-backends -p selfcls-tests -p selfcls-benches \
         --features selfcls-cli/tch,selfcls-tests/tch,selfcls-benches/tch --message-format=json-render-diagnostics |
         "$python" -c '

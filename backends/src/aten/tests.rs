@@ -8,7 +8,7 @@ mod half;
 mod layers;
 mod tokens;
 mod update;
-#[cfg(cuda_headers)]
+#[cfg(waits)]
 mod waits;
 
 use burn::backend::LibTorch;

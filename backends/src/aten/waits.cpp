@@ -1,4 +1,4 @@
-// For tests: what makes the host wait for a GPU. Needs CUDA's headers.
+// For tests, and in builds with SELFCLS_BUILD_WAITS=1 only: what makes the host wait for a GPU. Needs CUDA's headers.
 
 #include "../guarded.h"
 
