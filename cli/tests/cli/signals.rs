@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use selfcls_core::checkpoint::RunLock;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -21,14 +21,9 @@ fn send(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
-/// Trains in `path` until `steps` steps are noted, sends `signals`, and gives exit code and standard error.
-fn signalled(path: &Path, out: &str, steps: usize, signals: &[Signal]) -> (Option<i32>, String) {
-    let mut child = command(path, &train(out))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let journal = path.join(out).join("metrics.jsonl");
+/// Waits until `steps` steps are noted in the run directory `run`.
+fn reached(child: &mut Child, run: &Path, steps: usize) {
+    let journal = run.join("metrics.jsonl");
     let deadline = Instant::now() + Duration::from_secs(120);
     while lines(&journal).len() < steps {
         assert!(
@@ -38,6 +33,10 @@ fn signalled(path: &Path, out: &str, steps: usize, signals: &[Signal]) -> (Optio
         assert!(Instant::now() < deadline, "no {steps} lines in two minutes");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Sends `signals`, and gives exit code and standard error.
+fn ended_by(mut child: Child, signals: &[Signal]) -> (Option<i32>, String) {
     // Heard one by one: of signals that come together the system keeps no order.
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
@@ -53,6 +52,19 @@ fn signalled(path: &Path, out: &str, steps: usize, signals: &[Signal]) -> (Optio
     }
     stderr.read_to_string(&mut said).unwrap();
     (child.wait().unwrap().code(), said)
+}
+
+/// Starts `program`, whose standard error is to be read.
+fn start(program: &mut Command) -> Child {
+    let program = program.stdout(Stdio::null()).stderr(Stdio::piped());
+    program.spawn().unwrap()
+}
+
+/// Trains in `path` until `steps` steps are noted, sends `signals`, and gives exit code and standard error.
+fn signalled(path: &Path, out: &str, steps: usize, signals: &[Signal]) -> (Option<i32>, String) {
+    let mut child = start(&mut command(path, &train(out)));
+    reached(&mut child, &path.join(out), steps);
+    ended_by(child, signals)
 }
 
 /// The step of the newest checkpoint, by its name.
@@ -114,12 +126,18 @@ fn a_run_that_made_room_goes_on_at_the_very_step() {
     }
 }
 
-/// Two SIGINTs do not wait for the step.
+/// SIGINT does not wait for the step once somebody has asked for an end. The step takes seconds, and signals do not.
 #[test]
 fn the_impatient_are_heard() {
     let folder = tempfile::tempdir().unwrap();
-    let (code, _) = signalled(folder.path(), "run", 3, &[Signal::SIGTERM, Signal::SIGINT]);
-    assert_eq!(code, Some(130));
+    let slow = "train --preset shapes-demo --data shapes:6144 --out run --batch-size 2048 --queue.length 0 --train.log_every 1";
+    let slow: Vec<&str> = slow.split(' ').collect();
+    let mut child = start(&mut command(folder.path(), &slow));
+    reached(&mut child, &folder.path().join("run"), 1);
+    let (code, said) = ended_by(child, &[Signal::SIGUSR1, Signal::SIGINT]);
+    // 75 would be the answer to the first alone.
+    assert_eq!(code, Some(130), "{said}");
+    assert!(!said.contains("stopped after"), "{said}");
 }
 
 /// Nothing has begun, so that there is nothing to save, and it is no failure.
