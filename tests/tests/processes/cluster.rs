@@ -1,7 +1,8 @@
 //! A Slurm of two nodes, `n1` and `n2`, both of which are this machine. Jobs of its partition `urgent` take the nodes from
 //! those of `main`, which are told a minute before.
 
-use crate::program::{Ran, command};
+use crate::program::command;
+use crate::ran::Ran;
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;

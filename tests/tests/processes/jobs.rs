@@ -7,8 +7,10 @@ use crate::faults::endless;
 use crate::launchers::assert_same_to_the_bit;
 use crate::or_not_run;
 use crate::preemption::long;
-use crate::program::{Ran, command};
+use crate::program::command;
+use crate::ran::Ran;
 use crate::start::{Place, SAMPLES};
+use crate::waiting::wait_for_lines;
 use selfcls_core::Config;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -86,20 +88,16 @@ impl<'a> Job<'a> {
 
     /// Waits until `steps` steps are made.
     fn reaches(&self, steps: usize) {
-        let journal = self.place.path("run").join("metrics.jsonl");
-        let deadline = Instant::now() + Duration::from_secs(120);
-        let made = || {
-            let text = fs::read_to_string(&journal).unwrap_or_default();
-            text.lines().count()
-        };
-        while made() < steps {
-            assert!(
-                Instant::now() < deadline,
-                "no {steps} steps: {}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_for_lines(&self.place.path("run"), steps, || {
+            (!self.is_over(), self.log())
+        });
+    }
+
+    /// Slurm will do nothing more for it, or knows it no longer.
+    fn is_over(&self) -> bool {
+        let mut squeue = self.cluster.command("squeue");
+        let ran = Ran::of(squeue.args(["--noheader", "--jobs", &self.id]));
+        ran.stdout.trim().is_empty()
     }
 
     /// Sends a signal to the ranks.

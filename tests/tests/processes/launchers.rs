@@ -5,7 +5,8 @@ use crate::cluster::Cluster;
 use crate::equality::newest;
 use crate::faults::endless;
 use crate::or_not_run;
-use crate::program::{Ran, command, send_signal, torchrun, train_in};
+use crate::program::{command, send_signal, torchrun, train_in};
+use crate::ran::Ran;
 use crate::start::{Place, config};
 use std::path::Path;
 use std::time::Duration;
@@ -88,8 +89,8 @@ fn slurm_trains_as_ranks_by_hand() {
     srun.args(["--nodes=2", "--ntasks=2", "--kill-on-bad-exit=1"])
         .arg(binary)
         .args(train_in(&place, &endless()));
-    let ran = Ran::while_running(&mut srun, || {
-        place.reached("run", 3);
+    let ran = Ran::while_running(&mut srun, |srun| {
+        srun.reached(&place.path("run"), 3);
         kill_rank(&place.path("run"), "SLURM_PROCID=1");
     });
     assert_ne!(ran.code, Some(0), "{ran:#?}");
@@ -122,8 +123,8 @@ fn launch_names_the_dead_and_starts_again() {
         ])
         .args(train_in(&place, &long));
     let run = place.path("run");
-    let ran = Ran::while_running(&mut launch, || {
-        place.reached("run", 3);
+    let ran = Ran::while_running(&mut launch, |launcher| {
+        launcher.reached(&run, 3);
         // Rank 2 cannot even notice.
         signal_rank(&run, "RANK=2", "STOP");
         kill_rank(&run, "RANK=1");
@@ -164,8 +165,8 @@ fn torchrun_starts_again() {
         .arg(binary)
         .args(train_in(&place, &long));
     let run = place.path("run");
-    let ran = Ran::while_running(&mut torchrun, || {
-        place.reached("run", 3);
+    let ran = Ran::while_running(&mut torchrun, |agent| {
+        agent.reached(&run, 3);
         kill_rank(&run, "RANK=1");
     });
     assert_went_on(ran, &run, &[]);
@@ -186,9 +187,9 @@ fn ranks_outlive_no_torchrun() {
         .arg("--nproc-per-node=2")
         .arg(binary)
         .args(train_in(&place, &long));
-    let ran = Ran::while_running_with(&mut torchrun, |agent| {
-        place.reached("run", 3);
-        send_signal(agent, "USR1");
+    let ran = Ran::while_running(&mut torchrun, |agent| {
+        agent.reached(&place.path("run"), 3);
+        send_signal(agent.id(), "USR1");
     });
     assert!(ran.stderr.contains("the launcher is gone"), "{ran:#?}");
     assert_stopped(&ran, &place.path("run"));
@@ -206,9 +207,9 @@ fn ranks_outlive_no_launcher() {
         .args(["launch", "--nproc", "2", "--"])
         .args(train_in(&place, &endless()));
     // It returns when rank 0, too, has closed the standard error that it shares with the launcher.
-    let ran = Ran::while_running_with(&mut launch, |launcher| {
-        place.reached("run", 3);
-        send_signal(launcher, "KILL");
+    let ran = Ran::while_running(&mut launch, |launcher| {
+        launcher.reached(&place.path("run"), 3);
+        send_signal(launcher.id(), "KILL");
     });
     assert!(ran.stderr.contains("the launcher is gone"), "{ran:#?}");
     assert_stopped(&ran, &place.path("run"));

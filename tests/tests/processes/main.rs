@@ -19,9 +19,11 @@ mod monitor;
 mod places;
 mod preemption;
 mod program;
+mod ran;
 mod resume;
 mod start;
 mod variants;
+mod waiting;
 
 use selfcls_tests::{binary, not_run};
 use std::path::PathBuf;

@@ -4,6 +4,7 @@ use crate::binary_for;
 use crate::equality::newest;
 use crate::faults::{assert_blames, endless};
 use crate::start::{Place, Site, free_port};
+use crate::waiting::journal_lines;
 use selfcls_core::data::{Shapes, Source};
 use selfcls_tests::not_run;
 use std::path::Path;
@@ -144,7 +145,7 @@ fn a_pause_of_all_is_none_of_one() {
     }
     // Longer than the timeout, and than libtorch waits where it has a limit.
     std::thread::sleep(Duration::from_secs(16));
-    let before = steps(&run);
+    let before = journal_lines(&run);
     for rank in [0, 1] {
         ranks.signal(rank, "CONT");
     }
@@ -156,11 +157,6 @@ fn a_pause_of_all_is_none_of_one() {
     assert_eq!(ended[0].status.code(), Some(75), "{}", ended[0].stderr);
     assert_eq!(ended[1].status.code(), Some(130), "{}", ended[1].stderr);
     assert!(newest(&run).manifest.position.step >= 6);
-}
-
-fn steps(run: &Path) -> usize {
-    let journal = std::fs::read_to_string(run.join("metrics.jsonl")).expect("a journal");
-    journal.lines().count()
 }
 
 /// Both were told the same place. The second ends at once, and the first does not notice.
@@ -196,7 +192,7 @@ fn another_run_at_the_same_place_disturbs_nobody() {
     }
     // Longer than it takes to hear of a failure, or to miss a rank.
     std::thread::sleep(Duration::from_secs(2 * config.train.timeout_seconds));
-    let before = steps(&run);
+    let before = journal_lines(&run);
     first.reached(&run, before + 3);
     first.signal(1, "TERM");
     let ended = first.wait();

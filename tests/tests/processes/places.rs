@@ -2,7 +2,8 @@
 
 use crate::cluster::Cluster;
 use crate::or_not_run;
-use crate::program::{Ran, command, selfcls, torchrun};
+use crate::program::{command, selfcls, torchrun};
+use crate::ran::Ran;
 
 /// What follows `process` in the output of `devices`, once per rank, sorted.
 fn places(stdout: &str) -> Vec<&str> {

@@ -2,10 +2,11 @@
 
 use crate::binary_for;
 use crate::launchers::{assert_same_to_the_bit, assert_stopped};
-use crate::program::{Ran, command, send_signal, train_in};
+use crate::program::{command, send_signal, train_in};
+use crate::ran::Ran;
 use crate::start::{Place, config};
+use crate::waiting::wait_until;
 use selfcls_core::Config;
-use std::time::Duration;
 
 /// Long enough to be interrupted, short enough to be waited for.
 pub(crate) fn long() -> Config {
@@ -34,9 +35,9 @@ fn launch_passes_the_request_on() {
     let mut stopped_at = 0;
     for lines in [3, 30] {
         let mut launch = launch();
-        let ran = Ran::while_running_with(&mut launch, |launcher| {
-            place.reached("run", lines);
-            send_signal(launcher, "USR1");
+        let ran = Ran::while_running(&mut launch, |launcher| {
+            launcher.reached(&run, lines);
+            send_signal(launcher.id(), "USR1");
         });
         assert_eq!(ran.code, Some(75), "{ran:#?}");
         let step = assert_stopped(&ran, &run);
@@ -59,16 +60,14 @@ fn a_request_in_the_first_moment_is_heard() {
         launch
             .args(["launch", "--nproc", "2", "--max-restarts", "1", "--"])
             .args(train_in(&place, &config()));
-        let ran = Ran::while_running_with(&mut launch, |launcher| {
-            let children = format!("/proc/{launcher}/task/{launcher}/children");
+        let ran = Ran::while_running(&mut launch, |launcher| {
+            let children = format!("/proc/{0}/task/{0}/children", launcher.id());
             let count = || {
                 let children = std::fs::read_to_string(&children).unwrap_or_default();
                 children.split_whitespace().count()
             };
-            while count() < 2 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            send_signal(launcher, signal);
+            wait_until("second rank", || count() >= 2, || launcher.look());
+            send_signal(launcher.id(), signal);
         });
         assert_eq!(ran.code, Some(code), "{ran:#?}");
         assert!(ran.stderr.contains("all ranks stopped"), "{ran:#?}");

@@ -6,8 +6,7 @@ use selfcls_tests::binary;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 /// Variables of launchers, none of which a test may inherit.
 const LAUNCHERS: [&str; 9] = [
@@ -60,55 +59,6 @@ pub(crate) fn torchrun() -> Result<Command, String> {
     // For its own libraries, not ours.
     command.env_remove("LD_LIBRARY_PATH");
     Ok(command)
-}
-
-/// What a program said, and how it ended.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-    pub(crate) after: Duration,
-}
-
-impl Ran {
-    pub(crate) fn of(command: &mut Command) -> Self {
-        Self::while_running(command, || ())
-    }
-
-    /// Does `something` once it runs.
-    pub(crate) fn while_running(command: &mut Command, something: impl FnOnce()) -> Self {
-        Self::while_running_with(command, |_| something())
-    }
-
-    /// Does `something` with its process id once it runs.
-    pub(crate) fn while_running_with(command: &mut Command, something: impl FnOnce(u32)) -> Self {
-        let start = Instant::now();
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = command.spawn().expect("starts");
-        something(child.id());
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = child.wait_with_output().expect("ends");
-        Self {
-            code: status.code(),
-            stdout: String::from_utf8_lossy(&stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&stderr).into_owned(),
-            after: start.elapsed(),
-        }
-    }
-
-    /// Exit code 0.
-    #[track_caller]
-    pub(crate) fn succeeded(self) -> Self {
-        assert_eq!(self.code, Some(0), "{self:#?}");
-        self
-    }
 }
 
 /// Arguments that train in the folder `run` of `place`.

@@ -1,6 +1,7 @@
 //! Starting ranks and waiting for them.
 
 use crate::program::send_signal;
+use crate::waiting::{LIMIT, wait_for_lines};
 use selfcls_core::Config;
 use selfcls_core::config::OptimKind;
 use selfcls_tests::small_config;
@@ -9,9 +10,6 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
-
-/// No test may last longer, however busy the machine.
-const LIMIT: Duration = Duration::from_secs(150);
 
 /// Two epochs of four steps of ten images.
 pub(crate) fn config() -> Config {
@@ -188,21 +186,6 @@ impl Place {
         ranks
     }
 
-    /// Waits until the journal of the run in the folder `run` has so many lines.
-    pub(crate) fn reached(&self, run: &str, lines: usize) {
-        let journal = self.path(run).join("metrics.jsonl");
-        let began = Instant::now();
-        while std::fs::read_to_string(&journal)
-            .unwrap_or_default()
-            .lines()
-            .count()
-            < lines
-        {
-            assert!(began.elapsed() < LIMIT, "no {lines} lines in {LIMIT:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// Trains to the end.
     pub(crate) fn train(&self, run: &str, config: &Config, world: usize) -> Vec<Ended> {
         let ended = self.start(run, config, world, |_| Some(Vec::new())).wait();
@@ -229,23 +212,22 @@ impl Ranks {
         self.signalled = Some(Instant::now());
     }
 
-    /// Waits until the run in `run` has made `steps` steps.
-    pub(crate) fn reached(&mut self, run: &Path, steps: usize) {
-        let journal = run.join("metrics.jsonl");
-        loop {
-            let text = std::fs::read_to_string(&journal).unwrap_or_default();
-            if text.lines().count() >= steps {
-                return;
+    /// Waits until the journal of the run in the folder `run` has so many lines.
+    #[track_caller]
+    pub(crate) fn reached(&mut self, run: &Path, lines: usize) {
+        wait_for_lines(run, lines, || self.look());
+    }
+
+    /// Whether all of them still run, and what those have said that do not.
+    fn look(&mut self) -> (bool, String) {
+        let mut said = String::new();
+        for (child, talk) in self.children.iter_mut().zip(&self.talk) {
+            if let Some(status) = child.try_wait().expect("waits") {
+                let text = std::fs::read_to_string(talk).unwrap_or_default();
+                said += &format!("{status}: {text}\n");
             }
-            for (child, talk) in self.children.iter_mut().zip(&self.talk) {
-                if let Some(status) = child.try_wait().expect("waits") {
-                    let text = std::fs::read_to_string(talk).unwrap_or_default();
-                    panic!("ended too early ({status}): {text}");
-                }
-            }
-            assert!(self.began.elapsed() < LIMIT, "no step in {LIMIT:?}");
-            std::thread::sleep(Duration::from_millis(20));
         }
+        (said.is_empty(), said)
     }
 
     /// Waits for all that have not been stopped.
