@@ -86,7 +86,7 @@ impl Cluster {
         random.expect("random bytes");
         fs::write(&key, bytes).expect("writes");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("is ours");
-        let mut munged = Command::new(find("munged").expect("checked at the start"));
+        let mut munged = command(find("munged").expect("checked at the start"));
         munged.args(["--foreground", "--force", "--num-threads=2"]);
         for (option, name) in [
             ("key-file", "munge.key"),
@@ -118,7 +118,7 @@ impl Cluster {
             ("slurmd", &["-D", "-N", "n1"]),
             ("slurmd", &["-D", "-N", "n2"]),
         ] {
-            let mut daemon = Command::new(find(program).expect("checked at the start"));
+            let mut daemon = command(find(program).expect("checked at the start"));
             daemon
                 .args(arguments)
                 .env("SLURM_CONF", self.path("slurm.conf"));

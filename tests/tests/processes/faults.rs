@@ -1,9 +1,9 @@
 //! A rank that dies, hangs, never comes or is given something else: all others end, and say which.
 
 use crate::binary_for;
+use crate::program::command;
 use crate::start::{Ended, Place, config};
 use selfcls_core::Config;
-use std::process::Command;
 use std::time::Duration;
 
 /// A training that would last for long, whose ranks give each other up after seconds.
@@ -152,7 +152,7 @@ fn other_backends_are_refused() {
     let Some(binary) = binary_for("other_backends_are_refused") else {
         return;
     };
-    let output = Command::new(binary)
+    let output = command(binary)
         .args(["train", "--data", "shapes:40", "--out", "nowhere"])
         .env("RANK", "1")
         .env("WORLD_SIZE", "2")

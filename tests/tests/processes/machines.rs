@@ -7,7 +7,7 @@ use crate::equality::assert_equal;
 use crate::faults::{assert_blames, endless};
 use crate::launchers::assert_same_to_the_bit;
 use crate::or_not_run;
-use crate::program::train_in;
+use crate::program::{command, train_in};
 use crate::ran::Ran;
 use crate::start::{Place, Site, config};
 use std::ffi::OsStr;
@@ -79,7 +79,7 @@ impl Machines {
 
     /// A program on a machine.
     fn command(&self, machine: usize, program: &OsStr) -> Command {
-        let mut command = Command::new("ip");
+        let mut command = command("ip");
         command.args(["netns", "exec", &self.namespaces[machine]]);
         with_hosts(&mut command, NAMES[machine], &self.hosts(machine));
         command.arg(program);
@@ -208,7 +208,7 @@ fn a_wrong_interface_is_named() {
         port: crate::start::free_port(),
         ranks_of_a_machine: 2,
         command: &|_| {
-            let mut command = Command::new(&binary);
+            let mut command = command(&binary);
             command.env("GLOO_SOCKET_IFNAME", "nowhere0");
             command
         },

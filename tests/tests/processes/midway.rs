@@ -3,12 +3,12 @@
 use crate::binary_for;
 use crate::equality::newest;
 use crate::faults::{assert_blames, endless};
+use crate::program::command;
 use crate::start::{Place, Site, free_port};
 use crate::waiting::journal_lines;
 use selfcls_core::data::{Shapes, Source};
 use selfcls_tests::not_run;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// The same pictures in a folder.
@@ -66,7 +66,7 @@ fn a_full_disk_of_the_first_rank_ends_all() {
         return;
     };
     let mount = |run: &Path, size: usize| {
-        let mut command = Command::new("unshare");
+        let mut command = command("unshare");
         let script = r#"mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@""#;
         command.args(["--mount", "sh", "-c", script, "sh"]);
         command.arg(size.to_string()).arg(run);
@@ -107,7 +107,7 @@ fn a_full_disk_of_the_first_rank_ends_all() {
                 command.arg(&binary);
                 command
             }
-            _ => Command::new(&binary),
+            _ => command(&binary),
         },
     };
     let ended = place
@@ -171,7 +171,7 @@ fn another_run_at_the_same_place_disturbs_nobody() {
         address: "127.0.0.1",
         port: free_port(),
         ranks_of_a_machine: 2,
-        command: &|_| Command::new(&binary),
+        command: &|_| command(&binary),
     };
     let start = |run: &str| place.start_at(&site, run, &config, 2, |_| Some(Vec::new()));
     let mut first = start("first");

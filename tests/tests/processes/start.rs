@@ -1,6 +1,6 @@
 //! Starting ranks and waiting for them.
 
-use crate::program::send_signal;
+use crate::program::{command, send_signal};
 use crate::waiting::{LIMIT, wait_for_lines};
 use selfcls_core::Config;
 use selfcls_core::config::OptimKind;
@@ -57,7 +57,7 @@ pub(crate) struct Site<'a> {
     pub(crate) address: &'a str,
     pub(crate) port: u16,
     pub(crate) ranks_of_a_machine: usize,
-    /// The program on the machine of a rank, without arguments.
+    /// The program on the machine of a rank, without arguments: made by [`command`](crate::program::command).
     pub(crate) command: &'a dyn Fn(usize) -> Command,
 }
 
@@ -122,7 +122,7 @@ impl Place {
             address: "127.0.0.1",
             port: free_port(),
             ranks_of_a_machine: world,
-            command: &|_| Command::new(&self.binary),
+            command: &|_| command(&self.binary),
         };
         self.start_at(&here, run, config, world, more)
     }
@@ -162,8 +162,6 @@ impl Place {
                 .arg("--out")
                 .arg(self.path(run))
                 .args(more)
-                .env("OMP_NUM_THREADS", "1")
-                .env("RAYON_NUM_THREADS", "1")
                 .envs(self.variables.iter().copied())
                 .stdout(File::create(&results).expect("creates"))
                 .stderr(File::create(&talk).expect("creates"));
