@@ -227,8 +227,12 @@ fn kill_rank(run: &Path, variable: &str) {
     signal_rank(run, variable, "KILL");
 }
 
-/// Sends a signal to the process that trains in `run` and has `variable` in its environment.
 fn signal_rank(run: &Path, variable: &str, signal: &str) {
+    send_signal(rank_process(run, variable), signal);
+}
+
+/// The number of the process that trains in `run` and has `variable` in its environment.
+pub(crate) fn rank_process(run: &Path, variable: &str) -> String {
     let processes = std::fs::read_dir("/proc").expect("a Linux");
     let is_it = |path: &Path| {
         let read = |name| std::fs::read(path.join(name)).unwrap_or_default();
@@ -243,5 +247,6 @@ fn signal_rank(run: &Path, variable: &str, signal: &str) {
         .map(|entry| entry.path())
         .find(|path| is_it(path));
     let found = found.expect("the rank runs");
-    send_signal(found.file_name().expect("a number").display(), signal);
+    let number = found.file_name().expect("a number");
+    number.to_string_lossy().into_owned()
 }

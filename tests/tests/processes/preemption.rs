@@ -1,7 +1,8 @@
 //! Making room: SIGUSR1 ends all ranks after a checkpoint, and the next start goes on at that step. (Slurm's jobs: `jobs`.)
 
 use crate::binary_for;
-use crate::launchers::{assert_same_to_the_bit, assert_stopped};
+use crate::faults::endless;
+use crate::launchers::{assert_same_to_the_bit, assert_stopped, rank_process};
 use crate::program::{command, send_signal, train_in};
 use crate::ran::Ran;
 use crate::start::{Place, config};
@@ -73,5 +74,63 @@ fn a_request_in_the_first_moment_is_heard() {
         assert!(ran.stderr.contains("all ranks stopped"), "{ran:#?}");
         assert!(!ran.stderr.contains("died of signal"), "{ran:#?}");
         assert!(ran.stderr.contains("before the training began"), "{ran:#?}");
+    }
+}
+
+/// The state of a process as `ps` shows it: `T` for one that is stopped, `Z` for one whose end nobody has seen yet; none for one
+/// that is gone.
+fn state(process: &str) -> Option<char> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("State:"));
+    line?.trim().chars().next()
+}
+
+/// A rank has died, and all would be started again: while the launcher waits for the end of another one, and when that has
+/// just come.
+#[test]
+fn a_request_between_two_attempts_is_heard() {
+    let name = "preemption::a_request_between_two_attempts_is_heard";
+    let Some(binary) = binary_for(name) else {
+        return;
+    };
+    for (signal, code, at_the_end) in [
+        ("TERM", 130, false),
+        ("USR1", 75, false),
+        ("TERM", 130, true),
+        ("USR1", 75, true),
+    ] {
+        let place = Place::new(binary.clone());
+        let run = place.path("run");
+        let mut launch = command(&binary);
+        launch
+            .args(["launch", "--nproc", "2", "--max-restarts", "1"])
+            .args(["--grace", if at_the_end { "60" } else { "2" }, "--"])
+            .args(train_in(&place, &endless()));
+        let ran = Ran::while_running(&mut launch, |running| {
+            running.reached(&run, 3);
+            let launcher = running.id().to_string();
+            let [hangs, dies] = ["RANK=0", "RANK=1"].map(|rank| rank_process(&run, rank));
+            send_signal(&hangs, "STOP");
+            send_signal(&dies, "KILL");
+            let seen = || state(&dies).is_none();
+            wait_until("look of the launcher", seen, || running.look());
+            if !at_the_end {
+                return send_signal(launcher, signal);
+            }
+            // Between its last look at the ranks and what follows.
+            send_signal(&launcher, "STOP");
+            let stopped = || state(&launcher) == Some('T');
+            wait_until("stop", stopped, || running.look());
+            send_signal(&hangs, "KILL");
+            let dead = || state(&hangs) == Some('Z');
+            wait_until("end of the last rank", dead, || running.look());
+            send_signal(&launcher, signal);
+            send_signal(&launcher, "CONT");
+        });
+        assert_eq!(ran.code, Some(code), "{ran:#?}");
+        for said in ["rank 1 of 2 died of signal 9", "all ranks stopped"] {
+            assert!(ran.stderr.contains(said), "no {said:?}: {ran:#?}");
+        }
+        assert!(!ran.stderr.contains("starting all"), "{ran:#?}");
     }
 }

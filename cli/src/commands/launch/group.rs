@@ -1,6 +1,6 @@
 //! The processes of a launch: started together, watched, ended together.
 
-use super::outcome::{self, End, Outcome};
+use super::outcome::{self, Asked, End, Outcome};
 use super::output::Output;
 use super::signals::Signals;
 use crate::error::{CliError, Result};
@@ -113,11 +113,12 @@ impl Group {
     pub(super) fn watch(mut self, grace: Duration, signals: &mut Signals) -> Result<Outcome> {
         let mut kill_at = None;
         loop {
-            self.forward(signals);
+            // What has ended before a signal is heard did not end for it.
             self.look()?;
             if self.ranks.iter().all(|rank| rank.end.is_some()) {
                 break;
             }
+            self.forward(signals);
             let ends = self.ranks.iter().filter_map(|rank| rank.end.as_ref());
             if ends.into_iter().any(End::is_failure) {
                 let kill_at = *kill_at.get_or_insert_with(|| Instant::now() + grace);
@@ -129,7 +130,11 @@ impl Group {
         }
         let ends = self.ranks.iter().filter_map(|rank| rank.end.clone());
         let ends: Vec<End> = ends.collect();
-        Ok(outcome::judge(&ends, signals.request(), |rank| {
+        let asked = signals.request().map(|(request, at)| Asked {
+            request,
+            after: at.saturating_duration_since(self.started),
+        });
+        Ok(outcome::judge(&ends, asked, |rank| {
             let output = self.ranks[rank].output.as_ref();
             output.map_or_else(Vec::new, Output::last_lines)
         }))

@@ -26,7 +26,8 @@ use std::time::Duration;
 ///
 /// OMP_NUM_THREADS and RAYON_NUM_THREADS, where they are not set, become each rank's share of the cores.
 ///
-/// Exit codes: 0 when all ranks succeed; 75 or 130 when they stopped after a checkpoint, as `train` does; 2 when the first
+/// Exit codes: 0 when all ranks succeed; 75 or 130 when they stopped after a checkpoint, as `train` does, or were asked to
+/// before they were started again; 2 when the first
 /// rank to fail did so with 2; otherwise 1.
 #[derive(Debug, Args)]
 #[command(
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
             (Outcome::Stopped(error), _) => return Err(error),
             (Outcome::Failed { error, retry }, request) if retry && attempt < args.max_restarts => {
                 error.print();
-                if let Some(request) = request {
+                if let Some((request, _)) = request {
                     return Err(outcome::stopped(request));
                 }
                 attempt += 1;

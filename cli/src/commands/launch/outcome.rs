@@ -69,15 +69,22 @@ impl End {
     }
 }
 
+/// That somebody has asked the launch to end, and how long after the start of all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) after: Duration,
+}
+
 /// Judges the ends of ranks 0, 1, ..., which were `asked` to end if somebody asked the launch; `last_lines` are those of
 /// a rank's output that nobody has seen.
 pub(super) fn judge(
     ends: &[End],
-    asked: Option<Request>,
+    asked: Option<Asked>,
     last_lines: impl Fn(usize) -> Vec<String>,
 ) -> Outcome {
     let stops = || ends.iter().filter(|end| end.is_stop());
-    if let Some(request) = asked
+    if let Some(Asked { request, .. }) = asked
         && began_as_asked(ends)
     {
         let code = stops().filter_map(|end| end.code).max();
@@ -121,12 +128,18 @@ pub(super) fn judge(
         }
     }
     let usage = end.has_code(USAGE);
+    // What fails once it was asked to end, such as a checkpoint that cannot be written, is no matter of another attempt; and where
+    // nobody asked us, somebody asked a rank.
+    let retry = match asked {
+        Some(asked) => end.after <= asked.after,
+        None => stops().next().is_none(),
+    };
     Outcome::Failed {
         error: match usage {
             true => CliError::usage(message),
             false => CliError::failure(message),
         },
-        retry: !usage && asked.is_none() && stops().next().is_none(),
+        retry: retry && !usage,
     }
 }
 
@@ -273,7 +286,11 @@ mod tests {
     #[test]
     fn what_was_asked_for_is_no_failure() {
         let none = |_| Vec::new();
-        let requeue = Some(Request::Requeue);
+        let asked = |request, after| {
+            let after = Duration::from_millis(after);
+            Some(Asked { request, after })
+        };
+        let requeue = asked(Request::Requeue, 20);
         for (ends, asked, expected) in [
             // Before they could listen.
             (
@@ -283,7 +300,7 @@ mod tests {
             ),
             (
                 [died(15, 40, false), ended(0, 40)],
-                Some(Request::Stop),
+                asked(Request::Stop, 20),
                 "Interrupted",
             ),
             // One was not yet training, the other was, and misses it.
@@ -297,7 +314,7 @@ mod tests {
             }
         }
         // A checkpoint that could not be written.
-        for asked in [requeue, Some(Request::Stop)] {
+        for asked in [requeue, asked(Request::Stop, 20)] {
             match judge(&[ended(1, 30), ended(75, 90)], asked, none) {
                 Outcome::Failed { retry, .. } => assert!(!retry),
                 other => panic!("{other:?}"),
@@ -306,10 +323,16 @@ mod tests {
         // Nobody asked us: somebody killed a rank.
         let (message, retry) = failure(&[died(15, 40, false), ended(1, 60)]);
         assert!(message.contains("rank 0 of 2 died of signal 15") && retry);
-        // After a failure nothing that was asked to end is started again.
-        match judge(&[ended(1, 30), ended(1, 90)], requeue, none) {
-            Outcome::Failed { retry, .. } => assert!(!retry),
-            other => panic!("{other:?}"),
+        // One that had failed before is as it was: whether it would be started again is for the launch to say.
+        for (ends, expected) in [
+            ([ended(1, 30), ended(1, 90)], true),
+            ([died(9, 30, false), ended(130, 90)], true),
+            ([ended(2, 30), ended(1, 90)], false),
+        ] {
+            match judge(&ends, asked(Request::Stop, 40), none) {
+                Outcome::Failed { retry, .. } => assert_eq!(retry, expected, "{ends:?}"),
+                other => panic!("{other:?}"),
+            }
         }
     }
 }

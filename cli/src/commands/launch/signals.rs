@@ -1,12 +1,13 @@
 //! Signals to a launch, which go on to its ranks.
 
 use crate::signals::Request;
+use std::time::Instant;
 
 /// Listens from its making on, through all attempts.
 #[cfg(unix)]
 pub(super) struct Signals {
     heard: Option<signal_hook::iterator::Signals>,
-    first: Option<Request>,
+    first: Option<(Request, Instant)>,
 }
 
 #[cfg(unix)]
@@ -27,16 +28,17 @@ impl Signals {
         let known = |number| Signal::try_from(number).ok();
         let signals: Vec<Signal> = numbers.into_iter().flatten().filter_map(known).collect();
         if let Some(first) = signals.first() {
-            self.first.get_or_insert(match first {
+            let request = match first {
                 Signal::SIGUSR1 => Request::Requeue,
                 _ => Request::Stop,
-            });
+            };
+            self.first.get_or_insert((request, Instant::now()));
         }
         signals
     }
 
-    /// What the first of all that were heard asks for.
-    pub(super) fn request(&self) -> Option<Request> {
+    /// What the first of all that were heard asks for, and when that was.
+    pub(super) fn request(&self) -> Option<(Request, Instant)> {
         self.first
     }
 }
@@ -54,7 +56,7 @@ impl Signals {
 
     pub(super) fn hear(&mut self) {}
 
-    pub(super) fn request(&self) -> Option<Request> {
+    pub(super) fn request(&self) -> Option<(Request, Instant)> {
         None
     }
 }
