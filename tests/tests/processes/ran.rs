@@ -142,3 +142,34 @@ impl Ran {
         self
     }
 }
+
+#[test]
+fn a_program_that_has_ended_is_not_waited_for() {
+    let waited = std::panic::catch_unwind(|| {
+        let mut program = Command::new("sh");
+        Ran::while_running(program.args(["-c", "echo the reason >&2"]), |running| {
+            running.reached(Path::new("no such run"), 3);
+        })
+    });
+    let message = waited.expect_err("in vain");
+    let message = message.downcast::<String>().expect("a text");
+    let said = "ended without 3 lines of the journal: the reason";
+    assert!(message.starts_with(said), "{message}");
+}
+
+#[test]
+fn a_program_does_not_outlive_a_test_that_fails() {
+    let process = Mutex::new(None);
+    let failed = std::panic::catch_unwind(|| {
+        let mut program = Command::new("sleep");
+        Ran::while_running(program.arg("600"), |running| {
+            *process.lock().expect("nobody panics with it") = Some(running.id());
+            panic!("on purpose");
+        })
+    });
+    assert!(failed.is_err());
+    let process = process.into_inner().expect("nobody panics with it");
+    let process = process.expect("it was started").to_string();
+    let asked = Command::new("kill").args(["-0", &process]).output();
+    assert!(!asked.expect("kill runs").status.success(), "it still runs");
+}
