@@ -199,7 +199,8 @@ impl ModuleMapper for Taker<'_> {
             weight_decay,
             step: state.steps,
         });
-        Param::from_mapped_value(id, Tensor::zeros([1; D], &device), mapper)
+        // Nobody reads what keeps the place: a device is not to fill it.
+        Param::from_mapped_value(id, Tensor::empty([1; D], &device), mapper)
     }
 }
 
