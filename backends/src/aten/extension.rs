@@ -143,12 +143,24 @@ fn by_convolutions(
         .map(|gradient| Some(TchTensor::new(cast(&gradient?, kind))))
 }
 
+/// The tensor itself where nobody else holds it, or else a copy.
+pub(super) fn unshared(tensor: TchTensor) -> TchTensor {
+    match tensor.can_mut() {
+        true => tensor,
+        false => TchTensor::new(expect("clone", ffi::copy(&tensor.tensor))),
+    }
+}
+
 fn batch_norm(
     input: &TchTensor,
     [weight, bias]: [&TchTensor; 2],
     [mean, variance]: [TchTensor; 2],
     options: Normalisation,
 ) -> ([TchTensor; 3], SavedStatistics) {
+    let [mean, variance] = match options.training {
+        true => [mean, variance].map(unshared),
+        false => [mean, variance],
+    };
     let result = ffi::batch_norm(
         &input.tensor,
         [&weight.tensor, &bias.tensor],

@@ -21,6 +21,7 @@ pub(super) type Result<T> = std::result::Result<T, String>;
 unsafe extern "C" {
     fn selfcls_channels_last(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     fn selfcls_channels_first(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    fn selfcls_copy(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     fn selfcls_convolution_backward(
         gradient: *const C_tensor,
         input: *const C_tensor,
@@ -145,6 +146,13 @@ pub(super) fn channels_first(tensor: &Tensor) -> Result<Tensor> {
     Ok(out)
 }
 
+/// A copy of `tensor` in the order in memory that it has, in one operation (tch's `copy` takes two).
+pub(super) fn copy(tensor: &Tensor) -> Result<Tensor> {
+    // SAFETY: as in `channels_last`.
+    let [out] = call(|out| unsafe { selfcls_copy(tensor.as_ptr(), out) })?;
+    Ok(out)
+}
+
 /// Gradients of a convolution's input and weight, where wanted.
 pub(super) fn convolution_backward(
     gradient: &Tensor,
@@ -194,7 +202,8 @@ impl Clone for SavedStatistics {
     }
 }
 
-/// Output, running mean and running variance (new ones in training), and what to save.
+/// Output, running mean and running variance, and what to save. In training the running statistics are changed in place:
+/// nobody else may hold them. (What is saved does, but the backward pass of training does not read them.)
 pub(super) fn batch_norm(
     input: &Tensor,
     [weight, bias]: [&Tensor; 2],
@@ -202,8 +211,8 @@ pub(super) fn batch_norm(
     options: Normalisation,
 ) -> Result<([Tensor; 3], SavedStatistics)> {
     let mut implementation = 0;
-    // SAFETY: all pointers are to live tensors, which are only read; `call` provides six slots, and the
-    // integer outlives the call.
+    // SAFETY: all pointers are to live tensors, of which only the running statistics are written to, through handles, and
+    // in training alone; `call` provides six slots, and the integer outlives the call.
     let [output, mean, variance, saved_mean, saved_variance, reserve] = call(|out| unsafe {
         selfcls_batch_norm(
             input.as_ptr(),

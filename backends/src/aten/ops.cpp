@@ -189,19 +189,20 @@ char *selfcls_convolution_backward(const at::Tensor *gradient, const at::Tensor 
   });
 }
 
-// out: output, running mean, running variance (new tensors in training, else those given), and three
+// A copy, laid out as the tensor is.
+char *selfcls_copy(const at::Tensor *tensor, at::Tensor **out) {
+  return guarded([&] { out[0] = owned(tensor->clone()); });
+}
+
+// out: output, running mean, running variance (those given, in training changed in place), and three
 // tensors for the backward pass; `implementation` is for it, too.
 char *selfcls_batch_norm(const at::Tensor *input, const at::Tensor *weight, const at::Tensor *bias,
                          const at::Tensor *mean, const at::Tensor *variance, bool training,
                          double momentum, double eps, at::Tensor **out, int64_t *implementation) {
   return guarded([&] {
-    const at::Tensor running_mean = training ? mean->clone() : *mean;
-    const at::Tensor running_variance = training ? variance->clone() : *variance;
     auto [output, saved_mean, saved_variance, reserve, chosen] = at::_batch_norm_impl_index(
-        *input, *weight, *bias, running_mean, running_variance, training, momentum, eps,
-        /*cudnn_enabled=*/true);
-    const at::Tensor results[] = {output,     running_mean,   running_variance,
-                                  saved_mean, saved_variance, reserve};
+        *input, *weight, *bias, *mean, *variance, training, momentum, eps, /*cudnn_enabled=*/true);
+    const at::Tensor results[] = {output, *mean, *variance, saved_mean, saved_variance, reserve};
     for (const at::Tensor &result : results) *out++ = owned(result);
     *implementation = chosen;
   });

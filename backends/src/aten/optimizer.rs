@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use selfcls_core::config::OptimConfig;
 use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
+use super::extension::{expect, unshared};
 use super::ffi::{self, Updates};
 
 /// A parameter's tensors where they may be written to, all laid out as the parameter is.
@@ -49,7 +50,7 @@ pub(super) fn update(
         },
         batched,
     );
-    super::extension::expect("optimiser", result);
+    expect("optimiser", result);
     params.into_iter().map(Writable::done).collect()
 }
 
@@ -91,13 +92,11 @@ fn plain(tensor: Tensor<4>) -> TchTensor {
 }
 
 /// The tensor where nobody else holds it and its values lie without gaps, or else a copy.
-fn owned(tensor: TchTensor) -> TchTensor {
+pub(super) fn owned(tensor: TchTensor) -> TchTensor {
     if !is_dense(&tensor.tensor) {
         TchTensor::new(tensor.tensor.contiguous())
-    } else if tensor.can_mut() {
-        tensor
     } else {
-        TchTensor::new(tensor.tensor.copy())
+        unshared(tensor)
     }
 }
 

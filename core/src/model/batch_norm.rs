@@ -2,7 +2,7 @@
 
 use super::{Context, Init};
 use crate::kernels::RunningStatistics;
-use burn::module::{Module, Param, RunningState};
+use burn::module::{Module, ModuleMapper, Param, RunningState};
 use burn::tensor::Tensor;
 
 /// Weight of a new batch in the running statistics (PyTorch's default).
@@ -48,17 +48,22 @@ impl BatchNorm {
     /// Normalises by the batch's statistics in training, by the running ones otherwise.
     pub fn forward(&self, x: Tensor<4>, context: &Context<'_>) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
-        let running = RunningStatistics {
-            mean: self.running_mean.value_sync().without_autodiff(),
-            variance: self.running_var.value_sync().without_autodiff(),
-        };
         let kernels = context.kernels;
         if !context.training {
+            let running = RunningStatistics {
+                mean: self.running_mean.value().without_autodiff(),
+                variance: self.running_var.value().without_autodiff(),
+            };
             return kernels.batch_norm_eval(x, weight, bias, running, EPS);
         }
+        // Taken out, so that kernels may write to what nobody else holds.
+        let running = RunningStatistics {
+            mean: take(&self.running_mean),
+            variance: take(&self.running_var),
+        };
         let result = kernels.batch_norm_train(x, weight, bias, running, MOMENTUM, EPS);
-        self.running_mean.update(result.running.mean);
-        self.running_var.update(result.running.variance);
+        put(&self.running_mean, result.running.mean);
+        put(&self.running_var, result.running.variance);
         result.output
     }
 
@@ -68,4 +73,36 @@ impl BatchNorm {
         self.forward(x.reshape([batch, channels, 1, 1]), context)
             .reshape([batch, channels])
     }
+}
+
+/// Takes out a statistic, without autodiff, and leaves a tensor without meaning in its place.
+fn take(statistic: &RunningState<Tensor<1>>) -> Tensor<1> {
+    let device = statistic.value().device().without_autodiff();
+    swap(statistic, Tensor::empty([1], &device)).without_autodiff()
+}
+
+fn put(statistic: &RunningState<Tensor<1>>, value: Tensor<1>) {
+    let _place = swap(statistic, value);
+}
+
+/// Puts `value` in and returns what was there.
+///
+/// burn's `update` is made for statistics that several threads gather at once: the mean of what they say, with one thread a
+/// division by one, which every use would wait for on the device.
+fn swap(statistic: &RunningState<Tensor<1>>, value: Tensor<1>) -> Tensor<1> {
+    struct Swap(Tensor<1>);
+    impl ModuleMapper for Swap {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, old, mapper) = param.consume();
+            // Invariant: a statistic has one dimension.
+            let length = old.dims().iter().product::<usize>();
+            let new = std::mem::replace(&mut self.0, old.reshape([length]));
+            let shape = [new.dims()[0]; D];
+            Param::from_mapped_value(id, new.reshape(shape), mapper)
+        }
+    }
+    let mut swap = Swap(value);
+    // A copy has the same value in its place, not one of its own.
+    let _same = statistic.clone().map(&mut swap);
+    swap.0
 }

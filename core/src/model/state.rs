@@ -60,13 +60,11 @@ pub fn state_dict<M: Module>(model: &M) -> StateDict {
             self.state.insert(name, to_array(param.val()));
         }
     }
-    // Visiting a running statistic does not merge its pending update; a copy for inference does.
-    let settled = model.valid();
     let mut reader = Reader {
         path: NamePath::default(),
         state: StateDict::new(),
     };
-    settled.visit(&mut reader);
+    model.visit(&mut reader);
     reader.state
 }
 

@@ -78,6 +78,7 @@ trials! {
         authors::adamw_in_groups_resumed,
         authors::larc_in_groups_resumed,
         training::a_step_moves_every_parameter,
+        training::a_copy_is_not_changed_by_a_step,
         training::neighbours_of_the_same_label_are_counted,
         training::fixed_classifiers_stay,
         training::drop_path_follows_the_step,

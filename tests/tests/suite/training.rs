@@ -83,6 +83,27 @@ pub(crate) fn a_step_moves_every_parameter(case: &Case) {
     assert!(before.keys().any(|name| is_buffer(name)));
 }
 
+/// What a copy for inference was made with stays as it was: a step writes running statistics and parameters in place, but
+/// not where the copy holds them.
+pub(crate) fn a_copy_is_not_changed_by_a_step(case: &Case) {
+    let mut learner = Learner::new(&config(), case.runtime.clone());
+    let step = |learner: &mut Learner, first| {
+        let output = learner.step(batch(first, &case.runtime.device), 0.1);
+        output.expect("a step");
+    };
+    for first in [0, BATCH] {
+        step(&mut learner, first);
+        let copy = learner.inference_model();
+        let before = state_dict(&copy);
+        step(&mut learner, first);
+        let (unchanged, after) = (state_dict(&copy), state_dict(learner.model()));
+        for (name, array) in &before {
+            assert_eq!(array, &unchanged[name], "{name} of the copy");
+            assert_ne!(array, &after[name], "{name} did not change");
+        }
+    }
+}
+
 /// The fraction of neighbours with the sample's own label, where it is known: each image is met again under another
 /// number, so its neighbour is itself, and one of four keeps its label. Of two ranks each finds its own part of it.
 pub(crate) fn neighbours_of_the_same_label_are_counted(case: &Case) {

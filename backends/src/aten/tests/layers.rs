@@ -1,15 +1,20 @@
 //! Batch normalisation, rectifiers, and chains of layers, in all precisions.
 
+use burn::backend::LibTorch;
+use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use selfcls_core::config::Precision;
-use selfcls_core::kernels::PlainKernels;
+use selfcls_core::kernels::{Kernels, PlainKernels, RunningStatistics};
+use selfcls_core::model::{BatchNorm, Context, Init, Noise};
 
 use super::{aten, is_channels_last};
-use crate::against_burn::{self, assert_close, residual_gradients, values};
+use crate::against_burn::{self, assert_close, residual_gradients, running, tensor, values};
 use crate::on_devices::{kernels, on_devices};
 
 on_devices!(
     batch_normalisation_equals_burns,
+    running_statistics_are_changed_where_nobody_else_holds_them,
+    a_layers_statistics_keep_their_place,
     rectifiers_equal_burns_and_spare_what_is_still_needed,
     chains_equal_burns_and_stay_channels_last,
     lower_precisions_follow_f32,
@@ -17,6 +22,59 @@ on_devices!(
 
 fn batch_normalisation_equals_burns(device: &Device) {
     against_burn::batch_normalisation_equals_burns(&aten(device), device);
+}
+
+/// Where the values lie in memory.
+fn place(statistic: Tensor<1>) -> usize {
+    let statistic = statistic.try_into_primitive::<LibTorch>();
+    statistic.expect("a libtorch tensor").tensor.data_ptr() as usize
+}
+
+fn running_statistics_are_changed_where_nobody_else_holds_them(device: &Device) {
+    let kernels = aten(device);
+    let train = |running: RunningStatistics| {
+        let one: Tensor<1> = Tensor::ones([6], device);
+        let x = tensor(3, [4, 6, 5, 7], device);
+        kernels
+            .batch_norm_train(x, one.clone(), one, running, 0.1, 1e-5)
+            .running
+    };
+    let all = |running: &RunningStatistics| {
+        [&running.mean, &running.variance].map(|statistic| values(statistic.clone()))
+    };
+    let places =
+        |running: &RunningStatistics| [&running.mean, &running.variance].map(|x| place(x.clone()));
+    let held = running(6, device);
+    let (before, place) = (all(&held), places(&held));
+    let apart = train(held.clone());
+    assert_eq!(all(&held), before);
+    assert_ne!(all(&apart), before);
+    let in_place = train(held);
+    assert_eq!(places(&in_place), place);
+    assert_eq!(all(&in_place), all(&apart));
+}
+
+/// In training, with a graph, from the second pass on; but not where an evaluation copy holds them.
+fn a_layers_statistics_keep_their_place(device: &Device) {
+    let (kernels, autodiff) = (aten(device), device.clone().autodiff());
+    let layer = BatchNorm::new(&mut Init::new(&autodiff, 0), 6);
+    let context = Context::training(&kernels, Noise::default());
+    let pass = || {
+        let x: Tensor<4> = tensor(3, [4, 6, 5, 7], &autodiff);
+        layer.forward(x.require_grad(), &context)
+    };
+    let places = || [&layer.running_mean, &layer.running_var].map(|x| place(x.value()));
+    let output = pass();
+    let first = places();
+    let again = pass();
+    assert_eq!(places(), first);
+    let _grads = (output + again).sum().backward();
+    let copy = layer.valid();
+    let before = values(copy.running_mean.value());
+    pass();
+    assert_ne!(places(), first);
+    assert_eq!(values(copy.running_mean.value()), before);
+    assert_ne!(values(layer.running_mean.value()), before);
 }
 
 fn rectifiers_equal_burns_and_spare_what_is_still_needed(device: &Device) {
