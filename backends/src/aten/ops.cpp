@@ -21,6 +21,7 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/native_layer_norm_backward.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <array>
@@ -140,11 +141,11 @@ void together(const Group &group, const selfcls_rule &rule, double decay) {
     const at::Tensor divisor = param_norms.mul(decay).add(grad_norms).add(rule.larc_eps);
     at::Tensor rates = param_norms.mul(rule.trust).div(divisor);
     if (rule.larc_clip) rates = rates.div(rule.lr).clamp_max(1);
-    rates.masked_fill_(usable.logical_not(), 1.0);
-    if (decay != 0) {
-      const at::Tensor decays = usable.to(rates.scalar_type()).mul(decay);
-      at::_foreach_add_(group.grads, at::_foreach_mul(group.params, decays.unbind()));
-    }
+    // All decay, for a list of rates of decay would be one operation for each. Where none should, because one of the two
+    // is zero, that changes nothing: a gradient of zero gets the rate 0, and of a parameter of zero the decay is zero. (So
+    // a gradient counts as zero where nothing but the product of the norms vanishes.)
+    rates = at::where(usable, rates, param_norms.le(grad_norms).to(rates.scalar_type()));
+    if (decay != 0) at::_foreach_add_(group.grads, group.params, decay);
     at::_foreach_mul_(group.grads, rates.unbind());
     decay = 0;
   }
