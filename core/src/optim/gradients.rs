@@ -27,12 +27,20 @@ pub(super) fn in_four_dims<const D: usize>(values: Tensor<D>) -> Tensor<4> {
 impl ParamGradients {
     /// Takes the gradients of `model`'s parameters out of the result of a backward pass.
     pub fn take<M: Module>(model: &M, grads: &mut Gradients) -> Self {
+        Self::take_part(&[], model, grads)
+    }
+
+    /// As [`take`](Self::take), of the part of a model that lies at `path` in it, and nothing else.
+    pub fn take_part<M: Module>(path: &[&str], part: &M, grads: &mut Gradients) -> Self {
         let mut taker = Taker {
             path: NamePath::default(),
             grads,
             taken: Self::default(),
         };
-        model.visit(&mut taker);
+        for name in path {
+            taker.path.enter(name, "");
+        }
+        part.visit(&mut taker);
         taker.taken
     }
 

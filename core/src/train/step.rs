@@ -349,7 +349,7 @@ impl Learner {
         let mut classifiers = ParamGradients::default();
         let mut total: Option<(Tensor<1>, Tensor<2>)> = None;
         let mut assigned = None;
-        for classifier in &self.model().classifiers {
+        for (number, classifier) in self.model().classifiers.iter().enumerate() {
             let logits = classifier.forward(leaf.clone());
             let classes = logits.dims()[1];
             let logits = logits.reshape([views, own, classes]);
@@ -363,7 +363,8 @@ impl Learner {
             let loss = loss / heads as f64;
             let pull = (logits * gradient).sum() / heads as f64;
             let mut grads = pull.backward();
-            classifiers.add(ParamGradients::take(self.model(), &mut grads));
+            let path = ["classifiers", &number.to_string()];
+            classifiers.add(ParamGradients::take_part(&path, classifier, &mut grads));
             // Invariant: logits depend on the embeddings, so there is a gradient.
             let gradient = leaf.grad_remove(&mut grads).expect("a gradient");
             total = Some(match total {
