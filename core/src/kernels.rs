@@ -230,6 +230,33 @@ pub trait Kernels: Send + Sync + Debug {
             .reshape([batch, tokens, heads * width])
     }
 
+    /// The L2 norm of all values of `tensors` together, `[1]`; none without tensors.
+    fn norm(&self, tensors: Vec<Tensor<4>>) -> Option<Tensor<1>> {
+        tensors
+            .into_iter()
+            .map(|tensor| (tensor.clone() * tensor).sum())
+            .reduce(|sum, square| sum + square)
+            .map(Tensor::sqrt)
+    }
+
+    /// Zero if every value of `tensors` is finite and NaN if not, `[1]`: one value to wait for instead of one per
+    /// tensor. None without tensors.
+    fn probe(&self, tensors: Vec<Tensor<4>>) -> Option<Tensor<1>> {
+        tensors
+            .into_iter()
+            .map(|tensor| (tensor * 0.0).sum())
+            .reduce(|sum, zero| sum + zero)
+    }
+
+    /// Each of `tensors` times `factor`, `[1]`, in the order given.
+    fn scale(&self, tensors: Vec<Tensor<4>>, factor: Tensor<1>) -> Vec<Tensor<4>> {
+        let factor = factor.reshape([1; 4]);
+        tensors
+            .into_iter()
+            .map(|tensor| tensor * factor.clone())
+            .collect()
+    }
+
     /// One update with learning rate `lr` of each parameter by its gradient, after the formulas of
     /// [`rule`]: in the order given, one answer per parameter.
     fn update(&self, config: &OptimConfig, lr: f64, params: Vec<ParamUpdate>) -> Vec<Updated> {

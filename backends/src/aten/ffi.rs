@@ -74,6 +74,17 @@ unsafe extern "C" {
         want_bias: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn selfcls_norms(
+        tensors: *const *mut C_tensor,
+        count: i64,
+        largest: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn selfcls_scale(
+        tensors: *const *mut C_tensor,
+        count: i64,
+        factor: *const C_tensor,
+    ) -> *mut c_char;
     fn selfcls_update(rule: *const Rule, updates: *const UpdateLists, batched: bool)
     -> *mut c_char;
 }
@@ -297,6 +308,29 @@ pub(super) fn layer_norm_backward(
     Ok(gradients.map(defined))
 }
 
+fn pointers(tensors: &[&Tensor]) -> Vec<*mut C_tensor> {
+    tensors
+        .iter()
+        .map(|tensor| tensor.as_ptr().cast_mut())
+        .collect()
+}
+
+/// A number per tensor, `[tensors]`: its L2 norm or, of the `largest`, the greatest magnitude of a value; NaN where a
+/// value is.
+pub(super) fn norms(tensors: &[&Tensor], largest: bool) -> Result<Tensor> {
+    let (list, count) = (pointers(tensors), tensors.len() as i64);
+    // SAFETY: the list holds `count` pointers to live tensors, which are only read; `call` provides one slot.
+    let [out] = call(|out| unsafe { selfcls_norms(list.as_ptr(), count, largest, out) })?;
+    Ok(out)
+}
+
+/// Multiplies `tensors`, to whose memory nothing else refers, by the one value of `factor`.
+pub(super) fn scale(tensors: &[&Tensor], factor: &Tensor) -> Result<()> {
+    let (list, count) = (pointers(tensors), tensors.len() as i64);
+    // SAFETY: the list holds `count` pointers to live tensors, whose memory is written to through handles.
+    answer(unsafe { selfcls_scale(list.as_ptr(), count, factor.as_ptr()) })
+}
+
 /// Parameters and what belongs to each, in the same order. All tensors of one parameter are laid out alike,
 /// and nothing else refers to their memory.
 pub(super) struct Updates<'a> {
@@ -331,12 +365,6 @@ pub(super) fn update(
         clip_eps: CLIP_EPS,
         larc_eps: LARC_EPS,
         adam_eps: ADAM_EPS,
-    };
-    let pointers = |tensors: &[&Tensor]| -> Vec<*mut C_tensor> {
-        tensors
-            .iter()
-            .map(|tensor| tensor.as_ptr().cast_mut())
-            .collect()
     };
     let params = pointers(&updates.params);
     let [grads, first, second] =

@@ -15,6 +15,7 @@ mod dot_product;
 mod early;
 mod extension;
 mod ffi;
+mod gradients;
 mod optimizer;
 mod sync;
 #[cfg(test)]
@@ -295,6 +296,18 @@ impl Kernels for AtenKernels {
             qkv.into_dispatch(),
             heads,
         ))
+    }
+
+    fn norm(&self, tensors: Vec<Tensor<4>>) -> Option<Tensor<1>> {
+        gradients::norm(tensors)
+    }
+
+    fn probe(&self, tensors: Vec<Tensor<4>>) -> Option<Tensor<1>> {
+        gradients::probe(tensors)
+    }
+
+    fn scale(&self, tensors: Vec<Tensor<4>>, factor: Tensor<1>) -> Vec<Tensor<4>> {
+        gradients::scale(tensors, factor)
     }
 
     fn update(&self, config: &OptimConfig, lr: f64, params: Vec<ParamUpdate>) -> Vec<Updated> {

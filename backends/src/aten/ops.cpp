@@ -27,6 +27,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <map>
 #include <vector>
 
@@ -40,6 +41,12 @@ at::Tensor laid_out_as(const at::Tensor &gradient, const at::Tensor &like) {
 }
 
 using Tensors = std::vector<at::Tensor>;
+
+Tensors all(at::Tensor *const *tensors, int64_t count) {
+  Tensors list;
+  for (int64_t i = 0; i < count; ++i) list.push_back(*tensors[i]);
+  return list;
+}
 
 } // namespace
 
@@ -242,6 +249,19 @@ char *selfcls_layer_norm_backward(const at::Tensor *gradient, const at::Tensor *
     out[1] = owned(weight_gradient);
     out[2] = owned(bias_gradient);
   });
+}
+
+// out: a number per tensor, its L2 norm or its largest magnitude, NaN where a value is.
+char *selfcls_norms(at::Tensor *const *tensors, int64_t count, bool largest, at::Tensor **out) {
+  return guarded([&] {
+    const double order = largest ? std::numeric_limits<double>::infinity() : 2;
+    out[0] = owned(at::stack(at::_foreach_norm(all(tensors, count), order)));
+  });
+}
+
+// Multiplies tensors in place by the one value of `factor`.
+char *selfcls_scale(at::Tensor *const *tensors, int64_t count, const at::Tensor *factor) {
+  return guarded([&] { at::_foreach_mul_(all(tensors, count), factor->reshape({})); });
 }
 
 // Updates parameters, together or one by one.

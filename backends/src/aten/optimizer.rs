@@ -83,7 +83,7 @@ impl Writable {
     }
 }
 
-fn plain(tensor: Tensor<4>) -> TchTensor {
+pub(super) fn plain<const D: usize>(tensor: Tensor<D>) -> TchTensor {
     // Invariant: these kernels are handed out for libtorch's devices alone, and an optimiser's tensors
     // carry no autodiff.
     tensor

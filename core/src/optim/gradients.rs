@@ -1,5 +1,6 @@
 //! The gradients of one step, by parameter name: gathered from one or several backward passes.
 
+use crate::kernels::Kernels;
 use crate::model::NamePath;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
@@ -67,29 +68,23 @@ impl ParamGradients {
     }
 
     /// The L2 norm of all gradients together, `[1]`; none if there are none.
-    pub fn norm(&self) -> Option<Tensor<1>> {
-        self.by_name
-            .values()
-            .map(|grad| (grad.clone() * grad.clone()).sum())
-            .reduce(|sum, square| sum + square)
-            .map(Tensor::sqrt)
+    pub fn norm(&self, kernels: &dyn Kernels) -> Option<Tensor<1>> {
+        kernels.norm(self.by_name.values().cloned().collect())
     }
 
     /// Multiplies every gradient by `factor`, `[1]`.
-    pub fn scale(&mut self, factor: Tensor<1>) {
-        let factor = in_four_dims(factor);
-        for grad in self.by_name.values_mut() {
-            grad.inplace(|grad| grad * factor.clone());
-        }
+    pub fn scale(&mut self, factor: Tensor<1>, kernels: &dyn Kernels) {
+        let (names, grads): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.by_name).into_iter().unzip();
+        self.by_name = names
+            .into_iter()
+            .zip(kernels.scale(grads, factor))
+            .collect();
     }
 
-    /// Zero if every gradient is finite and NaN if not, `[1]`: one value to wait for instead of one per
-    /// parameter. None if there are no gradients.
-    pub fn probe(&self) -> Option<Tensor<1>> {
-        self.by_name
-            .values()
-            .map(|grad| (grad.clone() * 0.0).sum())
-            .reduce(|sum, zero| sum + zero)
+    /// Zero if every gradient is finite and NaN if not, `[1]`; none if there are no gradients.
+    pub fn probe(&self, kernels: &dyn Kernels) -> Option<Tensor<1>> {
+        kernels.probe(self.by_name.values().cloned().collect())
     }
 
     /// Puts in the gradient of the parameter `name`.

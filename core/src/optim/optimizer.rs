@@ -60,9 +60,9 @@ impl Optimizer {
     ) -> M {
         let limit = self.config.clip_grad_global;
         if limit > 0.0
-            && let Some(norm) = grads.norm()
+            && let Some(norm) = grads.norm(kernels)
         {
-            grads.scale(clip_factor(norm, limit));
+            grads.scale(clip_factor(norm, limit), kernels);
         }
         // The parameters leave the model so that they have a single owner and can be updated in place.
         let mut taker = Taker {

@@ -200,7 +200,7 @@ impl Learner {
         let (output, grads) = self.gradients(parts)?;
         self.steps += 1;
         if let Some(scale) = self.loss_scale {
-            let finite = match grads.probe() {
+            let finite = match grads.probe(&*self.runtime.kernels) {
                 Some(probe) => scalar(probe)? == 0.0,
                 None => true,
             };
@@ -300,7 +300,7 @@ impl Learner {
             };
             if let Some(scale) = scale {
                 let one = Tensor::ones([1], &self.runtime.device);
-                of_part.scale(one.mul_scalar(1.0 / scale));
+                of_part.scale(one.mul_scalar(1.0 / scale), &*self.runtime.kernels);
             }
             grads.add(of_part);
             start = end;

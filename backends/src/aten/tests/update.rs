@@ -14,6 +14,7 @@ on_devices!(
     a_weights_layout_survives_an_update,
     updates_equal_the_plain_rule,
     updates_spare_what_is_shared,
+    gradients_together_equal_the_plain_operations,
 );
 
 /// Updates of the optimiser are elementwise: they keep the layout that was chosen once.
@@ -117,4 +118,59 @@ fn updates_spare_what_is_shared(device: &Device) {
     );
     assert_ne!(values(updated[0].param.clone()), before[0]);
     assert_eq!(tensors.map(values), before);
+}
+
+/// Of all shapes and layouts, with values that are not finite, and none at all.
+fn gradients_together_equal_the_plain_operations(device: &Device) {
+    let ours = aten(device);
+    let shapes = [[8, 4, 3, 3], [8, 1, 1, 1], [6, 8, 1, 1], [1, 1, 1, 1]];
+    let gradients = || -> Vec<Tensor<4>> {
+        let gradients = (80..)
+            .zip(shapes)
+            .map(|(seed, shape)| tensor(seed, shape, device));
+        gradients
+            .map(|gradient| ours.weight_layout(gradient))
+            .collect()
+    };
+    let norm = |kernels: &dyn Kernels| kernels.norm(gradients()).expect("gradients");
+    let (actual, expected) = (norm(&ours), norm(&PlainKernels));
+    assert_eq!(actual.dims(), [1]);
+    assert_close("norm", actual, expected, 1e-6);
+
+    let factor = || tensor::<1>(90, [1], device);
+    let shared = gradients();
+    let before: Vec<_> = shared.iter().cloned().map(values).collect();
+    let scaled = ours.scale(shared.clone(), factor());
+    let expected = PlainKernels.scale(gradients(), factor());
+    for (actual, expected) in scaled.into_iter().zip(expected) {
+        assert_eq!(values(actual), values(expected));
+    }
+    let after: Vec<_> = shared.into_iter().map(values).collect();
+    assert_eq!(after, before, "what somebody else holds");
+
+    for kernels in [&ours as &dyn Kernels, &PlainKernels] {
+        let probe = |gradients: Vec<Tensor<4>>| {
+            let probe = kernels.probe(gradients).expect("gradients");
+            assert_eq!(probe.dims(), [1]);
+            values(probe)[0]
+        };
+        assert_eq!(probe(gradients()), 0.0);
+        // Finite, though the sum of their squares is not.
+        assert_eq!(
+            probe(kernels.scale(gradients(), Tensor::full([1], 1e30, device))),
+            0.0
+        );
+        for spoilt in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for index in 0..shapes.len() {
+                let mut gradients = gradients();
+                let [rows, ..] = shapes[index];
+                gradients[index] = gradients[index]
+                    .clone()
+                    .slice_fill([rows - 1..rows, 0..1, 0..1, 0..1], spoilt);
+                assert!(probe(gradients).is_nan(), "{spoilt} in tensor {index}");
+            }
+        }
+        assert!(kernels.norm(Vec::new()).is_none() && kernels.probe(Vec::new()).is_none());
+        assert!(kernels.scale(Vec::new(), factor()).is_empty());
+    }
 }
