@@ -37,6 +37,9 @@ pub struct BatchNormOutput {
 /// Numbers on their way from the device: calling it waits for them.
 pub type PendingRead = Box<dyn FnOnce() -> Result<Vec<f32>> + Send>;
 
+/// Values ready to go to a device: calling it gives them there, `[values]`, as [`upload`](Kernels::upload) does.
+pub type PendingUpload = Box<dyn FnOnce(&Device) -> Tensor<1> + Send>;
+
 /// Implementations of the operations that training spends its time in, and of what goes to the device and comes back
 /// in each step.
 ///
@@ -55,6 +58,12 @@ pub trait Kernels: Send + Sync + Debug {
         let count = values.len();
         let values = TensorData::new(values, [count]);
         Tensor::from_data(values, &device.clone().without_autodiff())
+    }
+
+    /// Makes `values` ready to be uploaded, on a thread that has time for it: the one that gives the device its work is
+    /// not to copy them within the host's memory.
+    fn stage(&self, values: Vec<f32>) -> PendingUpload {
+        Box::new(move |device| PlainKernels.upload(values, device))
     }
 
     /// As [`upload`](Self::upload), of integers.

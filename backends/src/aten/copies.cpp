@@ -20,19 +20,23 @@ struct selfcls_reading {
   std::optional<c10::Event> arrived;
 };
 
-// out: `count` values, f32 or 64-bit integers, on the GPU of this number; on the CPU where it is negative. The
-// page-locked copy is given back to ATen's cache, which keeps it until the GPU has read it.
-char *selfcls_upload(const void *values, int64_t count, bool integers, int64_t gpu,
-                     at::Tensor **out) {
+// out: a copy of `count` values, f32 or 64-bit integers, in the host's memory, page-locked where a GPU is to fetch it.
+char *selfcls_stage(const void *values, int64_t count, bool integers, bool for_gpu,
+                    at::Tensor **out) {
   return guarded([&] {
     const auto options = at::TensorOptions().dtype(integers ? at::kLong : at::kFloat);
-    at::Tensor tensor = at::empty({count}, options.pinned_memory(gpu >= 0));
+    const at::Tensor tensor = at::empty({count}, options.pinned_memory(for_gpu));
     std::memcpy(tensor.mutable_data_ptr(), values, count * tensor.element_size());
-    if (gpu >= 0) {
-      const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
-      tensor = tensor.to(device, tensor.scalar_type(), /*non_blocking=*/true);
-    }
     out[0] = new at::Tensor(tensor);
+  });
+}
+
+// out: what was staged, on the GPU of this number. The page-locked copy goes back to ATen's cache, which keeps it until the
+// GPU has read it.
+char *selfcls_send(const at::Tensor *staged, int64_t gpu, at::Tensor **out) {
+  return guarded([&] {
+    const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
+    out[0] = new at::Tensor(staged->to(device, staged->scalar_type(), /*non_blocking=*/true));
   });
 }
 

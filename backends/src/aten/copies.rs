@@ -22,13 +22,14 @@ struct RawReading {
 }
 
 unsafe extern "C" {
-    fn selfcls_upload(
+    fn selfcls_stage(
         values: *const c_void,
         count: i64,
         integers: bool,
-        gpu: i64,
+        for_gpu: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn selfcls_send(staged: *const C_tensor, gpu: i64, out: *mut *mut C_tensor) -> *mut c_char;
     fn selfcls_begin_read(tensor: *const C_tensor, out: *mut *mut RawReading) -> *mut c_char;
     fn selfcls_finish_read(reading: *const RawReading, values: *mut f32, count: i64)
     -> *mut c_char;
@@ -49,20 +50,52 @@ impl Number for i64 {
     const KIND: Kind = Kind::Int64;
 }
 
-/// `values` on `device`, `[values]`: a CUDA device may still be fetching them.
-pub(super) fn upload<T: Number>(values: &[T], device: Device) -> Result<Tensor> {
-    let gpu = match device {
-        Device::Cuda(index) => index as i64,
-        _ => -1,
-    };
-    let mut out = null_mut();
-    let (start, integers) = (values.as_ptr().cast(), T::KIND == Kind::Int64);
-    // SAFETY: `values` are as many numbers of 4 or 8 bytes as is said, and are copied before this returns.
-    let thrown = unsafe { selfcls_upload(start, values.len() as i64, integers, gpu, &raw mut out) };
+/// What a function of `copies.cpp` returned and put into `out`.
+///
+/// # Safety
+/// Where nothing was thrown, `out` is a tensor that was allocated for us, and to which nobody else has a pointer.
+unsafe fn tensor(thrown: *mut c_char, out: *mut C_tensor) -> Result<Tensor> {
     // SAFETY: what a function of `copies.cpp` has just returned.
     unsafe { message::answer(thrown) }?;
-    // SAFETY: a tensor that was allocated for us, and to which nobody else has a pointer.
+    // SAFETY: as the caller promises.
     Ok(unsafe { Tensor::from_ptr(out) })
+}
+
+/// Values that wait in the host's memory for a device.
+pub(super) struct Staged {
+    values: Tensor,
+    device: Device,
+}
+
+impl Staged {
+    /// A copy of `values` for `device`.
+    pub(super) fn new<T: Number>(values: &[T], device: Device) -> Result<Self> {
+        let mut out = null_mut();
+        let (start, integers) = (values.as_ptr().cast(), T::KIND == Kind::Int64);
+        let (count, for_gpu) = (values.len() as i64, device.is_cuda());
+        // SAFETY: `values` are as many numbers of 4 or 8 bytes as is said, and are copied before this returns.
+        let thrown = unsafe { selfcls_stage(start, count, integers, for_gpu, &raw mut out) };
+        // SAFETY: `selfcls_stage` allocates what it puts there.
+        let values = unsafe { tensor(thrown, out) }?;
+        Ok(Self { values, device })
+    }
+
+    /// The values on their device, `[values]`: a GPU may still be fetching them.
+    pub(super) fn send(self) -> Result<Tensor> {
+        let Device::Cuda(gpu) = self.device else {
+            return Ok(self.values);
+        };
+        let mut out = null_mut();
+        // SAFETY: the pointer is to a live tensor, which is only read.
+        let thrown = unsafe { selfcls_send(self.values.as_ptr(), gpu as i64, &raw mut out) };
+        // SAFETY: `selfcls_send` allocates what it puts there.
+        unsafe { tensor(thrown, out) }
+    }
+}
+
+/// `values` on `device`, `[values]`: a GPU may still be fetching them.
+pub(super) fn upload<T: Number>(values: &[T], device: Device) -> Result<Tensor> {
+    Staged::new(values, device)?.send()
 }
 
 /// Numbers on their way to the host.
@@ -114,6 +147,7 @@ mod tests {
         values_go_and_come_back,
         a_busy_device_reads_what_was_given,
         a_reading_nobody_waits_for_is_no_leak_of_the_device,
+        values_are_staged_on_another_thread,
     );
 
     /// On the CPU the same functions copy at once; a GPU is only told to.
@@ -166,5 +200,18 @@ mod tests {
         let tensor = upload(&[1.0_f32], tch_device(device)).expect("uploads");
         drop(Reading::begin(&tensor).expect("begins"));
         assert_eq!(tensor.double_value(&[0]), 1.0);
+    }
+
+    fn values_are_staged_on_another_thread(device: &burn::tensor::Device) {
+        let device = tch_device(device);
+        let values: Vec<f32> = (0..1000).map(|n| n as f32 / 7.0).collect();
+        let source = values.clone();
+        let staged = std::thread::spawn(move || Staged::new(&source, device).expect("stages"));
+        let staged = staged.join().expect("no panic");
+        assert_eq!(staged.values.device(), Device::Cpu);
+        assert!(!device.is_cuda() || staged.values.is_pinned(device));
+        let tensor = staged.send().expect("uploads");
+        assert_eq!(tensor.device(), device);
+        assert_eq!(Vec::<f32>::try_from(tensor).expect("values"), values);
     }
 }

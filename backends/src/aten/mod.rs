@@ -33,13 +33,13 @@ use selfcls_core::Error;
 use selfcls_core::collective::Collective;
 use selfcls_core::config::{OptimConfig, Precision};
 use selfcls_core::kernels::{
-    BatchNormOutput, Kernels, PendingRead, PlainKernels, RunningStatistics,
+    BatchNormOutput, Kernels, PendingRead, PendingUpload, PlainKernels, RunningStatistics,
 };
 use selfcls_core::optim::Arrival;
 use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
 use attention::AttentionOps;
-use copies::{Number, Reading};
+use copies::{Number, Reading, Staged};
 use dot_product::DotProductOps;
 use early::EarlyOps;
 use extension::{AtenOps, expect};
@@ -156,6 +156,17 @@ impl Kernels for AtenKernels {
             Some(gpu) => Tensor::from_primitive::<LibTorch>(uploaded(&values, gpu)),
             None => PlainKernels.upload(values, device),
         }
+    }
+
+    fn stage(&self, values: Vec<f32>) -> PendingUpload {
+        let Some(gpu) = self.gpu else {
+            return PlainKernels.stage(values);
+        };
+        let staged = expect("upload", Staged::new(&values, gpu));
+        Box::new(move |_| {
+            let sent = TchTensor::new(expect("upload", staged.send()));
+            Tensor::from_primitive::<LibTorch>(sent)
+        })
     }
 
     fn upload_ints(&self, values: Vec<i64>, device: &Device) -> Tensor<1, Int> {

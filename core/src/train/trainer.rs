@@ -2,7 +2,7 @@
 
 use super::event::{EpochEvent, Event, StepEvent};
 use super::step::{Learner, StepOutput};
-use super::transfer::{distinct, numbers, upload};
+use super::transfer::{distinct, numbers, stage};
 use super::{processors, start};
 use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
 use crate::collective::Reduction;
@@ -282,7 +282,9 @@ impl Trainer {
         let mut neighbours = Mean::default();
         let mut done = 0;
         let mut unread = VecDeque::new();
-        let mut loaded = self.loader.epoch(epoch, first);
+        let kernels = Arc::clone(&self.runtime.kernels);
+        let ready = move |batch| stage(batch, &*kernels);
+        let mut loaded = self.loader.epoch_made_ready(epoch, first, ready);
         loop {
             let parts = loaded
                 .by_ref()
@@ -291,7 +293,7 @@ impl Trainer {
                     let Runtime {
                         kernels, device, ..
                     } = &self.runtime;
-                    Ok(upload(part?, &self.config.views, &**kernels, device))
+                    Ok(part?.upload(&self.config.views, &**kernels, device))
                 })
                 .collect::<Result<Vec<_>>>()?;
             if parts.is_empty() {

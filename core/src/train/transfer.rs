@@ -3,37 +3,56 @@
 use super::step::Batch;
 use crate::config::ViewsConfig;
 use crate::data::TrainBatch;
-use crate::kernels::{Kernels, PendingRead};
+use crate::kernels::{Kernels, PendingRead, PendingUpload};
 use crate::model::ViewBatch;
 use crate::{Error, Result};
 use burn::tensor::{Device, Int, Tensor};
 use std::collections::BTreeSet;
 
-/// A batch on `device`, or on its way there.
-pub(super) fn upload(
-    batch: TrainBatch,
-    views: &ViewsConfig,
-    kernels: &dyn Kernels,
-    device: &Device,
-) -> Batch {
-    let images = |values: Vec<f32>, size: usize| -> Tensor<4> {
-        let count = values.len() / (3 * size * size);
-        let values = kernels.upload(values, device);
-        values.reshape([count, 3, size, size])
-    };
-    let samples = batch.indices.len();
-    let labels = match batch.labels {
-        Some(labels) => labels.into_iter().map(|label| label as i64).collect(),
-        None => vec![-1; samples],
-    };
-    let indices = batch.indices.into_iter().map(|index| index as i64);
-    Batch {
-        views: ViewBatch {
-            global: images(batch.global, views.global_size),
-            local: batch.local.map(|local| images(local, views.local_size)),
+/// A batch that waits on the host for being sent to a device.
+pub(super) struct Staged {
+    global: PendingUpload,
+    local: Option<PendingUpload>,
+    indices: Vec<i64>,
+    /// -1 where unknown.
+    labels: Vec<i64>,
+}
+
+/// What the thread that prepares `batch` can do for its way to the device.
+pub(super) fn stage(batch: TrainBatch, kernels: &dyn Kernels) -> Staged {
+    let integers = |values: Vec<usize>| values.into_iter().map(|value| value as i64).collect();
+    Staged {
+        labels: match batch.labels {
+            Some(labels) => integers(labels),
+            None => vec![-1; batch.indices.len()],
         },
-        indices: kernels.upload_ints(indices.collect(), device),
-        labels: kernels.upload_ints(labels, device),
+        indices: integers(batch.indices),
+        global: kernels.stage(batch.global),
+        local: batch.local.map(|local| kernels.stage(local)),
+    }
+}
+
+impl Staged {
+    /// The batch on `device`, or on its way there.
+    pub(super) fn upload(
+        self,
+        views: &ViewsConfig,
+        kernels: &dyn Kernels,
+        device: &Device,
+    ) -> Batch {
+        let images = |values: PendingUpload, size: usize| -> Tensor<4> {
+            let values = values(device);
+            let count = values.dims()[0] / (3 * size * size);
+            values.reshape([count, 3, size, size])
+        };
+        Batch {
+            views: ViewBatch {
+                global: images(self.global, views.global_size),
+                local: self.local.map(|local| images(local, views.local_size)),
+            },
+            indices: kernels.upload_ints(self.indices, device),
+            labels: kernels.upload_ints(self.labels, device),
+        }
     }
 }
 

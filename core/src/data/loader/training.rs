@@ -115,6 +115,16 @@ impl Loader {
         epoch: usize,
         first: usize,
     ) -> impl Iterator<Item = Result<TrainBatch>> + use<> {
+        self.epoch_made_ready(epoch, first, |batch| batch)
+    }
+
+    /// As [`epoch`](Self::epoch), each part after `ready`, which the thread calls that prepares it.
+    pub fn epoch_made_ready<T: Send + 'static, F: Fn(TrainBatch) -> T + Send + 'static>(
+        &self,
+        epoch: usize,
+        first: usize,
+        ready: F,
+    ) -> impl Iterator<Item = Result<T>> + use<T, F> {
         let mut order: Vec<usize> = (0..self.source.len()).collect();
         stream(self.seed, Purpose::Shuffle, [epoch as u64, 0, 0]).shuffle(&mut order);
         let (source, recipe) = (Arc::clone(&self.source), Arc::clone(&self.recipe));
@@ -127,7 +137,9 @@ impl Loader {
         Prefetch::new(steps * self.parts, move |number, demand| {
             let start = (first_part + number) * size;
             let indices = &order[start + share.start..start + share.end];
-            pool.install(|| train_batch(&*source, &recipe, seed, epoch as u64, indices, demand))
+            let batch = pool
+                .install(|| train_batch(&*source, &recipe, seed, epoch as u64, indices, demand))?;
+            Ok(ready(batch))
         })
     }
 }
