@@ -14,7 +14,7 @@ section! {
         limit_per_class: usize = 0,
         /// A text file that names the classes (class folders) to use, one per line: the first word (the rest is a comment, as in the authors' imagenet_subsets), or the whole line where a name has spaces. Their order numbers the labels. Default "" (all classes; the authors' --subset-file).
         classes_file: String = String::new(),
-        /// Threads that decode images and make views; 0 uses all cores. The result does not depend on it. Default 0.
+        /// Threads that decode images and make views; 0 uses all cores, beside a GPU all but one. The result does not depend on it. Default 0.
         workers: usize = 0,
         /// Keep decoded images in memory while they fit into this many MiB; 0 decodes anew each epoch. Default 1024.
         cache_mib: usize = 1024,

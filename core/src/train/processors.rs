@@ -22,7 +22,8 @@ pub fn cores_of_rank(runtime: &Runtime) -> Result<usize> {
 }
 
 /// Threads for images: as many as are configured, or those that rayon's variable asks for, or this rank's share of the cores.
-/// 0 leaves it to rayon: its variable, or all cores. All ranks call it together.
+/// 0 leaves it to rayon: its variable, or all cores. A device that works by itself waits where the thread that gives it
+/// its work does, so that one keeps a core. All ranks call it together.
 ///
 /// # Errors
 /// If a peer fails.
@@ -30,15 +31,25 @@ pub(super) fn workers(configured: usize, runtime: &Runtime) -> Result<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let asked = std::env::var("RAYON_NUM_THREADS").ok();
     let sharers = sharers(runtime)?;
-    Ok(workers_of(configured, asked.as_deref(), cores, sharers))
+    let others = usize::from(runtime.asynchronous);
+    Ok(workers_of(
+        configured,
+        asked.as_deref(),
+        [cores, sharers, others],
+    ))
 }
 
-fn workers_of(configured: usize, asked: Option<&str>, cores: usize, sharers: usize) -> usize {
+/// `others` of this rank's cores are for other threads.
+fn workers_of(
+    configured: usize,
+    asked: Option<&str>,
+    [cores, sharers, others]: [usize; 3],
+) -> usize {
     let asked = asked.and_then(|value| value.parse::<usize>().ok());
-    if configured > 0 || asked.is_some_and(|threads| threads > 0) || sharers == 1 {
+    if configured > 0 || asked.is_some_and(|threads| threads > 0) || (sharers, others) == (1, 0) {
         return configured;
     }
-    (cores / sharers).max(1)
+    (cores / sharers).saturating_sub(others).max(1)
 }
 
 /// How many ranks use this rank's processors, itself included.
@@ -97,25 +108,35 @@ mod tests {
             first, first, first, first, elsewhere, elsewhere, elsewhere, elsewhere,
         ];
         assert_eq!(alike(first, &all, 4), 4);
-        assert_eq!(workers_of(0, None, 8, 4), 2);
+        assert_eq!(workers_of(0, None, [8, 4, 0]), 2);
         // Bound to 8 cores of their own each: `cores` is those, and nobody shares them.
         let all = [first, second, elsewhere, i64::MAX];
         assert_eq!(alike(first, &all, 2), 1);
-        assert_eq!(workers_of(0, None, 8, 1), 0);
+        assert_eq!(workers_of(0, None, [8, 1, 0]), 0);
         // Containers, each of which is a machine for its launcher.
         assert_eq!(alike(first, &[first; 4], 1), 1);
     }
 
     #[test]
     fn what_was_asked_for_is_not_divided() {
-        assert_eq!(workers_of(6, None, 8, 4), 6);
-        assert_eq!(workers_of(6, Some("3"), 8, 4), 6);
+        assert_eq!(workers_of(6, None, [8, 4, 0]), 6);
+        assert_eq!(workers_of(6, Some("3"), [8, 4, 0]), 6);
         // rayon reads its variable itself.
-        assert_eq!(workers_of(0, Some("3"), 8, 4), 0);
+        assert_eq!(workers_of(0, Some("3"), [8, 4, 0]), 0);
         for none in ["0", "many", ""] {
-            assert_eq!(workers_of(0, Some(none), 8, 4), 2);
+            assert_eq!(workers_of(0, Some(none), [8, 4, 0]), 2);
         }
-        assert_eq!(workers_of(0, None, 2, 8), 1);
+        assert_eq!(workers_of(0, None, [2, 8, 0]), 1);
+    }
+
+    #[test]
+    fn who_gives_a_device_its_work_has_a_core() {
+        assert_eq!(workers_of(0, None, [16, 1, 1]), 15);
+        assert_eq!(workers_of(0, None, [16, 4, 1]), 3);
+        assert_eq!(workers_of(0, None, [1, 1, 1]), 1);
+        assert_eq!(workers_of(0, None, [8, 8, 1]), 1);
+        assert_eq!(workers_of(16, None, [16, 1, 1]), 16);
+        assert_eq!(workers_of(0, Some("16"), [16, 1, 1]), 0);
     }
 
     #[test]
