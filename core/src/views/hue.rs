@@ -31,6 +31,9 @@ impl Planes {
                 for ((r, g), b) in reds.iter_mut().zip(greens).zip(blues) {
                     shift_hue(r, g, b, shift);
                 }
+                if red.is_empty() {
+                    return;
+                }
                 let mut last = [[0; RUN]; 3];
                 for (run, rest) in last.iter_mut().zip([&*red, &*green, &*blue]) {
                     run[..rest.len()].copy_from_slice(rest);
