@@ -34,6 +34,30 @@ impl Opened {
         self.tch
     }
 
+    /// The most bytes of the device's own memory that tensors had at once, since
+    /// [`forget_peak_memory`](Self::forget_peak_memory) where that was called; none where they take the host's, or nobody
+    /// counts.
+    pub fn peak_memory(&self) -> Option<u64> {
+        self.memory(false)
+    }
+
+    /// Lets [`peak_memory`](Self::peak_memory) begin anew.
+    pub fn forget_peak_memory(&self) {
+        self.memory(true);
+    }
+
+    #[cfg_attr(
+        not(feature = "tch"),
+        allow(unused_variables, reason = "the other backends do not count")
+    )]
+    fn memory(&self, forget: bool) -> Option<u64> {
+        #[cfg(feature = "tch")]
+        if let Some(tch::Device::Cuda(gpu)) = self.tch {
+            return crate::aten::peak_memory(gpu, forget).ok();
+        }
+        None
+    }
+
     /// A single process on this device with the fastest kernels there are for it, computing convolutions
     /// and linear layers in `precision`.
     ///

@@ -1,10 +1,12 @@
 // Copies between the host and a GPU that the host does not wait for: by way of page-locked memory, which a GPU
-// reads and writes by itself. Nothing here needs CUDA's headers. On the CPU, too, for tests.
+// reads and writes by itself; and what tensors take of its memory. Nothing here needs CUDA's headers. On the CPU, too, for
+// tests.
 
 #include "../guarded.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -63,6 +65,20 @@ char *selfcls_finish_read(const selfcls_reading *reading, float *values, int64_t
     TORCH_CHECK(reading->numbers.numel() == count, "room for ", count, " numbers instead of ",
                 reading->numbers.numel());
     std::memcpy(values, reading->numbers.const_data_ptr(), count * sizeof(float));
+  });
+}
+
+// most: the most bytes of the memory of the GPU of this number that tensors had at once since this was last forgotten; 0
+// before there is any.
+char *selfcls_peak_memory(int64_t gpu, bool forget, int64_t *most) {
+  return guarded([&] {
+    c10::DeviceAllocator *const memory = c10::getDeviceAllocator(at::kCUDA);
+    const auto index = static_cast<c10::DeviceIndex>(gpu);
+    *most = 0;
+    if (!memory->initialized()) return;
+    if (forget) memory->resetPeakStats(index);
+    const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *most = memory->getDeviceStats(index).allocated_bytes[all].peak;
   });
 }
 

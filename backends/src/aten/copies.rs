@@ -30,6 +30,7 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     fn selfcls_send(staged: *const C_tensor, gpu: i64, out: *mut *mut C_tensor) -> *mut c_char;
+    fn selfcls_peak_memory(gpu: i64, forget: bool, most: *mut i64) -> *mut c_char;
     fn selfcls_begin_read(tensor: *const C_tensor, out: *mut *mut RawReading) -> *mut c_char;
     fn selfcls_finish_read(reading: *const RawReading, values: *mut f32, count: i64)
     -> *mut c_char;
@@ -98,6 +99,17 @@ pub(super) fn upload<T: Number>(values: &[T], device: Device) -> Result<Tensor> 
     Staged::new(values, device)?.send()
 }
 
+/// The most bytes of a GPU's memory that tensors had at once since this was last forgotten. With `forget` that begins
+/// anew, with what they have now.
+pub(crate) fn peak_memory(gpu: usize, forget: bool) -> Result<u64> {
+    let mut most = 0;
+    // SAFETY: the integer outlives the call.
+    let thrown = unsafe { selfcls_peak_memory(gpu as i64, forget, &raw mut most) };
+    // SAFETY: what a function of `copies.cpp` has just returned.
+    unsafe { message::answer(thrown) }?;
+    Ok(u64::try_from(most).unwrap_or_default())
+}
+
 /// Numbers on their way to the host.
 pub(super) struct Reading {
     raw: *mut RawReading,
@@ -148,6 +160,7 @@ mod tests {
         a_busy_device_reads_what_was_given,
         a_reading_nobody_waits_for_is_no_leak_of_the_device,
         values_are_staged_on_another_thread,
+        memory_of_a_device_is_counted,
     );
 
     /// On the CPU the same functions copy at once; a GPU is only told to.
@@ -213,5 +226,21 @@ mod tests {
         let tensor = staged.send().expect("uploads");
         assert_eq!(tensor.device(), device);
         assert_eq!(Vec::<f32>::try_from(tensor).expect("values"), values);
+    }
+
+    /// Other tests take of it at the same time.
+    fn memory_of_a_device_is_counted(device: &burn::tensor::Device) {
+        const BYTES: i64 = 1 << 30;
+        let Device::Cuda(gpu) = tch_device(device) else {
+            let opened = crate::open(&crate::Selection::Tch(crate::TchDevice::Cpu));
+            assert!(opened.expect("opens").peak_memory().is_none());
+            return;
+        };
+        let tensor = Tensor::zeros([BYTES], (Kind::Uint8, Device::Cuda(gpu)));
+        assert!(peak_memory(gpu, true).expect("counted") >= BYTES as u64);
+        drop(tensor);
+        assert!(peak_memory(gpu, false).expect("counted") >= BYTES as u64);
+        peak_memory(gpu, true).expect("counted");
+        assert!(peak_memory(gpu, false).expect("counted") < BYTES as u64);
     }
 }

@@ -39,6 +39,7 @@ use selfcls_core::optim::Arrival;
 use selfcls_core::optim::rule::{ParamUpdate, Updated};
 
 use attention::AttentionOps;
+pub(crate) use copies::peak_memory;
 use copies::{Number, Reading, Staged};
 use dot_product::DotProductOps;
 use early::EarlyOps;
