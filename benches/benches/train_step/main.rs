@@ -15,7 +15,8 @@
 //! `--amp=bfloat16`), and prints a JSON object of milliseconds, `total` and the five phases, and of `peak_mib`.
 //!
 //! Memory is what the steps take at their peak beyond what the process held before the network was made, libraries
-//! included: of the first case alone, since later ones find the memory of earlier ones.
+//! included: of the first case alone, since later ones find the memory of earlier ones. On a GPU it is the GPU's, what
+//! tensors take of it, of every case.
 
 #![allow(clippy::print_stdout)]
 
@@ -124,6 +125,7 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
         }
     };
     let runtime = opened.runtime(config.train.precision)?;
+    opened.forget_peak_memory();
     let memory = first.then(Memory::watch).flatten();
     let data = Data::new(case, &runtime.device);
     let clock = match args.processor_time {
@@ -134,7 +136,10 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     for _ in 0..args.warmup + args.steps {
         whole.step(clock)?;
     }
-    let peak = memory.and_then(Memory::peak);
+    let peak = match opened.peak_memory() {
+        Some(bytes) => Some(bytes as f64 / f64::from(1 << 20)),
+        None => memory.and_then(Memory::peak),
+    };
     if args.whole {
         let (host, step) = whole.series(args.steps.max(1), clock)?;
         report["host_ms"] = json!(host);
