@@ -9,6 +9,8 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// The name of the backbone, ours and torchvision's.
     arch: &'static str,
+    /// Of the ResNets: `model.stem`.
+    stem: &'static str,
     pub(crate) batch: usize,
     pub(crate) global_size: usize,
     pub(crate) locals: usize,
@@ -29,7 +31,7 @@ pub(crate) enum Speed {
     Asked,
 }
 
-pub(crate) const CASES: [Case; 7] = [
+pub(crate) const CASES: [Case; 8] = [
     case("resnet18 2x32 b8", "resnet18", 8, (32, 0, 0), Speed::Slow),
     case(
         "resnet18 2x32 b64",
@@ -53,6 +55,17 @@ pub(crate) const CASES: [Case; 7] = [
         Speed::Fast,
     ),
     case("vit_tiny 2x224 b8", "vit_tiny", 8, (224, 0, 0), Speed::Fast),
+    // The step of the preset cifar10, in larger batches, with AdamW where that is asked for.
+    Case {
+        stem: "cifar",
+        ..case(
+            "resnet18 cifar 2x32 b512",
+            "resnet18",
+            512,
+            (32, 0, 0),
+            Speed::Asked,
+        )
+    },
     case(
         "resnet50 2x224+6x96 b64",
         "resnet50",
@@ -80,6 +93,7 @@ const fn case(
     Case {
         name,
         arch,
+        stem: "image-net",
         batch,
         global_size,
         locals,
@@ -98,11 +112,11 @@ impl Case {
     /// The configuration of this case.
     ///
     /// # Errors
-    /// If this build does not know the backbone or the precision.
+    /// If this build does not know the backbone, the precision or the optimiser.
     pub(crate) fn config(&self, args: &Args) -> Result<Config, String> {
         let text = format!(
-            "[model]\nbackbone = \"{}\"\n[train]\nprecision = \"{}\"\nrecompute = {}\n",
-            self.arch, args.precision, args.recompute
+            "[model]\nbackbone = \"{}\"\nstem = \"{}\"\n[train]\nprecision = \"{}\"\nrecompute = {}\n[optim]\nkind = \"{}\"\n",
+            self.arch, self.stem, args.precision, args.recompute, args.optimizer
         );
         let mut config = Config::from_toml(&text)?;
         config.model.hidden_dim = HIDDEN;
@@ -112,12 +126,16 @@ impl Case {
         Ok(config)
     }
 
-    pub(crate) fn peer_args(&self) -> Vec<String> {
-        let mut args = vec![
-            "--arch".to_owned(),
-            self.arch.to_owned(),
-            "--heads".to_owned(),
-        ];
+    pub(crate) fn peer_args(&self, optimizer: &str) -> Vec<String> {
+        let mut args = Vec::new();
+        for (name, value) in [
+            ("--arch", self.arch),
+            ("--stem", self.stem),
+            ("--optimizer", optimizer),
+        ] {
+            args.extend([name.to_owned(), value.to_owned()]);
+        }
+        args.push("--heads".to_owned());
         args.extend(HEADS.map(|classes| classes.to_string()));
         for (name, value) in [
             ("--batch", self.batch),

@@ -10,8 +10,8 @@
 //! backend of this build is measured (`--features selfcls-benches/tch` adds one), or those of
 //! `--backend`, each on the cases that suit it, or those that `--case` names. A second series of steps is
 //! timed phase by phase, with the device waited for in between. The peer is called as `PYTHON SCRIPT
-//! --arch A --batch N --global-size N --locals N --local-size N --heads N... --hidden N --dim N
-//! --queue N --threads N --steps N --warmup N` and what `--peer-arg` adds (`--channels-last`,
+//! --arch A --stem S --optimizer O --batch N --global-size N --locals N --local-size N --heads N... --hidden N
+//! --dim N --queue N --threads N --steps N --warmup N` and what `--peer-arg` adds (`--channels-last`,
 //! `--amp=bfloat16`), and prints a JSON object of milliseconds, `total` and the five phases, and of `peak_mib`.
 //!
 //! Memory is what the steps take at their peak beyond what the process held before the network was made, libraries
@@ -35,7 +35,7 @@ use selfcls_benches::memory::Memory;
 use selfcls_benches::peer;
 use serde_json::{Map, Value, json};
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds per training step, ours beside PyTorch's.
 #[derive(Parser)]
@@ -60,10 +60,14 @@ struct Args {
     /// What ours computes convolutions and linear layers in: f32, bf16 or fp16. The peer's is a `--peer-arg`.
     #[arg(long, default_value = "f32")]
     precision: String,
+    /// What both sides update parameters with.
+    #[arg(long, default_value = "larc", value_parser = ["larc", "adamw"])]
+    optimizer: String,
     /// Ours recomputes activations (`train.recompute`), in whole steps; what that costs and spares.
     #[arg(long)]
     recompute: bool,
-    /// Whole steps of ours and nothing else, none waited for: also how long handing one over takes (`host_ms`).
+    /// Whole steps of ours and nothing else, none waited for: also how long handing one over takes (`host_ms`), and
+    /// when all this was, in seconds since 1970 (`began`, `ended`).
     #[arg(long)]
     whole: bool,
     /// Steps per round.
@@ -114,6 +118,7 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
         "case": format!("{}, {}", case.name, opened.backend),
         "backend": opened.name,
         "precision": args.precision,
+        "optimizer": args.optimizer,
         "recompute": args.recompute,
         "threads": args.threads,
     });
@@ -141,7 +146,10 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
         None => memory.and_then(Memory::peak),
     };
     if args.whole {
+        let began = SystemTime::now();
         let (host, step) = whole.series(args.steps.max(1), clock)?;
+        report["began"] = json!(seconds(began));
+        report["ended"] = json!(seconds(SystemTime::now()));
         report["host_ms"] = json!(host);
         report["peak_mib"] = json!([peak, Value::Null]);
         let turns = Turns {
@@ -185,12 +193,18 @@ fn compare(args: &Args, opened: &Opened, case: &Case, first: bool) -> Outcome<Va
     Ok(turns.report(report, units, Better::Lower))
 }
 
+/// Seconds since 1970.
+fn seconds(moment: SystemTime) -> Option<f64> {
+    let since = moment.duration_since(UNIX_EPOCH);
+    since.ok().map(|since| since.as_secs_f64())
+}
+
 /// What the peer says of a round of its steps, if there is a peer.
 fn peer_steps(args: &Args, case: &Case) -> Outcome<Option<Value>> {
     let Some(mut command) = args.common.peer.command("train_step.py") else {
         return Ok(None);
     };
-    command.args(case.peer_args());
+    command.args(case.peer_args(&args.optimizer));
     for (name, value) in [
         ("--threads", args.threads.get()),
         ("--steps", args.steps.max(1)),

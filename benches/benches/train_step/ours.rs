@@ -17,7 +17,13 @@ use selfcls_core::train::{Batch, Learner};
 pub(crate) const PHASES: [&str; 5] = ["embed", "queue_heads", "loss", "backward", "optimizer"];
 
 /// Learning rate: small, so that no number of steps on random images overflows.
-const RATE: f64 = 0.1;
+fn rate(config: &Config) -> f64 {
+    if config.optim.kind.is_adamw() {
+        1e-3
+    } else {
+        0.1
+    }
+}
 
 /// Random views.
 pub(crate) struct Data {
@@ -58,6 +64,7 @@ pub(crate) struct Whole {
     learner: Learner,
     batch: Batch,
     device: Device,
+    rate: f64,
 }
 
 impl Whole {
@@ -74,13 +81,14 @@ impl Whole {
                 labels: data.numbers.clone(),
             },
             device: runtime.device.clone(),
+            rate: rate(config),
         }
     }
 
     /// Milliseconds of one step.
     pub(crate) fn step(&mut self, clock: Clock) -> Outcome<f64> {
         let mut watch = Watch::start(&self.device, clock)?;
-        self.learner.step(self.batch.clone(), RATE)?;
+        self.learner.step(self.batch.clone(), self.rate)?;
         watch.lap()
     }
 
@@ -106,7 +114,7 @@ impl Whole {
         let mut watch = Watch::start(&self.device, clock)?;
         let began = clock.now()?;
         for _ in 0..steps {
-            self.learner.step(self.batch.clone(), RATE)?;
+            self.learner.step(self.batch.clone(), self.rate)?;
         }
         let handed_over = clock.now()? - began;
         let done = watch.lap()?;
@@ -123,6 +131,7 @@ pub(crate) struct Apart {
     runtime: Runtime,
     views: ViewBatch,
     numbers: Tensor<1, Int>,
+    rate: f64,
 }
 
 impl Apart {
@@ -139,6 +148,7 @@ impl Apart {
             runtime: runtime.clone(),
             views: data.views.clone(),
             numbers: data.numbers.clone(),
+            rate: rate(config),
         }
     }
 
@@ -184,7 +194,8 @@ impl Apart {
         let mut grads = pull.ok_or("a network without heads")?.backward();
         let backward = watch.lap()?;
 
-        self.model = Some(self.optimizer.step(RATE, model, &mut grads, kernels));
+        let updated = self.optimizer.step(self.rate, model, &mut grads, kernels);
+        self.model = Some(updated);
         let update = watch.lap()?;
         Ok([embed, queue_heads, forward, backward, update])
     }
