@@ -3,7 +3,8 @@
 
     benches/gpu/build.sh gpu && python3 gpu/measure.py --cifar10 cifar10 --out gpu/results.json
 
-With what it measures by default it takes about ten minutes, six of them for CIFAR-10.
+Of CIFAR-10 it takes six minutes. The two parts before it are given `--seconds` together, and begin with what a ResNet-18
+does: what there is no time left for is left out, and says so. `--rounds 1` halves the first.
 
 Nothing but PyTorch and torchvision is needed beside what build.sh puts into its folder. Each part writes its figures
 into the results as soon as it has them, with the date, the hardware and the versions, so that a run cut short keeps
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -36,8 +38,10 @@ def main():
     parser.add_argument("--device", default="cuda:0", help="cuda:N or cpu (default: cuda:0)")
     parser.add_argument("--out", type=Path, default=Path("results.json"), help="file for the figures (default: results.json)")
     parser.add_argument("--parts", default="step,profile,cifar10", help="which parts, in order (default: all)")
-    parser.add_argument("--cases", default="resnet18 2x32 b64,resnet50 2x224+6x96 b64,vit_tiny 2x224 b64",
-                        help="cases of the step benchmark, parts of their names, separated by commas")
+    parser.add_argument("--cases", default="resnet18 cifar 2x32 b512:adamw,resnet18 2x32 b64,resnet50 2x224+6x96 b64,vit_tiny 2x224 b64:adamw",
+                        help="cases of the step benchmark, parts of their names, separated by commas, each with its optimiser "
+                             "(:larc, :adamw; default larc) (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=480, help="time for the parts step and profile together (default: 480)")
     parser.add_argument("--modes", default="f32,bf16", help=f"precisions out of {', '.join(MODES)} (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
@@ -48,6 +52,11 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="--KEY=VALUE",
                         help="one more argument for `selfcls-cli train` in the part cifar10; may be repeated")
     args = parser.parse_args()
+    for mode in args.modes.split(","):
+        if mode not in MODES:
+            parser.error(f"there is no precision {mode}; there are {', '.join(MODES)}")
+    args.deadline = time.monotonic() + args.seconds
+    args.measured = {}  # milliseconds of our step, by precision and case
 
     environment = dict(os.environ)
     libraries = library_path()
@@ -110,25 +119,66 @@ def backend(args):
     return f"tch:{args.device}"
 
 
+def runs(args):
+    """Case, optimiser and precision of each measurement: all of a case before the next one."""
+    for case in args.cases.split(","):
+        case, _, optimizer = case.partition(":")
+        for mode in args.modes.split(","):
+            yield case, optimizer or "larc", mode
+
+
+def benchmark(args, case, optimizer, mode, *more):
+    command = [HERE / "train_step", "--backend", backend(args), "--precision", mode, "--optimizer", optimizer]
+    command += ["--case", case, "--json", "--warmup", args.warmup, "--threads", args.threads, *more]
+    return list(map(str, command))
+
+
+def started(command, environment):
+    # In a session of its own, so that its peer ends with it.
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finished(process, seconds):
+    """The objects that it printed, within this time; and how it failed, if it did."""
+    failure = None
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        failure = f"cut after {seconds:.0f} s"
+    if process.returncode != 0:
+        failure = failure or f"exit code {process.returncode}"
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")], failure
+
+
 def step(args, environment, keep):
     """The step in every precision and case, ours and PyTorch's in alternation."""
     figures = []
-    for mode in args.modes.split(","):
-        if mode not in MODES:
-            raise ValueError(f"there is no precision {mode}; there are {', '.join(MODES)}")
-        for case in args.cases.split(","):
-            command = [HERE / "train_step", "--backend", backend(args), "--precision", mode, "--case", case, "--json"]
-            command += ["--rounds", str(args.rounds), "--steps", str(args.steps), "--warmup", str(args.warmup)]
-            command += ["--threads", str(args.threads), "--peer-python", sys.executable, "--peer-script", HERE / "train_step.py"]
-            command += [f"--peer-arg={value}" for value in [f"--device={args.device}", *MODES[mode]]]
-            done = subprocess.run(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
-            lines = [json.loads(line) for line in done.stdout.splitlines()]
-            if done.returncode != 0:
-                lines.append({"case": case, "failed": f"exit code {done.returncode}"})
-            figures += [{"precision": mode, **line} for line in lines]
-            for line in lines:
-                print(mode, line.get("case"), "ratio", line.get("ratio"), line.get("failed", ""), file=sys.stderr)
+    for case, optimizer, mode in runs(args):
+        figure = {"precision": mode, "optimizer": optimizer}
+        left = args.deadline - time.monotonic()
+        if left <= 0:
+            figures.append({**figure, "case": case, "left_out": "no time"})
             keep(figures)
+            continue
+        command = benchmark(args, case, optimizer, mode, "--rounds", args.rounds, "--steps", args.steps,
+                            "--peer-python", sys.executable, "--peer-script", HERE / "train_step.py")
+        command += [f"--peer-arg={value}" for value in [f"--device={args.device}", *MODES[mode]]]
+        lines, failure = finished(started(command, environment), left)
+        if failure:
+            lines.append({"case": case, "failed": failure})
+        figures += [{**figure, **line} for line in lines]
+        for line in lines:
+            print(mode, line.get("case"), "ratio", line.get("ratio"), line.get("failed", ""), file=sys.stderr)
+            if line.get("ours"):
+                args.measured[mode, case, optimizer] = line["ours"]
+        keep(figures)
+
+
+# The counters say what the GPU did over up to a second: so long they still know of what was before.
+SETTLING_SECONDS = 1.0
+MEASURING_SECONDS = 5.0
 
 
 def profile(args, environment, keep):
@@ -141,45 +191,54 @@ def profile(args, environment, keep):
         return
     figures = []
     index = args.device.partition(":")[2] or "0"
-    for mode in args.modes.split(","):
-        for case in args.cases.split(","):
-            command = [HERE / "train_step", "--backend", backend(args), "--precision", mode, "--case", case, "--json"]
-            command += ["--whole", "--rounds", "1", "--steps", str(10 * args.steps), "--warmup", str(args.warmup)]
-            command += ["--threads", str(args.threads)]
-            trace = args.out.with_name(f"{args.out.stem}-{mode}-{case.replace(' ', '_')}")
-            if shutil.which("nsys"):
-                command = ["nsys", "profile", "--trace=cuda,cudnn", "--force-overwrite=true", f"--output={trace}", *command]
-            query = ["nvidia-smi", "-i", index, "--query-gpu=utilization.gpu,memory.used,power.draw",
-                     "--format=csv,noheader,nounits", "-lms", "100"]
-            idle = samples_of(subprocess.run([*query[:-2]], stdout=subprocess.PIPE, text=True).stdout)
-            ours = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
-            watch = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
-            output, _ = ours.communicate()
-            watch.terminate()
-            samples = samples_of(watch.communicate()[0])
-            # The start is loading, not training.
-            steady = sorted(row[0] for row in samples[len(samples) // 2:])
-            lines = [text for text in output.splitlines() if text.startswith("{")]
-            line = json.loads(lines[-1]) if ours.returncode == 0 and lines else {"failed": f"exit code {ours.returncode}"}
-            figures.append({
-                "precision": mode, "case": case, "ours_ms": line.get("ours"), "host_ms": line.get("host_ms"),
-                "failed": line.get("failed"), "samples": len(samples),
-                "gpu_busy_percent_median": steady[len(steady) // 2] if steady else None,
-                "memory_mib_peak": max((row[1] for row in samples), default=0) - idle[0][1] if samples and idle else None,
-                "power_w_peak": max((row[2] for row in samples), default=None),
-            })
+    query = ["nvidia-smi", "-i", index, "--query-gpu=timestamp,utilization.gpu,memory.used,power.draw",
+             "--format=csv,noheader,nounits"]
+    for case, optimizer, mode in runs(args):
+        figure = {"precision": mode, "case": case, "optimizer": optimizer}
+        left = args.deadline - time.monotonic()
+        if left <= 0:
+            figures.append({**figure, "left_out": "no time"})
             keep(figures)
+            continue
+        # As many as take long enough for the counters, where the part before has told how long one takes.
+        milliseconds = args.measured.get((mode, case, optimizer))
+        steps = 10 * args.steps if milliseconds is None else 1 + int(1e3 * (SETTLING_SECONDS + MEASURING_SECONDS) / milliseconds)
+        command = benchmark(args, case, optimizer, mode, "--whole", "--rounds", 1, "--steps", steps)
+        trace = args.out.with_name(f"{args.out.stem}-{mode}-{case.replace(' ', '_')}")
+        if shutil.which("nsys"):
+            command = ["nsys", "profile", "--trace=cuda,cudnn", "--force-overwrite=true", f"--output={trace}", *command]
+        idle = samples_of(subprocess.run(query, stdout=subprocess.PIPE, text=True).stdout)
+        ours = started(command, environment)
+        watch = subprocess.Popen([*query, "-lms", "100"], stdout=subprocess.PIPE, text=True)
+        lines, failure = finished(ours, left)
+        watch.terminate()
+        samples = samples_of(watch.communicate()[0])
+        line = {"failed": failure} if failure or not lines else lines[-1]
+        # What came before is loading and trying out, not training.
+        began, ended = line.get("began") or 0, line.get("ended") or 0
+        steady = sorted(row[1] for row in samples if began + SETTLING_SECONDS <= row[0] <= ended)
+        figures.append({
+            **figure, "ours_ms": line.get("ours"), "host_ms": line.get("host_ms"), "steps": steps,
+            "failed": line.get("failed"), "samples": len(steady),
+            "gpu_busy_percent_median": steady[len(steady) // 2] if steady else None,
+            "tensors_mib_peak": line.get("peak_mib", [None])[0],
+            "memory_mib_peak": max((row[2] for row in samples), default=0) - idle[0][2] if samples and idle else None,
+            "power_w_peak": max((row[3] for row in samples), default=None),
+        })
+        keep(figures)
 
 
 def samples_of(text):
-    """The rows of numbers that nvidia-smi printed."""
+    """The rows of numbers that nvidia-smi printed, the first of them a time in seconds since 1970."""
     rows = []
     for line in text.splitlines():
         try:
-            rows.append([float(value) for value in line.split(",")])
+            moment, *values = line.split(",")
+            moment = datetime.datetime.strptime(moment.strip(), "%Y/%m/%d %H:%M:%S.%f").timestamp()
+            rows.append([moment, *map(float, values)])
         except ValueError:  # "[N/A]", or a line cut short
             continue
-    return [row for row in rows if len(row) == 3]
+    return [row for row in rows if len(row) == 4]
 
 
 def cifar10(args, environment, keep):
