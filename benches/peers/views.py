@@ -32,8 +32,9 @@ def albumentations_views(kinds):
 
     pipelines = [pipeline(size, *kind) for size, kind in kinds]
 
-    def views(path):
-        image = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    def views(image):
+        if not isinstance(image, np.ndarray):
+            image = cv2.cvtColor(cv2.imread(str(image), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         return [np.ascontiguousarray(p(image=image)["image"].transpose(2, 0, 1)) for p in pipelines]
 
     return views
@@ -66,8 +67,8 @@ def torchvision_views(kinds):
 
     pipelines = [pipeline(size, *kind) for size, kind in kinds]
 
-    def views(path):
-        image = Image.open(path).convert("RGB")
+    def views(image):
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image).convert("RGB")
         return [p(image) for p in pipelines]
 
     return views
@@ -81,7 +82,8 @@ def decode(_kinds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("images", type=Path, help="a folder, or with --side a file of pixels")
+    parser.add_argument("--side", type=int, help="the file holds bytes, [images, side, side, 3]")
     parser.add_argument("--pipeline", choices=["albumentations", "torchvision", "decode"], required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--global-size", type=int, required=True)
@@ -91,18 +93,21 @@ def main():
     random.seed(0)
     np.random.seed(0)
 
-    found = sorted(p for p in args.folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-    files = [found[k % len(found)] for k in range(args.count)]
+    if args.side:
+        found = list(np.fromfile(args.images, dtype=np.uint8).reshape(-1, args.side, args.side, 3))
+    else:
+        found = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    images = [found[k % len(found)] for k in range(args.count)]
     kinds = [(args.global_size, GLOBAL_1), (args.global_size, GLOBAL_2)] + [(args.local_size, LOCAL)] * args.locals
     make = {"albumentations": albumentations_views, "torchvision": torchvision_views, "decode": decode}[args.pipeline]
     views = make(kinds)
 
-    views(files[0])
+    views(images[0])
     wall, processor = time.perf_counter(), time.process_time()
-    for path in files:
-        views(path)
+    for image in images:
+        views(image)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    print(json.dumps({"cpu_images_per_s": len(files) / processor, "wall_images_per_s": len(files) / wall}))
+    print(json.dumps({"cpu_images_per_s": len(images) / processor, "wall_images_per_s": len(images) / wall}))
 
 
 main()
