@@ -254,6 +254,8 @@ struct Normalised {
     weight: TchTensor,
     saved: SavedStatistics,
     options: Normalisation,
+    /// Where they are what normalised, the running statistics, which nobody is to change before the backward pass.
+    _running: Option<[TchTensor; 2]>,
 }
 
 impl Kept<LibTorch, 3> for Normalised {
@@ -319,6 +321,7 @@ impl<C: CheckpointStrategy> AtenOps for Autodiff<LibTorch, C> {
             weight,
             saved,
             options,
+            _running: (!options.training).then(|| [mean.clone(), variance.clone()]),
         };
         let output = track::<LibTorch, 3, _, C>([input_node, weight_node, bias_node], kept, output);
         (

@@ -15,6 +15,7 @@ on_devices!(
     batch_normalisation_equals_burns,
     running_statistics_are_changed_where_nobody_else_holds_them,
     a_layers_statistics_keep_their_place,
+    statistics_that_a_backward_pass_needs_are_left_alone,
     rectifiers_equal_burns_and_spare_what_is_still_needed,
     chains_equal_burns_and_stay_channels_last,
     lower_precisions_follow_f32,
@@ -75,6 +76,23 @@ fn a_layers_statistics_keep_their_place(device: &Device) {
     assert_ne!(places(), first);
     assert_eq!(values(copy.running_mean.value()), before);
     assert_ne!(values(layer.running_mean.value()), before);
+}
+
+/// A pass in evaluation, then one in training, then the first one's gradient.
+fn statistics_that_a_backward_pass_needs_are_left_alone(device: &Device) {
+    let (kernels, autodiff) = (aten(device), device.clone().autodiff());
+    let gradient = |train_in_between: bool| {
+        let one = || Tensor::<1>::ones([6], &autodiff);
+        let x = tensor(3, [4, 6, 5, 7], &autodiff).require_grad();
+        let running = running(6, device);
+        let output = kernels.batch_norm_eval(x.clone(), one(), one(), running.clone(), 1e-5);
+        if train_in_between {
+            kernels.batch_norm_train(x.clone() * 3.0, one(), one(), running, 0.5, 1e-5);
+        }
+        let grads = against_burn::weighted(output).backward();
+        values(x.grad(&grads).expect("a gradient"))
+    };
+    assert_eq!(gradient(true), gradient(false));
 }
 
 fn rectifiers_equal_burns_and_spare_what_is_still_needed(device: &Device) {
