@@ -8,6 +8,7 @@ use burn::backend::libtorch::TchTensor;
 use tch::{Kind, Tensor};
 
 use super::Peers;
+use crate::aten::extension::unshared;
 use crate::aten::ffi::Normalisation;
 
 /// The statistics of all peers' batches, as the backward pass takes them.
@@ -36,7 +37,8 @@ pub(super) fn forward(
     let count = own_mean.f_new_full([1], count, (Kind::Float, input.device()))?;
     let all = peers.gather(Tensor::f_cat(&[own_mean, own_inverse, count], 0)?);
     let counts = all.f_select(1, 2 * channels)?;
-    let running = [owned(mean)?, owned(variance)?];
+    // Written to.
+    let running = [mean, variance].map(unshared);
     let (mean, inverse_deviation) = input.f_batch_norm_gather_stats_with_counts(
         &all.f_narrow(1, 0, channels)?,
         &all.f_narrow(1, channels, channels)?,
@@ -55,14 +57,6 @@ pub(super) fn forward(
     };
     let [mean, variance] = running;
     Ok(([TchTensor::new(output), mean, variance], statistics))
-}
-
-/// To be written to: the tensor itself, or a copy where somebody else holds it.
-fn owned(tensor: TchTensor) -> tch::Result<TchTensor> {
-    match tensor.can_mut() {
-        true => Ok(tensor),
-        false => Ok(TchTensor::new(tensor.tensor.f_detach_copy()?)),
-    }
 }
 
 impl Statistics {
