@@ -54,6 +54,15 @@ pub(super) fn own(way: Option<&Way>, reached_at: Option<&str>) -> Option<String>
     }
 }
 
+/// The network interfaces that a variable names, with commas between them. None where it names none: scripts set a
+/// variable to nothing where others would leave it out.
+pub(super) fn interfaces(value: Option<String>) -> Option<String> {
+    let value = value?;
+    let names = value.split(',').map(str::trim);
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    (!names.is_empty()).then(|| names.join(","))
+}
+
 fn is_of_this_machine(address: &str) -> bool {
     let (ip, scope) = address.split_once('%').unwrap_or((address, "0"));
     let bound = match (ip.parse(), scope.parse()) {
@@ -117,6 +126,17 @@ mod tests {
         }
         let alone = own(Some(&way("[::ffff:127.0.0.1]:1")), None);
         assert_eq!(alone.as_deref(), Some("127.0.0.1"));
+    }
+
+    #[test]
+    fn a_variable_without_a_name_names_no_interface() {
+        let interfaces = |value: &str| interfaces(Some(value.to_owned()));
+        for empty in ["", " ", ",", " , ,"] {
+            assert_eq!(interfaces(empty), None, "{empty:?}");
+        }
+        assert_eq!(interfaces("eth0").as_deref(), Some("eth0"));
+        assert_eq!(interfaces(" eth0, ,ib0 ,").as_deref(), Some("eth0,ib0"));
+        assert_eq!(super::interfaces(None), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::address;
 use super::ffi::{self, Group, Here, Store, Transport};
 use super::meeting::Meeting;
 use super::post_mortem;
@@ -98,7 +99,7 @@ impl World {
         // Ranks make their groups in the same order, so the number tells them apart.
         state.made += 1;
         let name = format!("group/{}/{first}", state.made);
-        let interfaces = std::env::var(INTERFACES).ok();
+        let interfaces = address::interfaces(std::env::var(INTERFACES).ok());
         let here = match &interfaces {
             Some(names) => Here::Interfaces(names),
             None => self.address.as_deref().map_or(Here::Unknown, Here::Address),
