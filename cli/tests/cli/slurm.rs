@@ -265,7 +265,7 @@ fn a_job_that_made_room_goes_back_into_the_queue_and_no_other() {
 fn what_no_job_could_do_is_refused() {
     let one = ["--nodes", "1", "--gpus-per-node", "1"];
     let many = ["--nodes", "32", "--gpus-per-node", "8"];
-    let cases: [(&[&str], &[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str], &[&str]); 13] = [
         (&["nope"], &one, &["nope"]),
         (
             &["photos"],
@@ -302,6 +302,11 @@ fn what_no_job_could_do_is_refused() {
             &one,
             &["nodes=7", "sets --nodes itself"],
         ),
+        (
+            &["photos", "--sbatch", "no-requeue"],
+            &one,
+            &["no-requeue", "back into the queue", "hint: without it"],
+        ),
         (&["photos", "--grace", "0"], &one, &["--grace"]),
         (
             &["photos", "--grace", "120", "--time", "2"],
@@ -330,6 +335,31 @@ fn what_no_job_could_do_is_refused() {
     for (first, second, parts) in cases {
         slurm(&[first, second].concat()).failed(2, parts);
     }
+}
+
+/// The last of several lines counts for sbatch: so there is one.
+#[test]
+fn the_log_is_where_the_user_wants_it() {
+    let one = ["photos", "--nodes", "1", "--gpus-per-node", "1"];
+    let directives = |options: &[&str]| {
+        let options = options.iter().flat_map(|option| ["--sbatch", option]);
+        let script = slurm(&one.iter().copied().chain(options).collect::<Vec<_>>()).succeeded();
+        let lines = script
+            .lines()
+            .filter_map(|line| line.strip_prefix("#SBATCH --"));
+        let of_the_log = lines.filter(|line| {
+            ["output", "open-mode"]
+                .iter()
+                .any(|name| line.starts_with(name))
+        });
+        of_the_log.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let default = ["open-mode=append", "output=%x-%j.log"];
+    assert_eq!(directives(&["mem=0"]), default);
+    let output = "output=/logs/%j.txt";
+    assert_eq!(directives(&[output]), [output, default[0]]);
+    let mode = "open-mode=truncate";
+    assert_eq!(directives(&[mode, output]), [mode, output]);
 }
 
 #[test]

@@ -40,6 +40,13 @@ impl Directive {
                 "--sbatch {text:?} is no long option of sbatch without its dashes, such as mem=0 or exclusive"
             )));
         }
+        if name == "no-requeue" {
+            return Err(CliError::usage(format!(
+                "--sbatch {text:?}: the script puts the job back into the queue when its time runs out or it is preempted, \
+                 which --{name} forbids"
+            ))
+            .hint("without it take `#SBATCH --requeue` out of the script, and what stands between `code=$?` and `exit`"));
+        }
         if taken.iter().any(|taken| taken == name) || ["signal", "requeue"].contains(&name) {
             return Err(CliError::usage(format!(
                 "--sbatch {text:?}: the script sets --{name} itself"
@@ -184,6 +191,8 @@ mod tests {
             "=0",
             "nodes=9",
             "signal=USR2",
+            "requeue",
+            "no-requeue",
             "mem=a b",
             "Mem=0",
         ] {

@@ -45,17 +45,26 @@ impl fmt::Display for Script {
             writeln!(f, "{directive}")?;
         }
         let (grace, cores) = (self.grace, self.cpus_per_rank);
+        let is_given = |name: &str| self.directives.iter().any(|one| one.name() == name);
+        let log = match is_given("open-mode") {
+            true => "",
+            false => ", and then continues its log",
+        };
         writeln!(
             f,
             "\
 # Every rank is told {grace} seconds before time runs out, or up to a minute earlier; the batch script is not.
 #SBATCH --signal=USR1@{grace}
-# The job may go back into the queue, and then continues its log.
-#SBATCH --requeue
-#SBATCH --open-mode=append
-#SBATCH --output=%x-%j.log
-"
+# The job may go back into the queue{log}.
+#SBATCH --requeue"
         )?;
+        // Of several lines sbatch takes the last, which would not be the user's.
+        for (name, value) in [("open-mode", "append"), ("output", "%x-%j.log")] {
+            if !is_given(name) {
+                writeln!(f, "#SBATCH --{name}={value}")?;
+            }
+        }
+        writeln!(f)?;
         writeln!(f, "data={}", variable("DATA", &self.data))?;
         writeln!(f, "out={}", variable("OUT", &self.out))?;
         let label = if self.several { " --label" } else { "" };
