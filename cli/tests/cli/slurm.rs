@@ -194,6 +194,24 @@ fn hostile_arguments_arrive_as_they_were_typed() {
     assert!(!cluster.0.path().join("pwned").exists());
 }
 
+/// It is no shell that reads it, here or there.
+#[test]
+fn a_prefix_is_not_expanded() {
+    let cluster = Cluster::new();
+    let one = ["photos", "--nodes", "1", "--gpus-per-node", "1"];
+    let script = slurm(&[&one[..], &["--prefix", "env X=$HOME ~/run \"*\""]].concat()).succeeded();
+    let ran = cluster.batch(&script, &[("DATA", "/photos")]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let arguments = cluster.arguments("srun").unwrap();
+    let expected = ["env", "X=$HOME", "~/run", "*", "selfcls-cli", "train"];
+    assert!(
+        arguments
+            .windows(expected.len())
+            .any(|words| words == expected),
+        "{arguments:?}"
+    );
+}
+
 /// What Slurm says of a job: one that was preempted in this start, in an earlier one, and in none.
 const PREEMPTED: &str =
     "JobId=42 StartTime=2026-11-29T23:40:26 EndTime=Unknown PreemptTime=2026-11-29T23:40:30 X=1";
@@ -265,8 +283,15 @@ fn a_job_that_made_room_goes_back_into_the_queue_and_no_other() {
 fn what_no_job_could_do_is_refused() {
     let one = ["--nodes", "1", "--gpus-per-node", "1"];
     let many = ["--nodes", "32", "--gpus-per-node", "8"];
-    let cases: [(&[&str], &[&str], &[&str]); 13] = [
+    let most = usize::MAX.to_string();
+    let uncounted = ["--nodes", &most, "--gpus-per-node", "2"];
+    let cases: [(&[&str], &[&str], &[&str]); 14] = [
         (&["nope"], &one, &["nope"]),
+        (
+            &["photos"],
+            &uncounted,
+            &["--nodes", &most, "2 ranks each", "fewer"],
+        ),
         (
             &["photos"],
             &many,

@@ -73,7 +73,8 @@ pub(crate) struct SlurmArgs {
     /// The program as the machines find it; a script around it has to end with `exec selfcls-cli ...`
     #[arg(long, value_name = "PATH", default_value = "selfcls-cli")]
     program: String,
-    /// What stands before the program, quoted as for a shell: --prefix 'apptainer exec --nv image.sif'
+    /// What stands before the program, with quotes as for a shell, but nothing in it is expanded: $HOME stays as it is.
+    /// --prefix 'apptainer exec --nv image.sif'
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     prefix: Option<String>,
     /// Further options of `train`
@@ -105,7 +106,12 @@ fn script(args: &SlurmArgs) -> Result<Script> {
             args.gpus_per_node
         )));
     }
-    let ranks = args.nodes.get() * ranks_per_node;
+    let Some(ranks) = args.nodes.get().checked_mul(ranks_per_node) else {
+        return Err(CliError::usage(format!(
+            "--nodes {} of {ranks_per_node} ranks each are more ranks than can be counted: choose fewer",
+            args.nodes
+        )));
+    };
     let backend = args.backend.as_deref().unwrap_or(match args.gpus_per_node {
         0 => "tch:cpu",
         _ => "tch:cuda",
