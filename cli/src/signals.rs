@@ -6,6 +6,9 @@
 //! | SIGTERM, SIGHUP | `kill`, `scancel`, a closed terminal, a launcher | stop after a checkpoint |
 //! | SIGUSR1 | Slurm's `--signal=USR1@120` before time runs out | the same, and ask to be started again |
 //!
+//! SIGINT and SIGHUP that were ignored when it was started stay so: `nohup` and shells that start something in the
+//! background want that.
+//!
 //! So it ends, too, when `selfcls-cli launch` or torchrun, which started it, is gone.
 //!
 //! Before the training itself has begun there is nothing to save, and all of them end the process at once.
@@ -144,12 +147,35 @@ fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
+/// The numbers of the signals above that this process is to hear.
+#[cfg(unix)]
+pub(crate) fn heard() -> Vec<i32> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    let of_terminals = [SIGHUP, SIGINT].into_iter();
+    let wanted = of_terminals.filter(|signal| !is_ignored(*signal));
+    wanted.chain([SIGTERM, SIGUSR1]).collect()
+}
+
+#[cfg(unix)]
+#[allow(
+    unsafe_code,
+    reason = "nobody offers a safe way to ask what a signal does"
+)]
+fn is_ignored(signal: i32) -> bool {
+    use nix::libc::{SIG_IGN, sigaction};
+    let mut now = std::mem::MaybeUninit::<sigaction>::uninit();
+    // SAFETY: where no new action is given none is set; the present one is written to `now` where 0 is returned.
+    unsafe {
+        sigaction(signal, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init().sa_sigaction == SIG_IGN
+    }
+}
+
 #[cfg(unix)]
 fn listen() {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    use signal_hook::consts::{SIGINT, SIGUSR1};
     // It fails for signals that cannot be caught only, and these can.
-    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
-    {
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new(heard()) {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 match signal {

@@ -3,7 +3,7 @@
 use super::images::train_for;
 use super::killed::{lines, newest};
 use super::ran::{command, run_in};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use selfcls_core::checkpoint::RunLock;
 use std::io::{BufRead, BufReader, Read};
@@ -62,9 +62,20 @@ fn start(program: &mut Command) -> Child {
 
 /// Trains in `path` until `steps` steps are noted, sends `signals`, and gives exit code and standard error.
 fn signalled(path: &Path, out: &str, steps: usize, signals: &[Signal]) -> (Option<i32>, String) {
+    hear_interrupts();
     let mut child = start(&mut command(path, &train(out)));
     reached(&mut child, &path.join(out), steps);
     ended_by(child, signals)
+}
+
+/// A shell that has started the tests in the background had them ignore SIGINT, which what they start inherits.
+#[allow(
+    unsafe_code,
+    reason = "what a signal does cannot be changed in a safe way"
+)]
+fn hear_interrupts() {
+    // SAFETY: no handler is set, and none was.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.unwrap();
 }
 
 /// The step of the newest checkpoint, by its name.
@@ -132,6 +143,7 @@ fn the_impatient_are_heard() {
     let folder = tempfile::tempdir().unwrap();
     let slow = "train --preset shapes-demo --data shapes:6144 --out run --batch-size 2048 --queue.length 0 --train.log_every 1";
     let slow: Vec<&str> = slow.split(' ').collect();
+    hear_interrupts();
     let mut child = start(&mut command(folder.path(), &slow));
     reached(&mut child, &folder.path().join("run"), 1);
     let (code, said) = ended_by(child, &[Signal::SIGUSR1, Signal::SIGINT]);
@@ -167,4 +179,25 @@ fn a_run_that_waits_for_another_ends_as_it_is_asked_to() {
         }
     }
     drop(held);
+}
+
+/// As `nohup` starts it, and a shell what is to run in the background.
+#[test]
+fn what_was_ignored_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = command(folder.path(), &train("run"));
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", r#"trap "" HUP INT; exec "$@""#, "sh"])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(folder.path());
+    let mut child = start(&mut shell);
+    let run = folder.path().join("run");
+    reached(&mut child, &run, 3);
+    send(&child, Signal::SIGHUP);
+    send(&child, Signal::SIGINT);
+    reached(&mut child, &run, 20);
+    let (code, said) = ended_by(child, &[Signal::SIGUSR1]);
+    assert_eq!(code, Some(75), "{said}");
 }

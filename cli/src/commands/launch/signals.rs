@@ -1,6 +1,6 @@
 //! Signals to a launch, which go on to its ranks.
 
-use crate::signals::Request;
+use crate::signals::{self, Request};
 use std::time::Instant;
 
 /// Listens from its making on, through all attempts.
@@ -13,10 +13,9 @@ pub(super) struct Signals {
 #[cfg(unix)]
 impl Signals {
     pub(super) fn listen() -> Self {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
         Self {
             // It fails for signals that cannot be caught only, and these can.
-            heard: signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).ok(),
+            heard: signal_hook::iterator::Signals::new(signals::heard()).ok(),
             first: None,
         }
     }
