@@ -122,16 +122,28 @@ fn ask(request: Request, because: &str) {
     let asked_before = ASKED.swap(true, Ordering::SeqCst);
     if !TRAINING.load(Ordering::SeqCst) {
         say(&format!("{because} before the training began"));
-        std::process::exit(i32::from(match request {
+        end_at_once(match request {
             Request::Stop => INTERRUPTED,
             Request::Requeue => REQUEUE,
-        }));
+        });
     }
     if !asked_before {
         say(&format!(
             "{because}: finishing the step and writing a checkpoint (Ctrl-C stops at once)"
         ));
     }
+}
+
+/// Ends the process as it is: what has been said is written. A normal end would call destructors of libraries while their other
+/// threads work, and a crash in one has an exit code of its own.
+#[cfg(unix)]
+fn end_at_once(code: u8) -> ! {
+    signal_hook::low_level::exit(code.into())
+}
+
+#[cfg(not(unix))]
+fn end_at_once(code: u8) -> ! {
+    std::process::exit(code.into())
 }
 
 /// From now on what is said of signals goes into `log` as well.
@@ -179,9 +191,7 @@ fn listen() {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 match signal {
-                    SIGINT if ASKED.load(Ordering::SeqCst) => {
-                        std::process::exit(INTERRUPTED.into())
-                    }
+                    SIGINT if ASKED.load(Ordering::SeqCst) => end_at_once(INTERRUPTED),
                     SIGINT => ask(Request::Stop, "interrupted"),
                     SIGUSR1 => ask(Request::Requeue, "asked to make room (SIGUSR1)"),
                     _ => ask(Request::Stop, "asked to stop"),
@@ -196,7 +206,7 @@ fn listen() {
 fn listen() {
     let _ = ctrlc::set_handler(|| {
         if ASKED.load(Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED.into());
+            end_at_once(INTERRUPTED);
         }
         ask(Request::Stop, "interrupted");
     });

@@ -1,4 +1,4 @@
-//! A run that is asked to end writes a checkpoint at that very step, and goes on from it.
+//! A run that is asked to end writes a checkpoint at that very step, and goes on from it; or ends at once.
 
 use super::images::train_for;
 use super::killed::{lines, newest};
@@ -6,8 +6,9 @@ use super::ran::{command, run_in};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use selfcls_core::checkpoint::RunLock;
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -200,4 +201,61 @@ fn what_was_ignored_stays_so() {
     reached(&mut child, &run, 20);
     let (code, said) = ended_by(child, &[Signal::SIGUSR1]);
     assert_eq!(code, Some(75), "{said}");
+}
+
+/// A library for `LD_PRELOAD` in whose destructor a process crashes.
+fn crashing(folder: &Path) -> PathBuf {
+    let (source, library) = (folder.join("crash.c"), folder.join("crash.so"));
+    let text =
+        "#include <stdlib.h>\n__attribute__((destructor)) static void end(void) { abort(); }\n";
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source);
+    assert!(compiler.status().expect("cargo links with it").success());
+    library
+}
+
+/// No destructor is called while other threads work: one that crashes has an exit code of its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_end_at_once_cannot_crash() {
+    hear_interrupts();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let library = crashing(path);
+    let crashing = |args: &[&str]| {
+        let mut program = command(path, args);
+        program.env("LD_PRELOAD", &library);
+        program
+    };
+    let usual = crashing(&["presets"]).output().unwrap().status;
+    assert_eq!(usual.code(), None, "{usual}");
+
+    // Before the training: it reads settings, and waits for them.
+    let settings = path.join("settings");
+    let made = Command::new("mkfifo").arg(&settings).status().unwrap();
+    assert!(made.success());
+    let waiting = [&train("run")[..], &["--config", "settings"]].concat();
+    for (signal, expected) in [(Signal::SIGTERM, 130), (Signal::SIGUSR1, 75)] {
+        let child = start(&mut crashing(&waiting));
+        // It waits for the other end.
+        let writer = OpenOptions::new().write(true).open(&settings).unwrap();
+        send(&child, signal);
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(expected), "{said}");
+        assert!(said.contains("before the training began"), "{said}");
+        drop(writer);
+    }
+
+    // In the middle of a step, which takes seconds.
+    let slow = "train --preset shapes-demo --data shapes:2048 --out slow --batch-size 1024 --epochs 9 --train.log_every 1";
+    let mut child = start(&mut crashing(&slow.split(' ').collect::<Vec<_>>()));
+    reached(&mut child, &path.join("slow"), 1);
+    let (code, said) = ended_by(child, &[Signal::SIGTERM, Signal::SIGINT]);
+    assert_eq!(code, Some(130), "{said}");
+    assert!(!said.contains("stopped after"), "{said}");
 }
