@@ -16,12 +16,14 @@ mod launchers;
 mod machines;
 mod midway;
 mod monitor;
+mod nohup;
 mod places;
 mod preemption;
 mod program;
 mod ran;
 mod resume;
 mod start;
+mod started;
 mod variants;
 mod waiting;
 
