@@ -10,7 +10,7 @@ use super::address::{self, Way};
 use super::ffi::{self, Store};
 use super::post_mortem;
 use super::watch::{self, GRACE, Place};
-use crate::Rendezvous;
+use crate::{Launcher, Rendezvous};
 
 /// Between two looks at who has come.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -33,6 +33,8 @@ pub(super) struct Meeting {
     run: String,
     /// Who keeps the store.
     keeper: &'static str,
+    /// What to do where another run is there.
+    elsewhere: &'static str,
 }
 
 impl Meeting {
@@ -44,6 +46,14 @@ impl Meeting {
             keeper: match rendezvous.agent_store {
                 true => "the launcher",
                 false => "rank 0",
+            },
+            elsewhere: match rendezvous.launcher {
+                Launcher::Selfcls => "give `launch` another --master-port",
+                // Without a name the variables were set by hand.
+                Launcher::Torchrun if !rendezvous.run.is_empty() => {
+                    "give torchrun another --master-port"
+                }
+                _ => "choose another MASTER_PORT",
             },
         }
     }
@@ -78,7 +88,8 @@ impl Meeting {
         let opened = Store::open(host, *port, serves, timeout, PROGRAM);
         let mut common = opened.map_err(|reason| match serves {
             true => format!(
-                "rank 0 cannot open the meeting point {host}:{port}: {reason}; choose another MASTER_PORT"
+                "rank 0 cannot open the meeting point {host}:{port}: {reason}; {}",
+                self.elsewhere
             ),
             false => not_reached(reason),
         })?;
@@ -142,8 +153,8 @@ impl Meeting {
 
     fn of_others(&self, what: &str) -> String {
         format!(
-            "another run meets at {}:{} ({what}); choose another MASTER_PORT",
-            self.host, self.port
+            "another run meets at {}:{} ({what}); {}",
+            self.host, self.port, self.elsewhere
         )
     }
 }

@@ -6,13 +6,14 @@ use burn::tensor::Tensor;
 use selfcls_core::collective::Reduction;
 
 use super::{TIMEOUT, device, floats, joined, place, port};
-use crate::Rendezvous;
+use crate::{Launcher, Rendezvous};
 
-/// A pair that trains on one port, and processes that come too much, whose errors are returned.
-fn beside(first: &str, second: &str, ranks: &[usize]) -> Vec<String> {
+/// A pair that `launcher` has started trains on one port, and processes come too much, whose errors are returned.
+fn beside(launcher: Launcher, first: &str, second: &str, ranks: &[usize]) -> Vec<String> {
     let port = port();
     let of = |rank: usize, run: &str| Rendezvous {
         run: run.to_owned(),
+        launcher,
         ..place(rank, 2, port)
     };
     std::thread::scope(|scope| {
@@ -59,7 +60,7 @@ fn beside(first: &str, second: &str, ranks: &[usize]) -> Vec<String> {
 /// Its launcher says nothing of itself.
 #[test]
 fn a_place_is_taken_once() {
-    let errors = beside("", "", &[0, 1]);
+    let errors = beside(Launcher::Torchrun, "", "", &[0, 1]);
     assert!(
         errors[0].contains("cannot open the meeting point"),
         "{}",
@@ -84,7 +85,7 @@ fn a_place_is_taken_once() {
 
 #[test]
 fn runs_with_names_are_told_apart() {
-    let errors = beside("slurm 7.0", "slurm 8.0", &[0, 1]);
+    let errors = beside(Launcher::Slurm, "slurm 7.0", "slurm 8.0", &[0, 1]);
     let expected = "start 0 of \"slurm 7.0\", and this is start 0 of \"slurm 8.0\"";
     assert!(errors[1].contains(expected), "{}", errors[1]);
     assert!(
@@ -115,4 +116,28 @@ fn a_run_that_is_not_complete_waits_for_its_own() {
             .expect("joins")
             .expect("both are there");
     });
+}
+
+/// Where a port cannot be chosen by the variable, it is not said to be.
+#[test]
+fn another_place_is_chosen_where_the_launcher_lets_one() {
+    for (launcher, run, fix) in [
+        (
+            Launcher::Selfcls,
+            "launch 7",
+            "give `launch` another --master-port",
+        ),
+        (
+            Launcher::Torchrun,
+            "c0ffee",
+            "give torchrun another --master-port",
+        ),
+        (Launcher::Mpi, "mpi 7[0] ", "choose another MASTER_PORT"),
+    ] {
+        let errors = beside(launcher, run, "another", &[0, 1]);
+        assert!(
+            errors.iter().all(|error| error.ends_with(fix)),
+            "no {fix} in {errors:?}"
+        );
+    }
 }
