@@ -3,26 +3,22 @@
 //! Two runs may come to one place: of those that find the same `MASTER_PORT` on a machine only one can keep its store there,
 //! and ranks of the others would find it. So the store says whose it is, as far as launchers tell runs
 //! apart, and a rank's place is taken by one process only. Whoever comes too much leaves, and touches nothing else.
+//!
+//! Whoever waits in vain tells the others, so that all name the same ranks.
 
 use std::time::{Duration, Instant};
 
-use super::address::{self, Way};
+use super::address::Way;
+use super::arrivals::{Arrivals, GLANCE, Seen};
 use super::ffi::{self, Store};
 use super::post_mortem;
-use super::watch::{self, GRACE, Place};
+use super::watch::{GRACE, Place};
 use crate::{Launcher, Rendezvous};
-
-/// Between two looks at who has come.
-const GLANCE: Duration = Duration::from_millis(50);
 
 /// Before all keys of this program.
 const PROGRAM: &str = "selfcls";
 /// Where the rank that keeps the store says whose it is.
 const KEPT_FOR: &str = "kept for";
-/// How many ranks have come.
-const ARRIVED: &str = "arrived";
-/// An address of the store's machine, as another machine sees it.
-const REACHED_AT: &str = "reached at";
 
 /// A place and a run.
 #[derive(Debug, Clone)]
@@ -31,8 +27,8 @@ pub(super) struct Meeting {
     port: u16,
     /// The run and how often it was started before: they come before all its keys.
     run: String,
-    /// Who keeps the store.
-    keeper: &'static str,
+    /// The launcher keeps the store, and not rank 0.
+    agent_store: bool,
     /// What to do where another run is there.
     elsewhere: &'static str,
 }
@@ -43,10 +39,7 @@ impl Meeting {
             host: rendezvous.master_addr.clone(),
             port: rendezvous.master_port,
             run: format!("{}/{}", rendezvous.run, rendezvous.attempt),
-            keeper: match rendezvous.agent_store {
-                true => "the launcher",
-                false => "rank 0",
-            },
+            agent_store: rendezvous.agent_store,
             elsewhere: match rendezvous.launcher {
                 Launcher::Selfcls => "give `launch` another --master-port",
                 // Without a name the variables were set by hand.
@@ -67,8 +60,48 @@ impl Meeting {
     /// the others reach this rank, where that can be told.
     ///
     /// # Errors
-    /// If the store cannot be opened or reached, another run is there, or ranks do not come within the timeout.
+    /// If the store cannot be opened or reached, or goes, another run is there, or ranks do not come within the timeout.
     pub(super) fn meet(&self, place: Place) -> ffi::Result<(Store, Option<String>)> {
+        let began = Instant::now();
+        let mut common = self.open(place)?;
+        let mut arrivals = self.enter(&mut common, place)?;
+        // The rank that keeps the store is the last to give up, so that the others can say who is missing.
+        let patience = match place.serves {
+            true => place.timeout + GRACE,
+            false => place.timeout,
+        };
+        loop {
+            let seen = arrivals.look();
+            let blame = match seen.map_err(|reason| self.gone(place, arrivals.count(), &reason))? {
+                Seen::All => break,
+                Seen::Told(blame) => Some(blame),
+                Seen::Some if began.elapsed() < patience => None,
+                Seen::Some => {
+                    let missing = arrivals.missing();
+                    let missing =
+                        missing.map_err(|reason| self.gone(place, arrivals.count(), &reason))?;
+                    if missing.is_empty() {
+                        // The last has just come.
+                        break;
+                    }
+                    Some(self.in_vain(place, &missing))
+                }
+            };
+            if let Some(blame) = blame {
+                arrivals.give_up(&blame);
+                return Err(blame);
+            }
+            // Rank 0 may have been slower to say whose the store is.
+            if let Some(stranger) = self.stranger(&mut common) {
+                return Err(stranger);
+            }
+            std::thread::sleep(GLANCE);
+        }
+        Ok(arrivals.all())
+    }
+
+    /// Opens the store, or connects to it.
+    fn open(&self, place: Place) -> ffi::Result<Store> {
         let Self { host, port, .. } = self;
         let Place {
             rank,
@@ -77,66 +110,35 @@ impl Meeting {
             timeout,
             ..
         } = place;
-        let began = Instant::now();
-        let seconds = timeout.as_secs_f64();
-        let not_reached = |reason: String| {
-            let keeper = self.keeper;
-            format!(
-                "rank {rank} of {size} did not reach {keeper} at {host}:{port} within {seconds} s: {reason}"
-            )
-        };
         let opened = Store::open(host, *port, serves, timeout, PROGRAM);
-        let mut common = opened.map_err(|reason| match serves {
+        opened.map_err(|reason| match serves {
             true => format!(
                 "rank 0 cannot open the meeting point {host}:{port}: {reason}; {}",
                 self.elsewhere
             ),
-            false => not_reached(reason),
-        })?;
-        let mut store = common.below(&self.run)?;
-        if serves {
-            common.set(KEPT_FOR, &self.run)?;
-        } else if let Some(stranger) = self.stranger(&mut common) {
+            false => format!(
+                "rank {rank} of {size} did not reach {} at {host}:{port} within {} s: {reason}",
+                self.keeper(),
+                timeout.as_secs_f64()
+            ),
+        })
+    }
+
+    /// Takes this rank's place among the others, unless it is another run's.
+    fn enter(&self, common: &mut Store, place: Place) -> ffi::Result<Arrivals> {
+        let gone = |reason: String| self.gone(place, 1, &reason);
+        if place.serves {
+            common.set(KEPT_FOR, &self.run).map_err(gone)?;
+        } else if let Some(stranger) = self.stranger(common) {
             return Err(stranger);
         }
-        let others = store
-            .add(&format!("here/{rank}"), 1)
-            .map_err(&not_reached)?
-            > 1;
-        if others {
+        let mut run = common.below(&self.run)?;
+        let rank = place.rank;
+        if run.add(&format!("here/{rank}"), 1).map_err(gone)? > 1 {
             return Err(self.of_others(&format!("it has a rank {rank} already")));
         }
-        let way = Way::to(host, *port, timeout);
-        let arrived = watch::say_hello(&mut store, rank)
-            .and_then(|()| match &way {
-                Some(way) if way.is_between_machines() => store.set(REACHED_AT, &way.other()),
-                _ => Ok(()),
-            })
-            .and_then(|()| store.add(ARRIVED, 1));
-        arrived.map_err(&not_reached)?;
-        // The rank that keeps the store is the last to give up, so that the others can say who is missing.
-        let patience = if serves { timeout + GRACE } else { timeout };
-        let missing = loop {
-            match store.add(ARRIVED, 0) {
-                Ok(count) if count >= size => break Vec::new(),
-                Ok(_) if began.elapsed() < patience => {}
-                _ => break watch::missing(&mut store, rank, size),
-            }
-            // Rank 0 may have been slower to say whose the store is.
-            if let Some(stranger) = self.stranger(&mut common) {
-                return Err(stranger);
-            }
-            std::thread::sleep(GLANCE);
-        };
-        if missing.is_empty() {
-            let reached_at = store.get(REACHED_AT).ok().flatten();
-            return Ok((store, address::own(way.as_ref(), reached_at.as_deref())));
-        }
-        Err(format!(
-            "{} of {size} did not come to {host}:{port} within {seconds} s: look at what the launcher says of {}",
-            post_mortem::ranks(&missing),
-            if missing.len() == 1 { "it" } else { "them" },
-        ))
+        let way = Way::to(&self.host, self.port, place.timeout);
+        Arrivals::new(place, way, run).map_err(gone)
     }
 
     /// What is wrong where the store is another run's.
@@ -156,5 +158,37 @@ impl Meeting {
             "another run meets at {}:{} ({what}); {}",
             self.host, self.port, self.elsewhere
         )
+    }
+
+    /// What is wrong where ranks do not come.
+    fn in_vain(&self, place: Place, missing: &[usize]) -> String {
+        format!(
+            "{} of {} did not come to {}:{} within {} s: look at what the launcher says of {}",
+            post_mortem::ranks(missing),
+            place.size,
+            self.host,
+            self.port,
+            place.timeout.as_secs_f64(),
+            if missing.len() == 1 { "it" } else { "them" },
+        )
+    }
+
+    /// What is wrong where the store goes when `count` ranks have come.
+    fn gone(&self, place: Place, count: usize, reason: &str) -> String {
+        format!(
+            "{} at {}:{} is gone before all had come; {count} of {} had ({})",
+            self.keeper(),
+            self.host,
+            self.port,
+            place.size,
+            reason.lines().next().unwrap_or_default().trim_end()
+        )
+    }
+
+    fn keeper(&self) -> &'static str {
+        match self.agent_store {
+            true => "the launcher",
+            false => "rank 0",
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! over (`watch`).
 
 mod address;
+mod arrivals;
 mod ffi;
 mod meeting;
 mod post_mortem;

@@ -1,11 +1,13 @@
-//! Two runs at one place: the first goes on as if nobody had come.
+//! Two runs at one place: the first goes on as if nobody had come. Ranks that meet in vain: all say the same.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 use selfcls_core::collective::Reduction;
 
 use super::{TIMEOUT, device, floats, joined, place, port};
+use crate::distributed::ffi::Store;
 use crate::{Launcher, Rendezvous};
 
 /// A pair that `launcher` has started trains on one port, and processes come too much, whose errors are returned.
@@ -139,5 +141,60 @@ fn another_place_is_chosen_where_the_launcher_lets_one() {
             errors.iter().all(|error| error.ends_with(fix)),
             "no {fix} in {errors:?}"
         );
+    }
+}
+
+/// What ranks say that meet in vain, each after some time.
+fn in_vain(
+    ranks: &[(usize, Duration)],
+    timeout: Duration,
+    of: impl Fn(usize) -> Rendezvous + Sync,
+) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let start = |&(rank, after): &(usize, Duration)| {
+            let of = &of;
+            scope.spawn(move || {
+                sleep(after);
+                joined(&of(rank), timeout).expect_err("one is missing")
+            })
+        };
+        let threads: Vec<_> = ranks.iter().map(start).collect();
+        let said = threads.into_iter().map(|thread| thread.join());
+        said.map(|said| said.expect("a rank")).collect()
+    })
+}
+
+/// Rank 0 came long before the others, and takes the store along while they could still wait.
+#[test]
+fn all_name_the_rank_that_does_not_come() {
+    let (port, timeout) = (port(), Duration::from_secs(6));
+    let late = Duration::from_secs(4);
+    let ranks = [(0, Duration::ZERO), (1, late), (2, late)];
+    for said in in_vain(&ranks, timeout, |rank| place(rank, 4, port)) {
+        let expected = format!("rank 3 of 4 did not come to 127.0.0.1:{port} within 6 s");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+}
+
+/// Rank 0 is killed before all have come: nobody can tell who would not have.
+#[test]
+fn a_store_that_goes_is_no_fault_of_those_that_came() {
+    let (port, timeout) = (port(), Duration::from_secs(10));
+    for (agent_store, keeper) in [(false, "rank 0"), (true, "the launcher")] {
+        let store = Store::open("127.0.0.1", port, true, timeout, "another");
+        let store = store.expect("serves");
+        let of = |rank| Rendezvous {
+            agent_store,
+            ..place(rank, 3, port)
+        };
+        let said = std::thread::scope(|scope| {
+            let said = scope.spawn(|| in_vain(&[(1, Duration::ZERO)], timeout, of));
+            sleep(Duration::from_secs(2));
+            drop(store);
+            said.join().expect("a rank")
+        });
+        let expected =
+            format!("{keeper} at 127.0.0.1:{port} is gone before all had come; 1 of 3 had");
+        assert!(said[0].starts_with(&expected), "{said:?}");
     }
 }

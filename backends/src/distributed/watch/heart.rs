@@ -15,19 +15,19 @@ pub(in crate::distributed) fn say_hello(store: &mut Store, rank: usize) -> ffi::
     store.set(&format!("{BEAT}{rank}"), "0 0 ")
 }
 
-/// Those that have not said it, apart from `own`; all where the store cannot be reached.
-pub(in crate::distributed) fn missing(store: &mut Store, own: usize, size: usize) -> Vec<usize> {
-    let mut reached = true;
-    let mut is_missing = |rank: &usize| {
-        let sign = match reached {
-            true => store.get(&format!("{BEAT}{rank}")),
-            false => Ok(None),
-        };
-        reached &= sign.is_ok();
-        sign.ok().flatten().is_none()
-    };
-    let others = (0..size).filter(|&rank| rank != own);
-    others.filter(&mut is_missing).collect()
+/// Those that have not said it, apart from `own`.
+pub(in crate::distributed) fn missing(
+    store: &mut Store,
+    own: usize,
+    size: usize,
+) -> ffi::Result<Vec<usize>> {
+    let mut missing = Vec::new();
+    for rank in (0..size).filter(|&rank| rank != own) {
+        if store.get(&format!("{BEAT}{rank}"))?.is_none() {
+            missing.push(rank);
+        }
+    }
+    Ok(missing)
 }
 
 /// Beats until the watch ends, or the store is lost. `open` connects to it within a time.
