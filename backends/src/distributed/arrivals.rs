@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::address::{self, Way};
 use super::ffi::{self, Store};
 use super::post_mortem;
+use super::roster::Roster;
 use super::watch::{self, GRACE, Place};
 
 /// Between two looks.
@@ -20,7 +21,10 @@ const GIVEN_UP: &str = "given up";
 pub(super) struct Arrivals {
     place: Place,
     way: Option<Way>,
-    store: Store,
+    /// Who takes part in this start, where the store has had others.
+    roster: Option<Roster>,
+    /// The part of the store of this start, once that is known.
+    store: Option<Store>,
     /// At the last look.
     count: usize,
 }
@@ -34,23 +38,48 @@ pub(super) enum Seen {
 }
 
 impl Arrivals {
-    /// This rank has come to `store`, by the way `way`.
-    pub(super) fn new(place: Place, way: Option<Way>, mut store: Store) -> ffi::Result<Self> {
-        watch::say_hello(&mut store, place.rank)?;
-        if let Some(way) = way.filter(Way::is_between_machines) {
+    /// This rank has come, by the way `way`, to the run's part of a store, which may be older than this start.
+    pub(super) fn new(
+        place: Place,
+        way: Option<Way>,
+        run: Store,
+        is_old: bool,
+    ) -> ffi::Result<Self> {
+        let mut arrivals = Self {
+            place,
+            way,
+            roster: None,
+            store: None,
+            count: 1,
+        };
+        if is_old {
+            arrivals.roster = Some(Roster::new(place.rank, place.size, run)?);
+        } else {
+            arrivals.begin(run)?;
+        }
+        Ok(arrivals)
+    }
+
+    /// Meets the others in `store`.
+    fn begin(&mut self, mut store: Store) -> ffi::Result<()> {
+        watch::say_hello(&mut store, self.place.rank)?;
+        if let Some(way) = self.way.filter(Way::is_between_machines) {
             store.set(REACHED_AT, &way.other())?;
         }
         store.add(ARRIVED, 1)?;
-        Ok(Self {
-            place,
-            way,
-            store,
-            count: 1,
-        })
+        self.store = Some(store);
+        Ok(())
     }
 
     pub(super) fn look(&mut self) -> ffi::Result<Seen> {
-        let store = &mut self.store;
+        if let Some(roster) = &mut self.roster
+            && let Some(store) = roster.look()?
+        {
+            self.begin(store)?;
+        }
+        let Some(store) = &mut self.store else {
+            return Ok(Seen::Some);
+        };
         if let Some(blame) = post_mortem::told(store)? {
             return Ok(Seen::Told(blame));
         }
@@ -68,15 +97,23 @@ impl Arrivals {
 
     /// Those that have not.
     pub(super) fn missing(&mut self) -> ffi::Result<Vec<usize>> {
-        watch::missing(&mut self.store, self.place.rank, self.place.size)
+        let Place { rank, size, .. } = self.place;
+        match (&mut self.store, &mut self.roster) {
+            (Some(store), _) => watch::missing(store, rank, size),
+            (None, Some(roster)) => roster.missing(),
+            // One of them is there from the beginning.
+            (None, None) => Ok(Vec::new()),
+        }
     }
 
     /// Waits no longer, for what `blame` says; those that have come hear of it. The rank that keeps the store goes when they
     /// have, or have had time for it.
-    pub(super) fn give_up(mut self, blame: &str) {
-        let store = &mut self.store;
+    pub(super) fn give_up(self, blame: &str) {
+        let Some(mut store) = self.store else {
+            return;
+        };
         // Where the store goes now, they see that.
-        let told = post_mortem::tell(store, blame);
+        let told = post_mortem::tell(&mut store, blame);
         let mut gone = told.and_then(|()| store.add(GIVEN_UP, 1));
         let began = Instant::now();
         while self.place.serves
@@ -88,10 +125,15 @@ impl Arrivals {
         }
     }
 
-    /// All have come: the store, and the address at which the others reach this rank, where that can be told.
-    pub(super) fn all(mut self) -> (Store, Option<String>) {
-        let reached_at = self.store.get(REACHED_AT).ok().flatten();
+    /// All have come: the store, the name of this start in it if it has one, and the address at which the others reach this
+    /// rank, where that can be told.
+    pub(super) fn all(self) -> Option<(Store, Option<String>, Option<String>)> {
+        let mut store = self.store?;
+        let name = self
+            .roster
+            .and_then(|roster| roster.name().map(str::to_owned));
+        let reached_at = store.get(REACHED_AT).ok().flatten();
         let own = address::own(self.way.as_ref(), reached_at.as_deref());
-        (self.store, own)
+        Some((store, name, own))
     }
 }

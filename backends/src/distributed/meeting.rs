@@ -2,7 +2,8 @@
 //!
 //! Two runs may come to one place: of those that find the same `MASTER_PORT` on a machine only one can keep its store there,
 //! and ranks of the others would find it. So the store says whose it is, as far as launchers tell runs
-//! apart, and a rank's place is taken by one process only. Whoever comes too much leaves, and touches nothing else.
+//! apart, and a rank's place is taken by one process only. Whoever comes too much leaves, and touches nothing else. The
+//! store of a launcher is for its own ranks, and nobody comes too much there; but earlier starts of them have been there.
 //!
 //! Whoever waits in vain tells the others, so that all name the same ranks.
 
@@ -19,13 +20,16 @@ use crate::{Launcher, Rendezvous};
 const PROGRAM: &str = "selfcls";
 /// Where the rank that keeps the store says whose it is.
 const KEPT_FOR: &str = "kept for";
+/// In place of the number of a start.
+const ANY: &str = "any";
 
 /// A place and a run.
 #[derive(Debug, Clone)]
 pub(super) struct Meeting {
     host: String,
     port: u16,
-    /// The run and how often it was started before: they come before all its keys.
+    /// How often the run was started before, where all ranks agree on that, and the run; behind these, once all have met in
+    /// a launcher's store, the name of the start. They come before all its keys.
     run: String,
     /// The launcher keeps the store, and not rank 0.
     agent_store: bool,
@@ -35,17 +39,22 @@ pub(super) struct Meeting {
 
 impl Meeting {
     pub(super) fn of(rendezvous: &Rendezvous) -> Self {
+        let Rendezvous {
+            ref run, attempt, ..
+        } = *rendezvous;
         Self {
             host: rendezvous.master_addr.clone(),
             port: rendezvous.master_port,
-            run: format!("{}/{}", rendezvous.run, rendezvous.attempt),
+            run: match rendezvous.launcher {
+                // Each of its agents counts for itself.
+                Launcher::Torchrun => format!("{ANY}/{run}"),
+                _ => format!("{attempt}/{run}"),
+            },
             agent_store: rendezvous.agent_store,
             elsewhere: match rendezvous.launcher {
                 Launcher::Selfcls => "give `launch` another --master-port",
                 // Without a name the variables were set by hand.
-                Launcher::Torchrun if !rendezvous.run.is_empty() => {
-                    "give torchrun another --master-port"
-                }
+                Launcher::Torchrun if !run.is_empty() => "give torchrun another --master-port",
                 _ => "choose another MASTER_PORT",
             },
         }
@@ -61,7 +70,7 @@ impl Meeting {
     ///
     /// # Errors
     /// If the store cannot be opened or reached, or goes, another run is there, or ranks do not come within the timeout.
-    pub(super) fn meet(&self, place: Place) -> ffi::Result<(Store, Option<String>)> {
+    pub(super) fn meet(&mut self, place: Place) -> ffi::Result<(Store, Option<String>)> {
         let began = Instant::now();
         let mut common = self.open(place)?;
         let mut arrivals = self.enter(&mut common, place)?;
@@ -97,7 +106,12 @@ impl Meeting {
             }
             std::thread::sleep(GLANCE);
         }
-        Ok(arrivals.all())
+        let met = arrivals.all();
+        let (store, start, address) = met.ok_or("all ranks have come, and none knows where to")?;
+        if let Some(start) = start {
+            self.run = format!("{}/{start}", self.run);
+        }
+        Ok((store, address))
     }
 
     /// Opens the store, or connects to it.
@@ -134,20 +148,26 @@ impl Meeting {
         }
         let mut run = common.below(&self.run)?;
         let rank = place.rank;
-        if run.add(&format!("here/{rank}"), 1).map_err(gone)? > 1 {
+        if !self.agent_store && run.add(&format!("here/{rank}"), 1).map_err(gone)? > 1 {
             return Err(self.of_others(&format!("it has a rank {rank} already")));
         }
         let way = Way::to(&self.host, self.port, place.timeout);
-        Arrivals::new(place, way, run).map_err(gone)
+        Arrivals::new(place, way, run, self.agent_store).map_err(gone)
     }
 
     /// What is wrong where the store is another run's.
     fn stranger(&self, common: &mut Store) -> Option<String> {
         let kept_for = common.get(KEPT_FOR).ok().flatten()?;
-        let name = |run: &str| match run.rsplit_once('/') {
-            Some(("", attempt)) => format!("start {attempt} of a run without a name"),
-            Some((name, attempt)) => format!("start {attempt} of \"{name}\""),
-            None => run.to_owned(),
+        let name = |run: &str| {
+            let (attempt, name) = run.split_once('/').unwrap_or((ANY, run));
+            let name = match name {
+                "" => "a run without a name".to_owned(),
+                name => format!("\"{name}\""),
+            };
+            match attempt {
+                ANY => name,
+                attempt => format!("start {attempt} of {name}"),
+            }
         };
         let what = || format!("{}, and this is {}", name(&kept_for), name(&self.run));
         (kept_for != self.run).then(|| self.of_others(&what()))

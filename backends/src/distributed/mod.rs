@@ -11,6 +11,7 @@ mod ffi;
 mod meeting;
 mod post_mortem;
 mod ranks;
+mod roster;
 #[cfg(test)]
 pub(crate) mod tests;
 mod watch;

@@ -67,7 +67,7 @@ impl World {
             timeout,
         };
         let watch = Watch::start(place, end)?;
-        let meeting = Meeting::of(rendezvous);
+        let mut meeting = Meeting::of(rendezvous);
         let (store, address) = meeting.meet(place)?;
         watch.all_have_met(transport, move |timeout| meeting.again(timeout))?;
         Ok(Arc::new(Self {

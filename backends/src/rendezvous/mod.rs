@@ -64,8 +64,8 @@ pub struct Rendezvous {
     pub master_addr: String,
     /// The store's TCP port.
     pub master_port: u16,
-    /// How often the processes were started before; keys in the store begin with it, so that a restart never
-    /// reads what the attempt before it left there.
+    /// How often the processes were started before. With torchrun it is how often their agent has started some because one of
+    /// its own had failed, and agents may differ.
     pub attempt: u32,
     /// What tells this run from others that may meet at the same place, as far as the launcher says it: the same for
     /// all ranks of a run, and empty where variables were set by hand.

@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 #![cfg(unix)]
 
+mod agents;
 mod cluster;
 mod equality;
 mod faults;

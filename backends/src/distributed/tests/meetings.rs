@@ -1,10 +1,11 @@
 //! Two runs at one place: the first goes on as if nobody had come. Ranks that meet in vain: all say the same.
 
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
-use selfcls_core::collective::Reduction;
+use selfcls_core::collective::{Collective, Reduction};
 
 use super::{TIMEOUT, device, floats, joined, place, port};
 use crate::distributed::ffi::Store;
@@ -197,4 +198,69 @@ fn a_store_that_goes_is_no_fault_of_those_that_came() {
             format!("{keeper} at 127.0.0.1:{port} is gone before all had come; 1 of 3 had");
         assert!(said[0].starts_with(&expected), "{said:?}");
     }
+}
+
+/// One of two ranks that were started `attempts` times before, as each of their launchers counts.
+fn counted(attempts: [u32; 2], rank: usize, port: u16, agent_store: bool) -> Rendezvous {
+    Rendezvous {
+        attempt: attempts[rank],
+        run: "c0ffee".into(),
+        agent_store,
+        ..place(rank, 2, port)
+    }
+}
+
+/// What two ranks at these places add up.
+fn meet(of: impl Fn(usize) -> Rendezvous + Sync) -> Vec<f32> {
+    let sum = |peers: Arc<dyn Collective>| {
+        let own = Tensor::<1>::from_floats([1.0], &device());
+        floats(peers.all_reduce(own, Reduction::Sum).expect("a sum"))[0]
+    };
+    std::thread::scope(|scope| {
+        let ranks = [0, 1].map(|rank| {
+            let of = &of;
+            scope.spawn(move || sum(joined(&of(rank), TIMEOUT).expect("joins")))
+        });
+        ranks.map(|rank| rank.join().expect("a rank")).into()
+    })
+}
+
+/// An agent of torchrun that starts its ranks again because another does counts that as no start. Their store goes on.
+#[test]
+fn ranks_meet_again_whose_agents_count_differently() {
+    let port = port();
+    let agent = Store::open("127.0.0.1", port, true, TIMEOUT, "agent").expect("serves");
+    for attempts in [[0, 0], [0, 1], [0, 1], [1, 1]] {
+        let sums = meet(|rank| counted(attempts, rank, port, true));
+        assert_eq!(sums, [2.0, 2.0], "{attempts:?}");
+    }
+    // What earlier starts left is not taken for one that comes.
+    let timeout = Duration::from_secs(3);
+    for (here, missing) in [(0, 1), (1, 0)] {
+        let ranks = [(here, Duration::ZERO)];
+        let said = in_vain(&ranks, timeout, |rank| counted([2, 2], rank, port, true));
+        let expected = format!("rank {missing} of 2 did not come");
+        assert!(said[0].starts_with(&expected), "{said:?}");
+    }
+    drop(agent);
+}
+
+/// Rank 0 keeps the store for one start only, which has the same number everywhere where torchrun does not count.
+#[test]
+fn starts_are_told_apart_where_launchers_count_them_for_all() {
+    let sums = {
+        let port = port();
+        meet(|rank| counted([1, 2], rank, port, false))
+    };
+    assert_eq!(sums, [2.0, 2.0]);
+    let port = port();
+    let of = |rank| Rendezvous {
+        launcher: Launcher::Slurm,
+        ..counted([1, 2], rank, port, false)
+    };
+    let ranks = [(0, Duration::ZERO), (1, Duration::ZERO)];
+    let said = in_vain(&ranks, Duration::from_secs(3), of);
+    let expected = "start 1 of \"c0ffee\", and this is start 2 of \"c0ffee\"";
+    assert!(said[1].contains(expected), "{said:?}");
+    assert!(said[0].starts_with("rank 1 of 2 did not come"), "{said:?}");
 }

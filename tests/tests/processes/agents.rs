@@ -1,0 +1,76 @@
+//! Several agents of torchrun, as on several machines. When a rank of one has died both start theirs again, in the store that they had,
+//! and only that one counts it as a start.
+
+use crate::binary_for;
+use crate::equality::newest;
+use crate::or_not_run;
+use crate::program::{command, send_signal, torchrun, train_in};
+use crate::start::{Place, config, free_port};
+use crate::started::{Started, count};
+use std::path::Path;
+
+/// Epochs of four steps: long enough for two ranks to die one after the other.
+const EPOCHS: usize = 40;
+
+#[test]
+fn agents_start_their_ranks_again_together() {
+    let name = "agents::agents_start_their_ranks_again_together";
+    let Some(binary) = binary_for(name) else {
+        return;
+    };
+    let torchrun = or_not_run!(
+        "agents::agents_start_their_ranks_again_together",
+        torchrun()
+    );
+    let place = Place::new(binary.clone());
+    let mut long = config();
+    long.train.epochs = EPOCHS;
+    long.checkpoint.every_steps = 1;
+    long.checkpoint.milestone_epochs = 0;
+    let endpoint = format!("127.0.0.1:{}", free_port());
+    let mut agents = ["first", "second"].map(|agent| {
+        let mut command = command(torchrun.get_program());
+        command
+            // For its own libraries, not ours.
+            .env_remove("LD_LIBRARY_PATH")
+            .args(["-m", "torch.distributed.run", "--no-python"])
+            .args(["--nnodes=2", "--nproc-per-node=1", "--max-restarts=2"])
+            .args(["--rdzv-backend=c10d", "--rdzv-id=agents"])
+            .args(["--local-addr=127.0.0.1", "--rdzv-endpoint", &endpoint])
+            .arg(&binary)
+            .args(train_in(&place, &long));
+        Started::new(&mut command, place.path(&format!("{agent}.log")))
+    });
+    let run = place.path("run");
+    let mut lines = 3;
+    for rank in ["RANK=1", "RANK=0"] {
+        agents[0].reached(&run, lines);
+        send_signal(process(&run, rank), "KILL");
+        // More than can have been under way.
+        lines = count(&run) + 8;
+    }
+    for agent in &mut agents {
+        let code = agent.code();
+        assert_eq!(code, Some(0), "{}", agent.said());
+    }
+    let said = agents.map(|agent| agent.said()).concat();
+    assert!(said.matches("continuing after step").count() >= 2, "{said}");
+    assert!(!said.contains("another run meets"), "{said}");
+    assert_eq!(newest(&run).manifest.position.step, EPOCHS * 4, "{said}");
+}
+
+/// The number of the process that trains in `run` and has `variable` in its environment.
+fn process(run: &Path, variable: &str) -> u32 {
+    let has = |file: &Path, word: &[u8]| {
+        let list = std::fs::read(file).unwrap_or_default();
+        list.split(|byte| *byte == 0).any(|one| one == word)
+    };
+    let run = run.as_os_str().as_encoded_bytes();
+    let processes = std::fs::read_dir("/proc").expect("a Linux").flatten();
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let number = numbers.find(|number: &u32| {
+        let folder = Path::new("/proc").join(number.to_string());
+        has(&folder.join("cmdline"), run) && has(&folder.join("environ"), variable.as_bytes())
+    });
+    number.expect("the rank runs")
+}
