@@ -5,8 +5,9 @@ use crate::binary_for;
 use crate::equality::newest;
 use crate::or_not_run;
 use crate::program::{command, send_signal, torchrun, train_in};
+use crate::ran::{Ran, Running};
 use crate::start::{Place, config, free_port};
-use crate::started::{Started, count};
+use crate::waiting::journal_lines;
 use std::path::Path;
 
 /// Epochs of four steps: long enough for two ranks to die one after the other.
@@ -28,7 +29,7 @@ fn agents_start_their_ranks_again_together() {
     long.checkpoint.every_steps = 1;
     long.checkpoint.milestone_epochs = 0;
     let endpoint = format!("127.0.0.1:{}", free_port());
-    let mut agents = ["first", "second"].map(|agent| {
+    let mut agents = [(); 2].map(|()| {
         let mut command = command(torchrun.get_program());
         command
             // For its own libraries, not ours.
@@ -39,7 +40,7 @@ fn agents_start_their_ranks_again_together() {
             .args(["--local-addr=127.0.0.1", "--rdzv-endpoint", &endpoint])
             .arg(&binary)
             .args(train_in(&place, &long));
-        Started::new(&mut command, place.path(&format!("{agent}.log")))
+        Running::start(&mut command)
     });
     let run = place.path("run");
     let mut lines = 3;
@@ -47,13 +48,13 @@ fn agents_start_their_ranks_again_together() {
         agents[0].reached(&run, lines);
         send_signal(process(&run, rank), "KILL");
         // More than can have been under way.
-        lines = count(&run) + 8;
+        lines = journal_lines(&run) + 8;
     }
-    for agent in &mut agents {
-        let code = agent.code();
-        assert_eq!(code, Some(0), "{}", agent.said());
-    }
-    let said = agents.map(|agent| agent.said()).concat();
+    let said = agents.map(|agent| {
+        let Ran { stdout, stderr, .. } = agent.end().succeeded();
+        stdout + &stderr
+    });
+    let said = said.concat();
     assert!(said.matches("continuing after step").count() >= 2, "{said}");
     assert!(!said.contains("another run meets"), "{said}");
     assert_eq!(newest(&run).manifest.position.step, EPOCHS * 4, "{said}");

@@ -24,7 +24,6 @@ mod program;
 mod ran;
 mod resume;
 mod start;
-mod started;
 mod variants;
 mod waiting;
 

@@ -2,8 +2,9 @@
 
 use crate::binary_for;
 use crate::program::{command, send_signal, train_in};
+use crate::ran::Ran;
 use crate::start::{Place, config};
-use crate::started::{Started, count};
+use crate::waiting::journal_lines;
 
 #[test]
 fn launch_and_its_ranks_let_ignored_signals_be() {
@@ -20,14 +21,14 @@ fn launch_and_its_ranks_let_ignored_signals_be() {
         .arg(binary)
         .args(["launch", "--nproc", "2", "--"])
         .args(train_in(&place, &long));
-    let mut launch = Started::new(&mut launch, place.path("launch.log"));
     let run = place.path("run");
-    launch.reached(&run, 3);
-    send_signal(launch.id(), "HUP");
-    send_signal(launch.id(), "INT");
-    // More than can have been under way.
-    launch.reached(&run, count(&run) + 20);
-    send_signal(launch.id(), "USR1");
-    let code = launch.code();
-    assert_eq!(code, Some(75), "{}", launch.said());
+    let ran = Ran::while_running(&mut launch, |launch| {
+        launch.reached(&run, 3);
+        send_signal(launch.id(), "HUP");
+        send_signal(launch.id(), "INT");
+        // More than can have been under way.
+        launch.reached(&run, journal_lines(&run) + 20);
+        send_signal(launch.id(), "USR1");
+    });
+    assert_eq!(ran.code, Some(75), "{ran:#?}");
 }

@@ -49,7 +49,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -83,7 +83,7 @@ impl Running {
 
     /// Waits for its end, and until all that it has started has closed its output, too.
     #[track_caller]
-    fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> Ran {
         let (stdout, stderr) = (&self.stdout, &self.stderr);
         let mut status = None;
         let ended = || {
