@@ -60,13 +60,18 @@ impl CliError {
         Self::new(Kind::Requeue, message)
     }
 
-    /// It has ended because it was asked to.
+    /// This process has ended because it was asked to.
     pub(crate) fn stopped(message: impl fmt::Display) -> Self {
-        let error = match signals::request() {
-            Some(Request::Stop) => Self::interrupted(message),
-            // Launchers report the largest exit code of all ranks. One that was asked by another rank alone gives the
-            // smaller of the two, so that whoever was asked by the system decides.
-            Some(Request::Requeue) | None => Self::requeue(message),
+        // Launchers report the largest exit code of all ranks. One that was asked by another rank alone gives the
+        // smaller of the two, so that whoever was asked by the system decides.
+        Self::as_asked(signals::request().unwrap_or(Request::Requeue), message)
+    }
+
+    /// A training has ended as `request` wanted it to.
+    pub(crate) fn as_asked(request: Request, message: impl fmt::Display) -> Self {
+        let error = match request {
+            Request::Stop => Self::interrupted(message),
+            Request::Requeue => Self::requeue(message),
         };
         error.hint("give the same command again to continue")
     }

@@ -18,6 +18,8 @@
 
 use crate::error::{INTERRUPTED, REQUEUE};
 use crate::run_log::RunLog;
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, OnceLock};
@@ -30,6 +32,21 @@ pub(crate) enum Request {
     /// The machine is needed for something else, and the training is to go on later.
     Requeue,
 }
+
+#[cfg(unix)]
+impl Request {
+    /// What a signal asks for, one of [`NUMBERS`].
+    pub(crate) fn by(signal: i32) -> Self {
+        match signal {
+            SIGUSR1 => Self::Requeue,
+            _ => Self::Stop,
+        }
+    }
+}
+
+/// The signals above.
+#[cfg(unix)]
+pub(crate) const NUMBERS: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1];
 
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -68,16 +85,8 @@ impl Drop for Held {
 #[cfg(unix)]
 fn signals() -> nix::sys::signal::SigSet {
     use nix::sys::signal::{SigSet, Signal};
-    let mut all = SigSet::empty();
-    for signal in [
-        Signal::SIGHUP,
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGUSR1,
-    ] {
-        all.add(signal);
-    }
-    all
+    let known = |number| Signal::try_from(number).ok();
+    NUMBERS.into_iter().filter_map(known).collect::<SigSet>()
 }
 
 /// Hears the signals that `selfcls-cli launch` has [`Held`] since it started this process.
@@ -162,10 +171,9 @@ fn say(line: &str) {
 /// The numbers of the signals above that this process is to hear.
 #[cfg(unix)]
 pub(crate) fn heard() -> Vec<i32> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-    let of_terminals = [SIGHUP, SIGINT].into_iter();
-    let wanted = of_terminals.filter(|signal| !is_ignored(*signal));
-    wanted.chain([SIGTERM, SIGUSR1]).collect()
+    let of_terminals = [SIGHUP, SIGINT];
+    let wanted = |signal: &i32| !(of_terminals.contains(signal) && is_ignored(*signal));
+    NUMBERS.into_iter().filter(wanted).collect()
 }
 
 #[cfg(unix)]
@@ -185,17 +193,17 @@ fn is_ignored(signal: i32) -> bool {
 
 #[cfg(unix)]
 fn listen() {
-    use signal_hook::consts::{SIGINT, SIGUSR1};
     // It fails for signals that cannot be caught only, and these can.
     if let Ok(mut signals) = signal_hook::iterator::Signals::new(heard()) {
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                match signal {
+                let because = match signal {
                     SIGINT if ASKED.load(Ordering::SeqCst) => end_at_once(INTERRUPTED),
-                    SIGINT => ask(Request::Stop, "interrupted"),
-                    SIGUSR1 => ask(Request::Requeue, "asked to make room (SIGUSR1)"),
-                    _ => ask(Request::Stop, "asked to stop"),
-                }
+                    SIGINT => "interrupted",
+                    SIGUSR1 => "asked to make room (SIGUSR1)",
+                    _ => "asked to stop",
+                };
+                ask(Request::by(signal), because);
             }
         });
     }

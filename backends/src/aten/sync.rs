@@ -72,6 +72,13 @@ pub(super) trait SyncOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
+/// How many channels `[batch, channels, h, w]` has, and how many values each.
+fn channels_and_count(input: &tch::Tensor) -> [i64; 2] {
+    let size = input.size();
+    let channels = size[1];
+    [channels, size.iter().product::<i64>() / channels.max(1)]
+}
+
 /// What the forward pass leaves for the backward pass.
 #[derive(Debug, Clone)]
 enum Statistics {

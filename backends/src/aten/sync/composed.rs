@@ -8,7 +8,7 @@
 use burn::backend::libtorch::TchTensor;
 use tch::{Kind, Tensor};
 
-use super::Peers;
+use super::{Peers, channels_and_count};
 use crate::aten::ffi::{self, Normalisation, SavedStatistics};
 
 /// What the backward pass needs.
@@ -120,15 +120,13 @@ impl Clone for Shared {
 }
 
 fn shared_statistics(input: &Tensor, peers: &Peers) -> tch::Result<Shared> {
-    let size = input.size();
-    let channels = size[1];
-    let count = (size.iter().product::<i64>() / channels.max(1)) as f64;
+    let [channels, count] = channels_and_count(input);
     let (mean, variance) = own_statistics(input)?;
     let own = Tensor::f_cat(
         &[
             &mean,
-            &variance.f_mul_scalar(count)?,
-            &mean.f_new_full([1], count, (Kind::Float, mean.device()))?,
+            &variance.f_mul_scalar(count as f64)?,
+            &mean.f_new_full([1], count as f64, (Kind::Float, mean.device()))?,
         ],
         0,
     )?;

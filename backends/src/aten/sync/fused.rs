@@ -7,7 +7,7 @@
 use burn::backend::libtorch::TchTensor;
 use tch::{Kind, Tensor};
 
-use super::Peers;
+use super::{Peers, channels_and_count};
 use crate::aten::extension::unshared;
 use crate::aten::ffi::Normalisation;
 
@@ -30,11 +30,9 @@ pub(super) fn forward(
     peers: &Peers,
 ) -> tch::Result<([TchTensor; 3], Statistics)> {
     let Normalisation { momentum, eps, .. } = options;
-    let size = input.size();
-    let channels = size[1];
-    let count = (size.iter().product::<i64>() / channels.max(1)) as f64;
+    let [channels, count] = channels_and_count(input);
     let (own_mean, own_inverse) = input.f_batch_norm_stats(eps)?;
-    let count = own_mean.f_new_full([1], count, (Kind::Float, input.device()))?;
+    let count = own_mean.f_new_full([1], count as f64, (Kind::Float, input.device()))?;
     let all = peers.gather(Tensor::f_cat(&[own_mean, own_inverse, count], 0)?);
     let counts = all.f_select(1, 2 * channels)?;
     // Written to.

@@ -153,12 +153,7 @@ fn began_as_asked(ends: &[End]) -> bool {
 
 /// The end of all that `request` asked for.
 pub(super) fn stopped(request: Request) -> CliError {
-    let message = "all ranks stopped, as they were asked to";
-    let error = match request {
-        Request::Stop => CliError::interrupted(message),
-        Request::Requeue => CliError::requeue(message),
-    };
-    error.hint("give the same command again to continue")
+    CliError::as_asked(request, "all ranks stopped, as they were asked to")
 }
 
 #[cfg(unix)]
@@ -168,8 +163,7 @@ fn signal(status: ExitStatus) -> Option<i32> {
 
 #[cfg(unix)]
 fn asks_for_an_end(signal: i32) -> bool {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-    [SIGHUP, SIGINT, SIGTERM, SIGUSR1].contains(&signal)
+    crate::signals::NUMBERS.contains(&signal)
 }
 
 #[cfg(unix)]

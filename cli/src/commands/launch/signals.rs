@@ -27,10 +27,7 @@ impl Signals {
         let known = |number| Signal::try_from(number).ok();
         let signals: Vec<Signal> = numbers.into_iter().flatten().filter_map(known).collect();
         if let Some(first) = signals.first() {
-            let request = match first {
-                Signal::SIGUSR1 => Request::Requeue,
-                _ => Request::Stop,
-            };
+            let request = Request::by(*first as i32);
             self.first.get_or_insert((request, Instant::now()));
         }
         signals
