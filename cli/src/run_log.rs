@@ -14,13 +14,17 @@ pub(crate) struct RunLog {
 
 impl RunLog {
     pub(crate) fn of_rank(run: &Path, rank: usize) -> Self {
-        let name = match rank {
-            0 => "log.txt".to_owned(),
-            rank => format!("log.rank{rank}.txt"),
-        };
         Self {
             run: run.to_path_buf(),
-            path: run.join(name),
+            path: run.join(Self::name_of_rank(rank)),
+        }
+    }
+
+    /// The file in the run directory.
+    pub(crate) fn name_of_rank(rank: usize) -> String {
+        match rank {
+            0 => "log.txt".to_owned(),
+            rank => format!("log.rank{rank}.txt"),
         }
     }
 

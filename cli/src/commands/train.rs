@@ -13,7 +13,7 @@ use selfcls_backends::Rendezvous;
 use selfcls_core::Config;
 use selfcls_core::data::{self, Source};
 use selfcls_core::runtime::Runtime;
-use selfcls_core::train::{self, Event, MonitorEvent, Outcome};
+use selfcls_core::train::{self, AskedBy, Event, MonitorEvent, Outcome};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -181,11 +181,25 @@ pub(crate) fn train_in(
 
 /// The end of a training that was asked to stop.
 fn stopped(outcome: &Outcome) -> CliError {
-    CliError::stopped(format!(
+    let error = CliError::stopped(format!(
         "stopped after step {}; {} holds everything",
         outcome.step,
         outcome.checkpoint.display()
-    ))
+    ));
+    if signals::request().is_some() {
+        // It said so, and why, when it was asked.
+        return error;
+    }
+    match outcome.asked_by {
+        Some(AskedBy::Rank(rank)) => error.hint(format!(
+            "rank {rank} was asked to stop, and says why in {} or on its terminal",
+            RunLog::name_of_rank(rank)
+        )),
+        Some(AskedBy::Several) => {
+            error.hint("other ranks were asked to stop, and say why in their logs")
+        }
+        None => error,
+    }
 }
 
 /// Shows events, and keeps the lasting ones in a log.

@@ -51,9 +51,11 @@ mod step;
 mod survey;
 mod trainer;
 mod transfer;
+mod wishes;
 
 pub use event::{EpochEvent, Event, HeadMeasures, MonitorEvent, StepEvent};
 pub use processors::cores_of_rank;
 pub use run::{Outcome, run};
 pub use step::{Batch, Learner, StepOutput};
 pub use trainer::Trainer;
+pub use wishes::AskedBy;

@@ -6,6 +6,7 @@ use super::monitor::Monitor;
 use super::records::Records;
 use super::start;
 use super::trainer::Trainer;
+use super::wishes::AskedBy;
 use crate::checkpoint::{self, Position, RunLock};
 use crate::config::Config;
 use crate::data::Source;
@@ -24,6 +25,8 @@ use std::time::Duration;
 pub struct Outcome {
     /// Whether all epochs are done; false if it was asked to stop.
     pub complete: bool,
+    /// Who asked to stop, if several ranks have agreed on it.
+    pub asked_by: Option<AskedBy>,
     /// Steps made since the beginning of the run.
     pub step: usize,
     /// The newest checkpoint.
@@ -177,6 +180,7 @@ fn train(
     })?;
     Ok(Outcome {
         complete,
+        asked_by: trainer.asked_by(),
         step: trainer.position().step,
         checkpoint,
         model: trainer.model(),

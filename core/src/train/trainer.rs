@@ -3,6 +3,7 @@
 use super::event::{EpochEvent, Event, StepEvent};
 use super::step::{Learner, StepOutput};
 use super::transfer::{distinct, numbers, stage};
+use super::wishes::AskedBy;
 use super::{processors, start};
 use crate::checkpoint::{FORMAT, Manifest, Position, Snapshot};
 use crate::collective::Reduction;
@@ -31,8 +32,8 @@ pub struct Trainer {
     schedule: LrSchedule,
     learner: Learner,
     position: Position,
-    /// Whether a rank asked to stop, as far as all ranks know.
-    stop_agreed: bool,
+    /// Who asked to stop, as far as all ranks know.
+    asked_by: Option<AskedBy>,
 }
 
 /// A step that was made, with its numbers still on their way.
@@ -40,7 +41,7 @@ struct Made {
     epoch: usize,
     step: usize,
     lr: f64,
-    /// Loss, neighbour accuracy (zero where unknown) and how many ranks want to stop.
+    /// Loss, neighbour accuracy (zero where unknown), and the ranks' wishes to stop.
     numbers: PendingRead,
     knows_neighbours: bool,
     assigned: Tensor<1, Int>,
@@ -111,7 +112,7 @@ impl Trainer {
                 epoch_loss: None,
                 best_loss: None,
             },
-            stop_agreed: false,
+            asked_by: None,
         })
     }
 
@@ -256,8 +257,13 @@ impl Trainer {
         if self.runtime.collective.world_size() == 1 {
             wish.load(Ordering::Relaxed)
         } else {
-            self.stop_agreed
+            self.asked_by.is_some()
         }
+    }
+
+    /// Who asked several ranks to stop, if they have agreed on it.
+    pub fn asked_by(&self) -> Option<AskedBy> {
+        self.asked_by
     }
 
     /// Trains to the end of the current epoch. `observe` hears of every step and may stop between two;
@@ -353,17 +359,18 @@ impl Trainer {
         // Filled in by the device, not sent there.
         let number = |value: f32| Tensor::zeros([1], &self.runtime.device).add_scalar(value);
         let knows_neighbours = output.neighbour_accuracy.is_some();
-        let wish = f32::from(u8::from(wish.load(Ordering::Relaxed)));
-        let numbers = vec![
-            output.loss,
-            output.neighbour_accuracy.unwrap_or_else(|| number(0.0)),
-            number(wish),
-        ];
         let Runtime {
             kernels,
             collective: peers,
             ..
         } = &self.runtime;
+        let [wish, rank] = AskedBy::addends(wish.load(Ordering::Relaxed), peers.rank());
+        let numbers = vec![
+            output.loss,
+            output.neighbour_accuracy.unwrap_or_else(|| number(0.0)),
+            number(wish),
+            number(rank),
+        ];
         let numbers = peers.all_reduce(Tensor::cat(numbers, 0), Reduction::Sum)?;
         Ok(Made {
             epoch: epoch + 1,
@@ -380,14 +387,17 @@ impl Trainer {
         let Made {
             epoch, step, lr, ..
         } = made;
-        let [loss, accuracy, wishes] = numbers(made.numbers)?;
+        let [loss, accuracy, wishes, ranks] = numbers(made.numbers)?;
         if !loss.is_finite() {
             return Err(Error::Diverged(format!(
                 "the loss became {loss} at step {step} (epoch {epoch}, learning rate {lr}); lower optim.lr or lengthen optim.warmup_epochs; the last checkpoint is from before"
             )));
         }
         self.position.epoch_loss_sum += loss;
-        self.stop_agreed |= wishes > 0.0;
+        if self.runtime.collective.world_size() > 1 {
+            let asked_by = || AskedBy::from_sums([wishes, ranks]);
+            self.asked_by = self.asked_by.or_else(asked_by);
+        }
         let known = made.knows_neighbours && self.loader.has_labels();
         let event = StepEvent {
             epoch,

@@ -56,12 +56,13 @@ impl Staged {
     }
 }
 
-/// Three numbers, once the device has computed them.
-pub(super) fn numbers(pending: PendingRead) -> Result<[f64; 3]> {
-    match pending()?.as_slice() {
-        &[a, b, c] => Ok([a, b, c].map(f64::from)),
-        other => Err(Error::Invalid(format!(
-            "the device did not return three values: {other:?}"
+/// As many numbers as are wanted, once the device has computed them.
+pub(super) fn numbers<const N: usize>(pending: PendingRead) -> Result<[f64; N]> {
+    let values = pending()?;
+    match <[f32; N]>::try_from(values.as_slice()) {
+        Ok(values) => Ok(values.map(f64::from)),
+        Err(_) => Err(Error::Invalid(format!(
+            "the device did not return {N} values: {values:?}"
         ))),
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::binary_for;
 use crate::faults::endless;
-use crate::launchers::{assert_same_to_the_bit, assert_stopped, rank_process};
+use crate::launchers::{
+    RANK_1_WAS_ASKED, assert_same_to_the_bit, assert_stopped, rank_process, signal_rank,
+};
 use crate::program::{command, send_signal, train_in};
 use crate::ran::Ran;
 use crate::start::{Place, config};
@@ -47,6 +49,31 @@ fn launch_passes_the_request_on() {
     }
     Ran::of(&mut launch()).succeeded();
     assert_same_to_the_bit(&run, &place.path("undisturbed"));
+}
+
+/// One rank is enough, and rank 0, which speaks for all, says which one it was.
+#[test]
+fn a_request_to_one_rank_stops_all() {
+    let Some(binary) = binary_for("a_request_to_one_rank_stops_all") else {
+        return;
+    };
+    for (signal, code) in [("TERM", 130), ("USR1", 75)] {
+        let place = Place::new(binary.clone());
+        let run = place.path("run");
+        let mut launch = command(&binary);
+        launch
+            .args(["launch", "--nproc", "2", "--"])
+            .args(train_in(&place, &endless()));
+        let ran = Ran::while_running(&mut launch, |launcher| {
+            launcher.reached(&run, 3);
+            signal_rank(&run, "RANK=1", signal);
+        });
+        assert_eq!(ran.code, Some(code), "{ran:#?}");
+        assert!(ran.stderr.contains(RANK_1_WAS_ASKED), "{ran:#?}");
+        assert_stopped(&ran, &run);
+        let log = std::fs::read_to_string(run.join("log.rank1.txt")).expect("a log");
+        assert!(log.contains("finishing the step"), "{log}");
+    }
 }
 
 /// Ranks that cannot listen yet, for they are still loading libtorch, hear it later: no failure, and not the end of one alone.
