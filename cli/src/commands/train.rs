@@ -168,15 +168,18 @@ pub(crate) fn train_in(
         &mut |event| report.event(event),
         signals::stop_flag(),
     );
-    let ended = outcome.map_err(CliError::from).and_then(|outcome| {
-        if outcome.complete {
-            return Ok(outcome);
-        }
-        let error = stopped(&outcome);
-        // Rank 0 speaks for all.
-        Err(if rank > 0 { error.unsaid() } else { error })
-    });
+    let ended = match outcome {
+        Ok(outcome) if outcome.complete => Ok(outcome),
+        Ok(outcome) => Err(said_by_rank_0(stopped(&outcome), rank)),
+        Err(error @ selfcls_core::Error::Stopped(_)) => Err(said_by_rank_0(error.into(), rank)),
+        Err(error) => Err(error.into()),
+    };
     ended.inspect_err(|error| log.note_error(error))
+}
+
+/// What all ranks would say, and rank 0 says for all.
+fn said_by_rank_0(error: CliError, rank: usize) -> CliError {
+    if rank > 0 { error.unsaid() } else { error }
 }
 
 /// The end of a training that was asked to stop.

@@ -59,9 +59,11 @@ pub fn run(
 ) -> Result<Outcome> {
     let peers = Arc::clone(&runtime.collective);
     let outcome = train(dir, config, source, runtime, listen, stop);
-    if let Err(error) = &outcome {
+    match &outcome {
+        // They know.
+        Ok(_) | Err(Error::Stopped(_)) => {}
         // Otherwise they would wait for this rank until they give up.
-        peers.leave(&error.to_string());
+        Err(error) => peers.leave(&error.to_string()),
     }
     outcome
 }
@@ -81,15 +83,15 @@ fn train(
     }
     let mut trainer = Trainer::new(config.clone(), Arc::clone(&source), runtime.clone())?;
     let monitor = Monitor::new(&config, &source, &runtime)?;
-    let _lock = if writes {
+    let lock = if writes {
         // The other ranks wait for this one, and for no longer than the timeout.
         let patience = Duration::from_secs(config.train.timeout_seconds) / 2;
-        Some(RunLock::acquire(dir, patience, stop, &mut |line| {
-            listen(&Event::Warning(line));
-        })?)
+        let mut say = |line| listen(&Event::Warning(line));
+        RunLock::acquire(dir, patience, stop, &mut say).map(Some)
     } else {
-        None
+        Ok(None)
     };
+    let _lock = start::share_stop(&*peers, lock)?;
     let mut newest = if writes {
         checkpoint::list(dir)?.pop()
     } else {

@@ -64,6 +64,26 @@ pub(super) fn compare(peers: &dyn Collective, config: &Config, source: &dyn Sour
     )))
 }
 
+/// What rank 0 needs to begin, unless it was asked to stop while it waited for that: then no rank begins, and all end alike.
+///
+/// # Errors
+/// What `taken` has; [`Error::Stopped`] where rank 0 has it; a peer's failure.
+pub(super) fn share_stop<T>(peers: &dyn Collective, taken: Result<T>) -> Result<T> {
+    let why = match &taken {
+        Ok(_) => Vec::new(),
+        Err(Error::Stopped(why)) => why.clone().into_bytes(),
+        Err(_) => return taken,
+    };
+    if peers.world_size() == 1 {
+        return taken;
+    }
+    let why = peers.broadcast(why, 0)?;
+    if why.is_empty() {
+        return taken;
+    }
+    Err(Error::Stopped(String::from_utf8_lossy(&why).into_owned()))
+}
+
 /// The checkpoint of rank 0 on all ranks, if it has one: they need not see its disk.
 ///
 /// # Errors

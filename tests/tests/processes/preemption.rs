@@ -10,6 +10,9 @@ use crate::ran::Ran;
 use crate::start::{Place, config};
 use crate::waiting::wait_until;
 use selfcls_core::Config;
+use selfcls_core::checkpoint::RunLock;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Long enough to be interrupted, short enough to be waited for.
 pub(crate) fn long() -> Config {
@@ -73,6 +76,36 @@ fn a_request_to_one_rank_stops_all() {
         assert_stopped(&ran, &run);
         let log = std::fs::read_to_string(run.join("log.rank1.txt")).expect("a log");
         assert!(log.contains("finishing the step"), "{log}");
+    }
+}
+
+/// While rank 0 waits for a folder that another process has, the others wait for it: all end alike.
+#[test]
+fn a_request_while_the_folder_is_waited_for_is_no_failure() {
+    let name = "a_request_while_the_folder_is_waited_for_is_no_failure";
+    let Some(binary) = binary_for(name) else {
+        return;
+    };
+    let place = Place::new(binary);
+    let mut patient = config();
+    patient.train.timeout_seconds = 300;
+    let never = AtomicBool::new(false);
+    let _held = RunLock::acquire(&place.path("run"), Duration::ZERO, &never, &mut |_| ())
+        .expect("a new folder");
+    // Of ranks that were not asked themselves the code is the smaller one.
+    for (signal, asked, codes) in [
+        ("TERM", &[1, 0][..], [130, 130]),
+        ("TERM", &[0], [130, 75]),
+        ("USR1", &[0], [75, 75]),
+    ] {
+        let mut ranks = place.start("run", &patient, 2, |_| Some(Vec::new()));
+        ranks.says(0, "waiting for it");
+        for &rank in asked {
+            ranks.signal(rank, signal);
+        }
+        for (ended, code) in ranks.wait().iter().zip(codes) {
+            assert_eq!(ended.status.code(), Some(code), "{ended:#?}");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Starting ranks and waiting for them.
 
 use crate::program::{command, send_signal};
-use crate::waiting::{LIMIT, wait_for_lines};
+use crate::waiting::{LIMIT, wait_for_lines, wait_until};
 use selfcls_core::Config;
 use selfcls_core::config::OptimKind;
 use selfcls_tests::small_config;
@@ -214,6 +214,14 @@ impl Ranks {
     #[track_caller]
     pub(crate) fn reached(&mut self, run: &Path, lines: usize) {
         wait_for_lines(run, lines, || self.look());
+    }
+
+    /// Waits until a rank has said `text`.
+    #[track_caller]
+    pub(crate) fn says(&mut self, rank: usize, text: &str) {
+        let talk = self.talk[rank].clone();
+        let said = || std::fs::read_to_string(&talk).is_ok_and(|said| said.contains(text));
+        wait_until(&format!("{text:?} of rank {rank}"), said, || self.look());
     }
 
     /// Whether all of them still run, and what those have said that do not.
