@@ -17,6 +17,8 @@ mod signals;
 mod subject;
 
 use clap::Parser;
+use error::CliError;
+use selfcls_core::panics;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -26,11 +28,24 @@ fn main() -> ExitCode {
         signals::install();
     }
     signals::ready();
-    match commands::run(&cli) {
+    show_panics_without_another_report();
+    let done = panics::guarded(|| Ok(commands::run(&cli)));
+    match done.unwrap_or_else(|panic| Err(CliError::from(panic))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print();
             error.exit_code()
         }
     }
+}
+
+/// A panic for want of memory becomes an error that says what to do. Of any other, a mistake of ours or of a library, the place
+/// is needed too.
+fn show_panics_without_another_report() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panics::wants_memory(panics::message(panic.payload())) {
+            usual(panic);
+        }
+    }));
 }

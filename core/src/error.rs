@@ -45,6 +45,12 @@ pub enum Error {
     /// Training left the domain of finite numbers.
     #[error("{0}")]
     Diverged(String),
+    /// A device has not enough memory for what was asked of it.
+    #[error("{0}")]
+    Memory(String),
+    /// A device, or a library, failed in the middle of a computation.
+    #[error("{0}")]
+    Failed(String),
     /// Another process of the run is gone or out of step.
     #[error("{0}")]
     Peers(String),

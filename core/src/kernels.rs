@@ -62,8 +62,11 @@ pub trait Kernels: Send + Sync + Debug {
 
     /// Makes `values` ready to be uploaded, on a thread that has time for it: the one that gives the device its work is
     /// not to copy them within the host's memory.
-    fn stage(&self, values: Vec<f32>) -> PendingUpload {
-        Box::new(move |device| PlainKernels.upload(values, device))
+    ///
+    /// # Errors
+    /// If there is no memory of the kind from which the device fetches.
+    fn stage(&self, values: Vec<f32>) -> Result<PendingUpload> {
+        Ok(Box::new(move |device| PlainKernels.upload(values, device)))
     }
 
     /// As [`upload`](Self::upload), of integers.

@@ -29,6 +29,7 @@ pub mod eval;
 pub mod loss_scale;
 pub mod metadata;
 pub mod metrics;
+pub mod panics;
 pub mod partial;
 pub mod picture;
 pub mod pixels;

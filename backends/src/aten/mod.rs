@@ -159,15 +159,20 @@ impl Kernels for AtenKernels {
         }
     }
 
-    fn stage(&self, values: Vec<f32>) -> PendingUpload {
+    fn stage(&self, values: Vec<f32>) -> selfcls_core::Result<PendingUpload> {
         let Some(gpu) = self.gpu else {
             return PlainKernels.stage(values);
         };
-        let staged = expect("upload", Staged::new(&values, gpu));
-        Box::new(move |_| {
+        let staged = Staged::new(&values, gpu).map_err(|message| {
+            let bytes = size_of_val(&*values);
+            Error::Memory(format!(
+                "no {bytes} bytes of page-locked memory for images: {message}"
+            ))
+        })?;
+        Ok(Box::new(move |_| {
             let sent = TchTensor::new(expect("upload", staged.send()));
             Tensor::from_primitive::<LibTorch>(sent)
-        })
+        }))
     }
 
     fn upload_ints(&self, values: Vec<i64>, device: &Device) -> Tensor<1, Int> {

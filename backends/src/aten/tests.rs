@@ -6,6 +6,7 @@ mod attention;
 mod convolution;
 mod half;
 mod layers;
+mod memory;
 mod tokens;
 mod update;
 #[cfg(waits)]

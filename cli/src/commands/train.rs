@@ -172,10 +172,16 @@ pub(crate) fn train_in(
         Ok(outcome) if outcome.complete => Ok(outcome),
         Ok(outcome) => Err(said_by_rank_0(stopped(&outcome), rank)),
         Err(error @ selfcls_core::Error::Stopped(_)) => Err(said_by_rank_0(error.into(), rank)),
+        Err(error @ selfcls_core::Error::Memory(_)) => {
+            Err(CliError::from(error).hint(HOW_TO_TAKE_LESS_MEMORY))
+        }
         Err(error) => Err(error.into()),
     };
     ended.inspect_err(|error| log.note_error(error))
 }
+
+const HOW_TO_TAKE_LESS_MEMORY: &str = "--train.accumulate N makes the same step in N parts; --train.recompute true keeps less and takes longer; \
+    --train.precision bf16, a smaller --train.batch_size and smaller views take less";
 
 /// What all ranks would say, and rank 0 says for all.
 fn said_by_rank_0(error: CliError, rank: usize) -> CliError {

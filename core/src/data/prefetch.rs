@@ -1,5 +1,6 @@
 //! Working ahead: a thread that makes items in order while the last ones are in use.
 
+use crate::panics::{message, wants_memory};
 use crate::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +36,7 @@ impl Demand {
 pub(super) struct Prefetch<T> {
     demand: Demand,
     receiver: Option<Receiver<Result<T>>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Result<JoinHandle<()>, String>,
     left: usize,
 }
 
@@ -64,8 +65,26 @@ impl<T: Send + 'static> Prefetch<T> {
         Self {
             demand,
             receiver: thread.is_ok().then_some(receiver),
-            thread: thread.ok(),
+            thread: thread.map_err(|error| format!("it could not be started: {error}")),
             left: count,
+        }
+    }
+}
+
+impl<T> Prefetch<T> {
+    /// Why there are no items: the thread was never there, or has panicked.
+    fn failure(&mut self) -> Error {
+        let gone = Err("it has failed before".into());
+        let panicked = |thread: JoinHandle<()>| match thread.join() {
+            Ok(()) => "it has ended".into(),
+            Err(payload) => message(&*payload).to_owned(),
+        };
+        let why = std::mem::replace(&mut self.thread, gone).map_or_else(|why| why, panicked);
+        let text = format!("the thread that prepares images has failed: {why}");
+        if wants_memory(&why) {
+            Error::Memory(text)
+        } else {
+            Error::Failed(text)
         }
     }
 }
@@ -81,11 +100,7 @@ impl<T> Iterator for Prefetch<T> {
             .receiver
             .as_ref()
             .and_then(|receiver| receiver.recv().ok());
-        let item = item.unwrap_or_else(|| {
-            Err(Error::Data(
-                "the thread that prepares images could not be started or has failed".into(),
-            ))
-        });
+        let item = item.unwrap_or_else(|| Err(self.failure()));
         self.left = if item.is_ok() { self.left - 1 } else { 0 };
         Some(item)
     }
@@ -97,7 +112,8 @@ impl<T> Drop for Prefetch<T> {
         // by the other.
         self.demand.end();
         self.receiver = None;
-        if let Some(thread) = self.thread.take() {
+        let thread = std::mem::replace(&mut self.thread, Err(String::new()));
+        if let Ok(thread) = thread {
             // Its panic, if there was one, has been reported by `next`.
             let _ = thread.join();
         }
@@ -136,7 +152,8 @@ mod tests {
         let results: Vec<_> =
             Prefetch::new(10, |n, _| if n < 1 { Ok(n) } else { panic!("a test's") }).collect();
         assert_eq!(results.len(), 2);
-        assert!(results[1].is_err());
+        let message = results[1].as_ref().expect_err("a panic").to_string();
+        assert!(message.ends_with("has failed: a test's"), "{message}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::checkpoint::{self, Position, RunLock};
 use crate::config::Config;
 use crate::data::Source;
 use crate::model::SelfClassifier;
+use crate::panics::guarded;
 use crate::runtime::Runtime;
 use crate::{Error, Result, atomic};
 use std::fs;
@@ -47,7 +48,7 @@ pub struct Outcome {
 /// # Errors
 /// If the folder is in use, not a run directory, or holds a run with other settings; [`Error::Stopped`] if it was in use
 /// until `stop` became true; and whatever
-/// stops training itself, in this rank or, as [`Error::Peers`], in another. What was written stays usable
+/// stops training itself, in this rank or, as [`Error::Peers`], in another; [`Error::Memory`] if the device has too little. What was written stays usable
 /// in every case.
 pub fn run(
     dir: &Path,
@@ -58,7 +59,7 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let peers = Arc::clone(&runtime.collective);
-    let outcome = train(dir, config, source, runtime, listen, stop);
+    let outcome = guarded(|| train(dir, config, source, runtime, listen, stop));
     match &outcome {
         // They know.
         Ok(_) | Err(Error::Stopped(_)) => {}

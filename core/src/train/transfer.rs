@@ -19,17 +19,20 @@ pub(super) struct Staged {
 }
 
 /// What the thread that prepares `batch` can do for its way to the device.
-pub(super) fn stage(batch: TrainBatch, kernels: &dyn Kernels) -> Staged {
+///
+/// # Errors
+/// See [`Kernels::stage`].
+pub(super) fn stage(batch: TrainBatch, kernels: &dyn Kernels) -> Result<Staged> {
     let integers = |values: Vec<usize>| values.into_iter().map(|value| value as i64).collect();
-    Staged {
+    Ok(Staged {
         labels: match batch.labels {
             Some(labels) => integers(labels),
             None => vec![-1; batch.indices.len()],
         },
         indices: integers(batch.indices),
-        global: kernels.stage(batch.global),
-        local: batch.local.map(|local| kernels.stage(local)),
-    }
+        global: kernels.stage(batch.global)?,
+        local: batch.local.map(|local| kernels.stage(local)).transpose()?,
+    })
 }
 
 impl Staged {

@@ -115,11 +115,11 @@ impl Loader {
         epoch: usize,
         first: usize,
     ) -> impl Iterator<Item = Result<TrainBatch>> + use<> {
-        self.epoch_made_ready(epoch, first, |batch| batch)
+        self.epoch_made_ready(epoch, first, Ok)
     }
 
     /// As [`epoch`](Self::epoch), each part after `ready`, which the thread calls that prepares it.
-    pub fn epoch_made_ready<T: Send + 'static, F: Fn(TrainBatch) -> T + Send + 'static>(
+    pub fn epoch_made_ready<T: Send + 'static, F: Fn(TrainBatch) -> Result<T> + Send + 'static>(
         &self,
         epoch: usize,
         first: usize,
@@ -139,7 +139,7 @@ impl Loader {
             let indices = &order[start + share.start..start + share.end];
             let batch = pool
                 .install(|| train_batch(&*source, &recipe, seed, epoch as u64, indices, demand))?;
-            Ok(ready(batch))
+            ready(batch)
         })
     }
 }
