@@ -78,7 +78,8 @@ def main():
         try:
             parts[name](args, environment, lambda figures: keep(name, figures))
         except (subprocess.SubprocessError, OSError, ValueError) as problem:
-            keep(name, {"failed": str(problem)})
+            figures = results["parts"].get(name)
+            keep(name, {"failed": str(problem)} if figures is None else {"failed": str(problem), "figures": figures})
             print(f"{name} failed: {problem}", file=sys.stderr)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(args.out)
@@ -149,7 +150,17 @@ def finished(process, seconds):
         failure = f"cut after {seconds:.0f} s"
     if process.returncode != 0:
         failure = failure or f"exit code {process.returncode}"
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{")], failure
+    return list(objects_of(output)), failure
+
+
+def objects_of(text):
+    """The JSON objects among the lines, but one that its writer was ended in."""
+    for line in text.splitlines():
+        if line.startswith("{"):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
 
 
 def step(args, environment, keep):
@@ -166,6 +177,8 @@ def step(args, environment, keep):
                             "--peer-python", sys.executable, "--peer-script", HERE / "train_step.py")
         command += [f"--peer-arg={value}" for value in [f"--device={args.device}", *MODES[mode]]]
         lines, failure = finished(started(command, environment), left)
+        if not lines and not failure:
+            failure = "it measured nothing: no case has this in its name"
         if failure:
             lines.append({"case": case, "failed": failure})
         figures += [{**figure, **line} for line in lines]
@@ -210,10 +223,13 @@ def profile(args, environment, keep):
         idle = samples_of(subprocess.run(query, stdout=subprocess.PIPE, text=True).stdout)
         ours = started(command, environment)
         watch = subprocess.Popen([*query, "-lms", "100"], stdout=subprocess.PIPE, text=True)
-        lines, failure = finished(ours, left)
-        watch.terminate()
+        try:
+            lines, failure = finished(ours, left)
+        finally:
+            watch.terminate()
         samples = samples_of(watch.communicate()[0])
-        line = {"failed": failure} if failure or not lines else lines[-1]
+        failure = failure or (None if lines else "it measured nothing: no case has this in its name")
+        line = {"failed": failure} if failure else lines[-1]
         # What came before is loading and trying out, not training.
         began, ended = line.get("began") or 0, line.get("ended") or 0
         steady = sorted(row[1] for row in samples if began + SETTLING_SECONDS <= row[0] <= ended)
@@ -257,8 +273,7 @@ def cifar10(args, environment, keep):
         process.terminate()  # It writes a checkpoint first.
         process.wait(timeout=120)
     seconds = time.monotonic() - began
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line.get("kind") != "step"]
+    lines = [line for line in objects_of((run / "metrics.jsonl").read_text()) if line.get("kind") != "step"]
     done = subprocess.run(
         list(map(str, [program, "eval", "clusters", run, "--data", args.cifar10 / "test", "--head", "all", "--json",
                        "--backend", backend(args)])),
