@@ -47,7 +47,11 @@ impl ImageFolder {
                 root.display()
             )));
         }
-        let (files, passed) = list(root)?;
+        let Listed {
+            files,
+            passed,
+            twice,
+        } = list(root)?;
         if files.is_empty() {
             let others = match passed {
                 0 => "it is empty".to_string(),
@@ -59,11 +63,20 @@ impl ImageFolder {
                 root.display()
             )));
         }
-        let labelled = of_folders(
-            &root.display(),
-            files.iter().map(|file| class_of(file)).collect(),
-        )?;
-        let choice = Choice::new(&root.display(), files.len(), labelled, config)?;
+        let folders: Option<Vec<String>> = files.iter().map(|file| class_of(file)).collect();
+        let twice = if folders.is_some() { twice } else { Vec::new() };
+        let (labels, mut classes) = of_folders(&root.display(), folders)?;
+        if config.classes_file.is_empty() {
+            twice.iter().try_for_each(Twice::refuse)?;
+        }
+        // The file may name one of these; without it none are left here.
+        classes.extend(twice.iter().map(|twice| twice.second.clone()));
+        let choice = Choice::new(&root.display(), files.len(), (labels, classes), config)?;
+        let is_chosen = |twice: &&Twice| {
+            let chosen = |class| choice.classes.contains(class);
+            chosen(&twice.first) || chosen(&twice.second)
+        };
+        twice.iter().filter(is_chosen).try_for_each(Twice::refuse)?;
         let mut files: Vec<Option<PathBuf>> = files.into_iter().map(Some).collect();
         let chosen = choice.indices.iter().filter_map(|&i| files[i].take());
         let folder = Self {
@@ -138,11 +151,51 @@ fn class_of(file: &Path) -> Option<String> {
     parts.next().map(|_| first)
 }
 
-/// The image files below `root`, relative to it and sorted, and the number of other files.
-///
-/// Two links to one folder would be two classes of the same images; passed over as elsewhere, one of them would be missing
-/// without a word.
-fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
+/// Two links to one folder, which would be two classes of the same images; passed over as elsewhere, one of them would be
+/// missing without a word.
+struct Twice {
+    links: [PathBuf; 2],
+    first: String,
+    second: String,
+}
+
+impl Twice {
+    fn new(root: &Path, links: [PathBuf; 2]) -> Self {
+        let class = |link: &PathBuf| {
+            let below = link.strip_prefix(root).unwrap_or(link);
+            let folder = below.components().next();
+            folder.map_or(String::new(), |name| {
+                name.as_os_str().to_string_lossy().into_owned()
+            })
+        };
+        let [second, first] = [0, 1].map(|i| class(&links[i]));
+        Self {
+            links,
+            first,
+            second,
+        }
+    }
+
+    fn refuse(&self) -> Result<()> {
+        let [second, first] = &self.links;
+        Err(Error::Data(format!(
+            "{} leads to the same folder as {}: its images would belong to two classes; remove one of the two links, or leave both classes out with data.classes_file",
+            second.display(),
+            first.display()
+        )))
+    }
+}
+
+/// What is below a folder.
+struct Listed {
+    /// Image files, relative to it and sorted.
+    files: Vec<PathBuf>,
+    /// The number of other files.
+    passed: usize,
+    twice: Vec<Twice>,
+}
+
+fn list(root: &Path) -> Result<Listed> {
     let mut below = Below::new(root);
     let mut files = Vec::new();
     for file in &mut below {
@@ -150,15 +203,12 @@ fn list(root: &Path) -> Result<(Vec<PathBuf>, usize)> {
             files.push(relative.to_path_buf());
         }
     }
-    let has_classes = files.iter().all(|file| class_of(file).is_some());
-    match below.twice {
-        Some([second, first]) if has_classes => Err(Error::Data(format!(
-            "{} leads to the same folder as {}: its images would belong to two classes; remove one of the two links",
-            second.display(),
-            first.display()
-        ))),
-        _ => Ok((files, below.passed_over.count())),
-    }
+    let twice = below.twice.into_iter();
+    Ok(Listed {
+        files,
+        passed: below.passed_over.count(),
+        twice: twice.map(|links| Twice::new(root, links)).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -325,9 +375,33 @@ mod tests {
         for name in ["c:", "d leads to"] {
             assert!(message.contains(name), "no {name:?} in {message}");
         }
+        // Of classes that nobody wants none is missing.
+        let list = root.path().join("subset.txt");
+        let chosen = |names: &str| {
+            fs::write(&list, names).expect("writes");
+            let config = DataConfig {
+                classes_file: list.display().to_string(),
+                ..Default::default()
+            };
+            let opened = ImageFolder::open(root.path(), &config);
+            opened.map(|source| (source.len(), source.classes().join(" ")))
+        };
+        assert_eq!(chosen("b\na").expect("opens"), (2, "b a".to_owned()));
+        for one_of_both in ["a\nc", "a\nd"] {
+            let message = chosen(one_of_both).expect_err("refused").to_string();
+            assert!(message.contains("d leads to"), "{message}");
+        }
         // Without classes none is missing.
         fs::copy(root.path().join("a/1.png"), root.path().join("4.png")).expect("copies");
         assert_eq!(open(&root, 0).expect("opens").len(), 4);
+        // Without images there is another problem.
+        let root = folder(&["notes.txt"]);
+        let elsewhere = folder(&["more.txt"]);
+        for link in ["c", "d"] {
+            std::os::unix::fs::symlink(elsewhere.path(), root.path().join(link)).expect("links");
+        }
+        let message = open(&root, 0).err().expect("refused").to_string();
+        assert!(message.contains("holds no images"), "{message}");
     }
 
     #[test]

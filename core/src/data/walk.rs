@@ -129,8 +129,8 @@ pub(super) struct Below {
     walk: walkdir::IntoIter,
     /// Where links have led so far, each with the link.
     linked: BTreeMap<PathBuf, PathBuf>,
-    /// The first link directly in the folder that was passed over, and the one that led there before.
-    pub(super) twice: Option<[PathBuf; 2]>,
+    /// Links directly in the folder that were passed over, each with the one that led there before.
+    pub(super) twice: Vec<[PathBuf; 2]>,
     /// Files that were passed over for their names.
     pub(super) passed_over: PassedOver,
 }
@@ -142,7 +142,7 @@ impl Below {
             root: root.to_path_buf(),
             walk: walk.into_iter(),
             linked: BTreeMap::new(),
-            twice: None,
+            twice: Vec::new(),
             passed_over: PassedOver::default(),
         }
     }
@@ -162,8 +162,9 @@ impl Below {
             self.linked.insert(real, folder.path().to_path_buf());
             return false;
         };
-        if folder.depth() == 1 && self.twice.is_none() {
-            self.twice = Some([folder.path().to_path_buf(), first.clone()]);
+        if folder.depth() == 1 {
+            self.twice
+                .push([folder.path().to_path_buf(), first.clone()]);
         }
         true
     }
