@@ -134,10 +134,14 @@ pub(super) fn judge(
         Some(asked) => end.after <= asked.after,
         None => stops().next().is_none(),
     };
+    let error = match usage {
+        true => CliError::usage(message),
+        false => CliError::failure(message),
+    };
     Outcome::Failed {
-        error: match usage {
-            true => CliError::usage(message),
-            false => CliError::failure(message),
+        error: match end.signal.filter(|_| !end.killed).and_then(likely_cause) {
+            Some(cause) => error.hint(cause),
+            None => error,
         },
         retry: retry && !usage,
     }
@@ -170,6 +174,26 @@ fn asks_for_an_end(signal: i32) -> bool {
 fn signal_name(signal: i32) -> String {
     let name = nix::sys::signal::Signal::try_from(signal);
     name.map_or_else(|_| signal.to_string(), |name| format!("{signal} ({name})"))
+}
+
+/// Why systems send a signal that no user has sent.
+#[cfg(unix)]
+fn likely_cause(signal: i32) -> Option<&'static str> {
+    use nix::libc::{SIGBUS, SIGKILL};
+    match signal {
+        SIGKILL => Some(
+            "systems do that to a process where memory runs out (dmesg tells): fewer ranks on a machine, or a smaller data.cache_mib, take less",
+        ),
+        SIGBUS => Some(
+            "a file that is mapped into memory has no room or has gone: in a container that is often /dev/shm, which needs to be larger for NCCL",
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(not(unix))]
+fn likely_cause(_signal: i32) -> Option<&'static str> {
+    None
 }
 
 #[cfg(not(unix))]
@@ -257,10 +281,12 @@ mod tests {
             assert!(message.contains(part), "{message}: lacks {part}");
         }
         assert!(retry);
+        #[cfg(unix)]
+        assert!(message.contains("where memory runs out"), "{message}");
         // Seen in the same look.
         let (message, _) = failure(&[ended(1, 40), died(11, 40, false)]);
         assert!(
-            message.contains("rank 1 of 2 died of signal 11"),
+            message.contains("rank 1 of 2 died of signal 11") && message.contains("hints: []"),
             "{message}"
         );
     }
