@@ -319,6 +319,8 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let photo = root.path().join("photo.jpg");
         fs::write(&photo, "photo").expect("written");
+        // What it leads to would be old enough.
+        age(&photo, DAY);
         let link = root.path().join(hidden(OsStr::new("a"), 1));
         std::os::unix::fs::symlink(&photo, &link).expect("linked");
         sweep(root.path(), OsStr::new("a"));

@@ -285,7 +285,7 @@ fn what_no_job_could_do_is_refused() {
     let many = ["--nodes", "32", "--gpus-per-node", "8"];
     let most = usize::MAX.to_string();
     let uncounted = ["--nodes", &most, "--gpus-per-node", "2"];
-    let cases: [(&[&str], &[&str], &[&str]); 14] = [
+    let cases: [(&[&str], &[&str], &[&str]); 15] = [
         (&["nope"], &one, &["nope"]),
         (
             &["photos"],
@@ -331,6 +331,11 @@ fn what_no_job_could_do_is_refused() {
             &["photos", "--sbatch", "no-requeue"],
             &one,
             &["no-requeue", "back into the queue", "hint: without it"],
+        ),
+        (
+            &["photos", "--sbatch", "output"],
+            &one,
+            &["\"output\"", "--sbatch output=VALUE"],
         ),
         (&["photos", "--grace", "0"], &one, &["--grace"]),
         (

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// How often the processes are looked after.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Threads of each process.
+/// Threads with which each process computes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Threads(usize);
 
@@ -29,10 +29,9 @@ impl Threads {
 
     /// Tells `command`, unless the user has.
     fn tell(self, command: &mut Command) {
-        for name in ["OMP_NUM_THREADS", "RAYON_NUM_THREADS"] {
-            if std::env::var_os(name).is_none() {
-                command.env(name, self.0.to_string());
-            }
+        let name = "OMP_NUM_THREADS";
+        if std::env::var_os(name).is_none() {
+            command.env(name, self.0.to_string());
         }
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 /// says is shown; of the others the last lines, should they be the first to fail. SIGINT, SIGTERM, SIGHUP and SIGUSR1 are
 /// passed on to all ranks. When a rank dies the others get --grace seconds to end by themselves; then they are killed.
 ///
-/// OMP_NUM_THREADS and RAYON_NUM_THREADS, where they are not set, become each rank's share of the cores.
+/// OMP_NUM_THREADS, where it is not set, becomes each rank's share of the cores; threads for images the ranks share among themselves.
 ///
 /// Exit codes: 0 when all ranks succeed; 75 or 130 when they stopped after a checkpoint, as `train` does, or were asked to
 /// before they were started again; 2 when the first
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &LaunchArgs, progress: Progress) -> Result<()> {
             (Outcome::Failed { error, retry }, request) if retry && attempt < args.max_restarts => {
                 error.print();
                 if let Some((request, _)) = request {
-                    return Err(outcome::stopped(request));
+                    return Err(outcome::not_started_again(request));
                 }
                 attempt += 1;
                 progress.note(&format!(

@@ -156,8 +156,16 @@ fn began_as_asked(ends: &[End]) -> bool {
 }
 
 /// The end of all that `request` asked for.
-pub(super) fn stopped(request: Request) -> CliError {
+fn stopped(request: Request) -> CliError {
     CliError::as_asked(request, "all ranks stopped, as they were asked to")
+}
+
+/// The end of those of which one had failed before `request` came, instead of another start.
+pub(super) fn not_started_again(request: Request) -> CliError {
+    CliError::as_asked(
+        request,
+        "the ranks are not started again, for the launch was asked to end",
+    )
 }
 
 #[cfg(unix)]

@@ -54,6 +54,10 @@ impl Directive {
             .hint("`selfcls-cli slurm --help` lists the option for it, or edit the script"));
         }
         match value {
+            // Those that it would take the place of in the script have one.
+            None if ["output", "open-mode"].contains(&name) => Err(CliError::usage(format!(
+                "--sbatch {text:?} lacks its value: --sbatch {name}=VALUE"
+            ))),
             Some(value) => Self::new(name, value),
             None => Ok(Self {
                 name: name.to_owned(),
@@ -193,6 +197,7 @@ mod tests {
             "signal=USR2",
             "requeue",
             "no-requeue",
+            "open-mode",
             "mem=a b",
             "Mem=0",
         ] {

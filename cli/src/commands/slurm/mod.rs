@@ -152,6 +152,11 @@ fn script(args: &SlurmArgs) -> Result<Script> {
         directives,
         grace: args.grace,
         cpus_per_rank: args.cpus_per_rank.get(),
+        image_threads: match args.gpus_per_node {
+            0 => args.cpus_per_rank.get(),
+            // One core is for the thread that gives the GPU its work.
+            _ => args.cpus_per_rank.get().saturating_sub(1).max(1),
+        },
         several: ranks > 1,
         data: args.data.clone().map_or(Place::Asked, Place::Given),
         out: args

@@ -27,6 +27,8 @@ pub(super) struct Script {
     /// Seconds between SIGUSR1 and the end.
     pub(super) grace: u16,
     pub(super) cpus_per_rank: usize,
+    /// Of these, for images.
+    pub(super) image_threads: usize,
     /// Whether several ranks write into the log.
     pub(super) several: bool,
     pub(super) data: Place,
@@ -72,7 +74,7 @@ impl fmt::Display for Script {
         write!(
             f,
             "
-export OMP_NUM_THREADS={cores} RAYON_NUM_THREADS={cores}
+export OMP_NUM_THREADS={cores} RAYON_NUM_THREADS={}
 
 newest() {{
     ls -d -- \"$out\"/checkpoints/step-* 2> /dev/null | sort | tail -n 1
@@ -82,6 +84,7 @@ before=$(newest)
 # Ranks learn their numbers from Slurm's variables. When one dies, the others are ended at once.
 srun --kill-on-bad-exit=1 --cpus-per-task={cores}{label} \\
     {} train --data=\"$data\" --out=\"$out\"",
+            self.image_threads,
             program.join(" ")
         )?;
         for option in self.train.chunk_by(|_, next| !next.starts_with("--")) {
