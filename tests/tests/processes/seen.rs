@@ -9,9 +9,12 @@ pub(crate) fn rank_process(run: &Path, variable: &str) -> String {
         let read = |name| std::fs::read(path.join(name)).unwrap_or_default();
         let (arguments, environment) = (read("cmdline"), read("environ"));
         let run = run.as_os_str().as_encoded_bytes();
-        let has = |list: &[u8], word: &[u8]| list.split(|byte| *byte == 0).any(|one| one == word);
+        let words =
+            |list: &[u8], is_it: &dyn Fn(&[u8]) -> bool| list.split(|byte| *byte == 0).any(is_it);
+        // As an argument of its own, or `--out=run`.
+        let out = |word: &[u8]| word.strip_prefix(b"--out=").unwrap_or(word) == run;
         // Slurm's own processes have the same arguments, and not the variable.
-        has(&arguments, run) && has(&environment, variable.as_bytes())
+        words(&arguments, &out) && words(&environment, &|word| word == variable.as_bytes())
     };
     let found = processes
         .flatten()
