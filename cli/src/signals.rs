@@ -49,6 +49,8 @@ impl Request {
 pub(crate) const NUMBERS: [i32; 4] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1];
 
 static TRAINING: AtomicBool = AtomicBool::new(false);
+static STEPPING: AtomicBool = AtomicBool::new(false);
+/// Set when the first request has been said: the training may end the process in the next moment.
 static ASKED: AtomicBool = AtomicBool::new(false);
 static FIRST: OnceLock<Request> = OnceLock::new();
 static LOG: OnceLock<RunLog> = OnceLock::new();
@@ -120,15 +122,24 @@ pub(crate) fn stop_flag() -> &'static AtomicBool {
     &ASKED
 }
 
+/// From now on there are steps to finish and something to save. Before, a training may wait for its folder, or read.
+pub(crate) fn steps_begin() {
+    STEPPING.store(true, Ordering::SeqCst);
+}
+
 /// What the first request was, if there was one.
 pub(crate) fn request() -> Option<Request> {
     FIRST.get().copied()
 }
 
+/// Whether the first request has been said, and why it came.
+pub(crate) fn has_said_why() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
+
 /// Notes a request, and says what it is `because` of.
 fn ask(request: Request, because: &str) {
-    let _ = FIRST.set(request);
-    let asked_before = ASKED.swap(true, Ordering::SeqCst);
+    let is_first = FIRST.set(request).is_ok();
     if !TRAINING.load(Ordering::SeqCst) {
         say(&format!("{because} before the training began"));
         end_at_once(match request {
@@ -136,10 +147,13 @@ fn ask(request: Request, because: &str) {
             Request::Requeue => REQUEUE,
         });
     }
-    if !asked_before {
-        say(&format!(
-            "{because}: finishing the step and writing a checkpoint (Ctrl-C stops at once)"
-        ));
+    if is_first {
+        let how = match STEPPING.load(Ordering::SeqCst) {
+            true => "finishing the step and writing a checkpoint",
+            false => "ending as soon as nothing is lost",
+        };
+        say(&format!("{because}: {how} (Ctrl-C stops at once)"));
+        ASKED.store(true, Ordering::SeqCst);
     }
 }
 

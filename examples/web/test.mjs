@@ -13,6 +13,8 @@ import { pathToFileURL } from "node:url";
 const [playwright, executablePath, runtime, model, image, screenshot] = process.argv.slice(2);
 const { chromium } = await import(pathToFileURL(join(playwright, "index.mjs")));
 
+// In milliseconds; a busy machine takes its time to start a browser.
+const PATIENCE = 120_000;
 const TYPES = { html: "text/html", mjs: "text/javascript", wasm: "application/wasm" };
 
 const server = createServer(async (request, response) => {
@@ -29,13 +31,14 @@ const server = createServer(async (request, response) => {
   }
 });
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"], timeout: PATIENCE });
 const problems = [];
 try {
   const page = await browser.newPage({ viewport: { width: 640, height: 820 } });
+  page.setDefaultTimeout(PATIENCE);
   page.on("pageerror", (error) => problems.push(error.message));
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
-  await page.waitForSelector("body[data-ready]", { timeout: 60_000 });
+  await page.waitForSelector("body[data-ready]");
 
   // A real click on the page, answered with a file as the browser's dialogue would.
   const chooser = page.waitForEvent("filechooser");
@@ -57,7 +60,7 @@ try {
 }
 
 async function answers(page) {
-  await page.waitForSelector("#answers li", { timeout: 60_000 });
+  await page.waitForSelector("#answers li");
   return page.$$eval("#answers li", (lines) =>
     lines.map((line) => ({
       class: Number(line.dataset.class),

@@ -32,7 +32,7 @@ fn most(work: impl FnOnce()) -> usize {
     let (most, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     let before = threads();
     scope(|scope| {
-        scope.spawn(|| {
+        let counter = scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 most.fetch_max(threads(), Ordering::SeqCst);
                 sleep(Duration::from_micros(100));
@@ -40,6 +40,8 @@ fn most(work: impl FnOnce()) -> usize {
         });
         work();
         done.store(true, Ordering::SeqCst);
+        // Its end as a thread, not that of its work, which is all that the scope waits for.
+        counter.join().expect("it counts");
     });
     // Without the thread that counts.
     most.into_inner().saturating_sub(before + 1)

@@ -5,11 +5,13 @@
 //! `NOT RUN: <test>: <reason>`, and `cargo xtask test` repeats all of them at its end.
 
 mod binary;
+mod launchers;
 mod report;
 mod small;
 mod threads;
 
 pub use binary::binary;
+pub use launchers::is_of_a_launcher;
 pub use report::not_run;
 pub use small::small_config;
 pub use threads::on_threads;

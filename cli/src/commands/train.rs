@@ -195,8 +195,8 @@ fn stopped(outcome: &Outcome) -> CliError {
         outcome.step,
         outcome.checkpoint.display()
     ));
-    if signals::request().is_some() {
-        // It said so, and why, when it was asked.
+    if signals::has_said_why() {
+        // When it was asked.
         return error;
     }
     match outcome.asked_by {
@@ -251,6 +251,7 @@ impl Report {
                     "{samples} images, {parameters} parameters, {epochs} epochs of {} steps{from}",
                     steps / epochs
                 ));
+                signals::steps_begin();
                 (self.steps, self.epochs) = (*steps, *epochs);
                 self.stage = Some(self.progress.stage("training", *steps as u64));
             }

@@ -9,6 +9,9 @@ mod export;
 mod images;
 mod killed;
 mod launch;
+#[allow(unreachable_pub, reason = "it is a part of another crate, too")]
+#[path = "../../../tests/src/launchers.rs"]
+mod launchers;
 mod metrics;
 mod predict;
 mod ran;

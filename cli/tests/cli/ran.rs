@@ -1,14 +1,21 @@
 //! The binary as a process, and what becomes of it.
 
+use super::launchers::is_of_a_launcher;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// The binary, in `folder`, without the caller's colour settings.
+/// The binary, in `folder`, without the caller's colour settings. No launcher speaks to it that may have started this test.
 pub(crate) fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_selfcls-cli"));
     command.current_dir(folder).args(args).stdin(Stdio::null());
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
-        command.env_remove(name);
+    let of_callers = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"];
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| of_callers.contains(&name) || is_of_a_launcher(name))
+        {
+            command.env_remove(name);
+        }
     }
     command
 }

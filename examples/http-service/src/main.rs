@@ -72,29 +72,37 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await?;
+        // Heard from before anybody knows where to ask.
+        let told_to_stop = told_to_stop();
         eprintln!("listening on http://{}", listener.local_addr()?);
         axum::serve(listener, service.router())
-            .with_graceful_shutdown(told_to_stop())
+            .with_graceful_shutdown(told_to_stop)
             .await?;
         Ok(())
     })
 }
 
-/// Ends with the first Ctrl-C or, as containers send it, SIGTERM.
-async fn told_to_stop() {
-    let interrupted = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            let terminated = std::pin::pin!(terminated.recv());
-            let interrupted = std::pin::pin!(interrupted);
-            first(interrupted, terminated).await;
-            return;
-        }
+/// Listens from the call on, and ends with the first Ctrl-C or, as containers send it, SIGTERM.
+#[cfg(unix)]
+fn told_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async {
+        let [Ok(mut interrupted), Ok(mut terminated)] = signals else {
+            // Without signals the service can only be killed.
+            return std::future::pending().await;
+        };
+        let interrupted = std::pin::pin!(interrupted.recv());
+        let terminated = std::pin::pin!(terminated.recv());
+        first(interrupted, terminated).await;
     }
+}
+
+/// Ends with the first Ctrl-C.
+#[cfg(not(unix))]
+async fn told_to_stop() {
     // Without signals the service can only be killed.
-    let _ = interrupted.await;
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// Waits for either.

@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+/// How long a test waits for one thing, however busy the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The service in a process of its own.
 struct Running {
     child: Child,
@@ -36,9 +39,7 @@ impl Running {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).expect("connects");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .expect("a timeout");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
     }
 
@@ -80,6 +81,13 @@ impl Running {
         Some(kib / 1024)
     }
 
+    /// Waits until so many requests are under way.
+    fn has(&self, requests: usize) {
+        let said = format!("\"requests\":{requests}");
+        let there = || self.ask("GET", "/healthz", b"").1.contains(&said);
+        wait_until(&said, there);
+    }
+
     fn terminate(&self) {
         let id = self.child.id().to_string();
         let done = Command::new("kill").args(["-TERM", &id]).status();
@@ -91,6 +99,15 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until it is so, and not for ever.
+fn wait_until(what: &str, there: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !there() {
+        assert!(began.elapsed() < PATIENCE, "no {what} in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -189,7 +206,7 @@ fn checksum(bytes: &[u8]) -> u32 {
 
 #[test]
 fn a_full_service_says_so_at_once() {
-    let service = Running::new(&["--queue", "2", "--patience", "3"]);
+    let service = Running::new(&["--queue", "2", "--patience", "15"]);
     let photo = photo();
     // Two clients that begin and do not go on.
     let half: Vec<TcpStream> = (0..2)
@@ -201,18 +218,13 @@ fn a_full_service_says_so_at_once() {
             stream
         })
         .collect();
-    while !service
-        .ask("GET", "/healthz", b"")
-        .1
-        .contains("\"requests\":2")
-    {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    service.has(2);
     let started = Instant::now();
     let (status, text) = service.ask("POST", "/classify", &photo);
     assert_eq!(status, 503, "{text}");
     assert!(text.to_lowercase().contains("retry-after: 1"), "{text}");
-    assert!(started.elapsed() < Duration::from_secs(2));
+    // Before it loses patience with anybody.
+    assert!(started.elapsed() < Duration::from_secs(10));
     // One goes on after all; of the other the service loses patience.
     let mut half = half.into_iter();
     let mut late = half.next().expect("the first");
@@ -231,18 +243,11 @@ fn told_to_stop_it_answers_what_is_under_way() {
     let head = "POST /classify HTTP/1.1\r\nHost: test\r\nConnection: close";
     write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n", photo.len()).expect("sent");
     stream.write_all(&photo[..10]).expect("sent");
-    while !service
-        .ask("GET", "/healthz", b"")
-        .1
-        .contains("\"requests\":1")
-    {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    service.has(1);
     service.terminate();
     // It takes no more.
-    while TcpStream::connect(&service.address).is_ok() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let refuses = || TcpStream::connect(&service.address).is_err();
+    wait_until("refusal", refuses);
     stream.write_all(&photo[10..]).expect("sent");
     assert_eq!(answer(stream).0, 200);
     assert!(service.child.wait().expect("ends").success());

@@ -4,11 +4,12 @@
 use crate::binary_for;
 use crate::equality::newest;
 use crate::or_not_run;
+use crate::ports::free_port;
 use crate::program::{command, send_signal, torchrun, train_in};
 use crate::ran::{Ran, Running};
-use crate::start::{Place, config, free_port};
+use crate::seen::rank_process;
+use crate::start::{Place, config};
 use crate::waiting::journal_lines;
-use std::path::Path;
 
 /// Epochs of four steps: long enough for two ranks to die one after the other.
 const EPOCHS: usize = 40;
@@ -46,7 +47,7 @@ fn agents_start_their_ranks_again_together() {
     let mut lines = 3;
     for rank in ["RANK=1", "RANK=0"] {
         agents[0].reached(&run, lines);
-        send_signal(process(&run, rank), "KILL");
+        send_signal(rank_process(&run, rank), "KILL");
         // More than can have been under way.
         lines = journal_lines(&run) + 8;
     }
@@ -58,20 +59,4 @@ fn agents_start_their_ranks_again_together() {
     assert!(said.matches("continuing after step").count() >= 2, "{said}");
     assert!(!said.contains("another run meets"), "{said}");
     assert_eq!(newest(&run).manifest.position.step, EPOCHS * 4, "{said}");
-}
-
-/// The number of the process that trains in `run` and has `variable` in its environment.
-fn process(run: &Path, variable: &str) -> u32 {
-    let has = |file: &Path, word: &[u8]| {
-        let list = std::fs::read(file).unwrap_or_default();
-        list.split(|byte| *byte == 0).any(|one| one == word)
-    };
-    let run = run.as_os_str().as_encoded_bytes();
-    let processes = std::fs::read_dir("/proc").expect("a Linux").flatten();
-    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let number = numbers.find(|number: &u32| {
-        let folder = Path::new("/proc").join(number.to_string());
-        has(&folder.join("cmdline"), run) && has(&folder.join("environ"), variable.as_bytes())
-    });
-    number.expect("the rank runs")
 }

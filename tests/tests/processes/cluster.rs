@@ -1,11 +1,11 @@
 //! A Slurm of two nodes, `n1` and `n2`, both of which are this machine. Jobs of its partition `urgent` take the nodes from
 //! those of `main`, which are told a minute before.
 
+use crate::ports::free_port;
 use crate::program::command;
 use crate::ran::Ran;
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -190,10 +190,7 @@ fn find(program: &str) -> Option<PathBuf> {
 
 fn configuration(folder: &Path, host: &str) -> String {
     let folder = folder.display();
-    // All are held until all are chosen, so that they differ.
-    let listeners = [(); 4].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
-    let [controller, daemons, first, second] =
-        listeners.map(|listener| listener.local_addr().expect("is bound").port());
+    let [controller, daemons, first, second] = [(); 4].map(|()| free_port());
     format!(
         "\
 ClusterName=selfcls

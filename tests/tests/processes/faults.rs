@@ -11,13 +11,13 @@ pub(crate) fn endless() -> Config {
     let mut config = config();
     config.train.epochs = 100_000;
     config.checkpoint.milestone_epochs = 0;
-    config.train.timeout_seconds = 6;
+    config.train.timeout_seconds = 12;
     config
 }
 
 /// How much longer than the timeout ranks may take to end: those that are ended from beside have a moment to do so by
 /// themselves, and the one that keeps the store lets the others read there who is to blame. Test machines are busy.
-const MORE: Duration = Duration::from_secs(12);
+const MORE: Duration = Duration::from_secs(24);
 
 /// What ranks do together in a training that is under way.
 const OPERATIONS: [&str; 5] = [
@@ -80,7 +80,13 @@ fn a_hanging_rank_is_named() {
         let others: Vec<usize> = (0..3).filter(|&rank| rank != stopped).collect();
         let timeout = config.train.timeout_seconds;
         for ended in ranks.wait_for(&others) {
-            assert_blames(&ended, stopped, "no sign of life", timeout);
+            // Who keeps the store may be missed there first.
+            let gone = "rank 0 is gone, and with it the meeting point";
+            let text = match stopped == 0 && ended.stderr.contains(gone) {
+                true => gone,
+                false => "no sign of life",
+            };
+            assert_blames(&ended, stopped, text, timeout);
             assert!(
                 ended.after > Duration::from_secs(timeout / 2),
                 "given up too early: {:?}",
@@ -97,7 +103,7 @@ fn a_rank_that_never_comes_is_named() {
     };
     let place = Place::new(binary);
     let mut config = config();
-    config.train.timeout_seconds = 4;
+    config.train.timeout_seconds = 10;
     let ranks = place.start("run", &config, 3, |rank| (rank != 1).then(Vec::new));
     let ended = ranks.wait();
     for ended in &ended {

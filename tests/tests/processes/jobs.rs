@@ -6,12 +6,12 @@ use crate::equality::newest;
 use crate::faults::endless;
 use crate::launchers::assert_same_to_the_bit;
 use crate::or_not_run;
-use crate::preemption::long;
+use crate::preemption::{ask_in_time, long};
 use crate::program::command;
 use crate::ran::Ran;
 use crate::start::{Place, SAMPLES};
-use crate::waiting::wait_for_lines;
-use selfcls_core::Config;
+use crate::waiting::{LIMIT, wait_for_lines, wait_until};
+use selfcls_core::{Config, checkpoint};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -70,7 +70,7 @@ impl<'a> Job<'a> {
 
     /// Waits until Slurm shows the job in a state, and gives what it shows.
     fn wait_for(&self, state: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + LIMIT;
         loop {
             let mut scontrol = self.cluster.command("scontrol");
             let shown = Ran::of(scontrol.args(["show", "job", &self.id])).stdout;
@@ -128,7 +128,9 @@ fn a_slurm_job_makes_room_and_goes_on() {
     place.train("undisturbed", &config, 2);
     let job = Job::submit(&cluster, &place, &binary, &config, &["--time", "10"]);
     job.reaches(3);
-    job.signal("USR1");
+    let look = || (!job.is_over(), job.log());
+    let ask = || job.signal("USR1");
+    ask_in_time(&place.path("run"), "SLURM_PROCID=1", ask, look);
     let step = job.is_back_in_the_queue();
     assert!(step < 20 * 4, "{step}");
     // Until its nodes are free the end of the first start could be taken for that of the second.
@@ -202,12 +204,15 @@ fn a_slurm_job_survives_its_wrapper() {
     let prefix = format!("'{}'", wrapper.display());
     let options = ["--time", "10", "--prefix", &prefix];
     let job = Job::submit(&cluster, &place, &binary, &slow(), &options);
-    job.reaches(3);
+    // The ranks need not come to one more than they have.
+    let run = place.path("run");
+    let saved = || checkpoint::list(&run).is_ok_and(|checkpoints| !checkpoints.is_empty());
+    wait_until("checkpoint", saved, || (!job.is_over(), job.log()));
     job.signal("USR1");
     job.is_back_in_the_queue();
 }
 
-/// Slurm itself sends the signal: between 31 and 61 seconds after the start, for it looks twice a minute and is early by half of one.
+/// Slurm itself sends the signal: between 50 and 80 seconds after the start, for it looks twice a minute and is early by half of one.
 #[test]
 fn time_that_runs_out_puts_a_slurm_job_back() {
     let Some(binary) = binary_for("time_that_runs_out_puts_a_slurm_job_back") else {
@@ -215,7 +220,7 @@ fn time_that_runs_out_puts_a_slurm_job_back() {
     };
     let cluster = or_not_run!("time_that_runs_out_puts_a_slurm_job_back", Cluster::start());
     let place = Place::new(binary.clone());
-    let options = ["--time", "2", "--grace", "59"];
+    let options = ["--time", "2", "--grace", "40"];
     let job = Job::submit(&cluster, &place, &binary, &slow(), &options);
     job.reaches(3);
     let step = job.is_back_in_the_queue();

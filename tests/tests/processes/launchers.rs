@@ -7,9 +7,12 @@ use crate::faults::endless;
 use crate::or_not_run;
 use crate::program::{command, send_signal, torchrun, train_in};
 use crate::ran::Ran;
+use crate::seen::rank_process;
 use crate::start::{Place, config};
 use std::path::Path;
-use std::time::Duration;
+
+/// Epochs of four steps, each with a checkpoint: long enough for a rank to die in them.
+const EPOCHS: usize = 20;
 
 /// A training by two ranks started by hand, to compare with.
 fn by_hand(place: &Place) {
@@ -95,7 +98,6 @@ fn slurm_trains_as_ranks_by_hand() {
     });
     assert_ne!(ran.code, Some(0), "{ran:#?}");
     assert!(ran.stderr.contains("task 1: Killed"), "{ran:#?}");
-    assert!(ran.after < Duration::from_secs(60), "{ran:#?}");
 }
 
 /// The launcher names the rank that was killed and ends the one that hangs; a restart goes on at the last checkpoint.
@@ -106,7 +108,7 @@ fn launch_names_the_dead_and_starts_again() {
     };
     let place = Place::new(binary.clone());
     let mut long = config();
-    long.train.epochs = 40;
+    long.train.epochs = EPOCHS;
     long.train.timeout_seconds = 30;
     long.checkpoint.every_steps = 1;
     let mut launch = command(&binary);
@@ -137,7 +139,7 @@ fn launch_names_the_dead_and_starts_again() {
     assert_went_on(ran, &run, &said);
 }
 
-/// The training of forty epochs was restarted once, went on, and came to its end.
+/// The training was restarted once, went on, and came to its end.
 fn assert_went_on(ran: Ran, run: &Path, said: &[&str]) {
     for part in said
         .iter()
@@ -146,7 +148,7 @@ fn assert_went_on(ran: Ran, run: &Path, said: &[&str]) {
         assert!(ran.stderr.contains(part), "no {part:?}: {ran:#?}");
     }
     let ran = ran.succeeded();
-    assert_eq!(newest(run).manifest.position.step, 40 * 4, "{ran:#?}");
+    assert_eq!(newest(run).manifest.position.step, EPOCHS * 4, "{ran:#?}");
 }
 
 /// torchrun, too, starts all again when one has died.
@@ -158,7 +160,7 @@ fn torchrun_starts_again() {
     let mut torchrun = or_not_run!("torchrun_starts_again", torchrun());
     let place = Place::new(binary.clone());
     let mut long = config();
-    long.train.epochs = 40;
+    long.train.epochs = EPOCHS;
     long.checkpoint.every_steps = 1;
     torchrun
         .args(["--nproc-per-node=2", "--max-restarts=1"])
@@ -237,24 +239,4 @@ fn kill_rank(run: &Path, variable: &str) {
 
 pub(crate) fn signal_rank(run: &Path, variable: &str, signal: &str) {
     send_signal(rank_process(run, variable), signal);
-}
-
-/// The number of the process that trains in `run` and has `variable` in its environment.
-pub(crate) fn rank_process(run: &Path, variable: &str) -> String {
-    let processes = std::fs::read_dir("/proc").expect("a Linux");
-    let is_it = |path: &Path| {
-        let read = |name| std::fs::read(path.join(name)).unwrap_or_default();
-        let (arguments, environment) = (read("cmdline"), read("environ"));
-        let run = run.as_os_str().as_encoded_bytes();
-        let has = |list: &[u8], word: &[u8]| list.split(|byte| *byte == 0).any(|one| one == word);
-        // Slurm's own processes have the same arguments, and not the variable.
-        has(&arguments, run) && has(&environment, variable.as_bytes())
-    };
-    let found = processes
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| is_it(path));
-    let found = found.expect("the rank runs");
-    let number = found.file_name().expect("a number");
-    number.to_string_lossy().into_owned()
 }

@@ -205,7 +205,7 @@ fn a_wrong_interface_is_named() {
     let place = Place::new(binary.clone());
     let site = Site {
         address: "127.0.0.1",
-        port: crate::start::free_port(),
+        port: crate::ports::free_port(),
         ranks_of_a_machine: 2,
         command: &|_| {
             let mut command = command(&binary);

@@ -3,8 +3,9 @@
 use crate::binary_for;
 use crate::equality::newest;
 use crate::faults::{assert_blames, endless};
+use crate::ports::free_port;
 use crate::program::command;
-use crate::start::{Place, Site, free_port};
+use crate::start::{Place, Site};
 use crate::waiting::journal_lines;
 use selfcls_core::data::{Shapes, Source};
 use selfcls_tests::not_run;
@@ -136,7 +137,7 @@ fn a_pause_of_all_is_none_of_one() {
     };
     let place = Place::new(binary);
     let mut config = endless();
-    config.train.timeout_seconds = 4;
+    config.train.timeout_seconds = 10;
     let mut ranks = place.start("run", &config, 2, |_| Some(Vec::new()));
     let run = place.path("run");
     ranks.reached(&run, 3);
@@ -144,13 +145,13 @@ fn a_pause_of_all_is_none_of_one() {
         ranks.signal(rank, "STOP");
     }
     // Longer than the timeout, and than libtorch waits where it has a limit.
-    std::thread::sleep(Duration::from_secs(16));
+    std::thread::sleep(Duration::from_secs(30));
     let before = journal_lines(&run);
     for rank in [0, 1] {
         ranks.signal(rank, "CONT");
     }
     // And then for longer than it takes to judge.
-    std::thread::sleep(Duration::from_secs(8));
+    std::thread::sleep(Duration::from_secs(15));
     ranks.reached(&run, before + 3);
     ranks.signal(1, "TERM");
     let ended = ranks.wait();

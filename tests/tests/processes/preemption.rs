@@ -2,15 +2,17 @@
 
 use crate::binary_for;
 use crate::faults::endless;
-use crate::launchers::{
-    RANK_1_WAS_ASKED, assert_same_to_the_bit, assert_stopped, rank_process, signal_rank,
-};
+use crate::launchers::{RANK_1_WAS_ASKED, assert_same_to_the_bit, assert_stopped, signal_rank};
 use crate::program::{command, send_signal, train_in};
 use crate::ran::Ran;
+use crate::seen::{children, is_pending, rank_process, state};
 use crate::start::{Place, config};
-use crate::waiting::wait_until;
+use crate::waiting::{journal_lines, wait_until};
 use selfcls_core::Config;
 use selfcls_core::checkpoint::RunLock;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -20,6 +22,26 @@ pub(crate) fn long() -> Config {
     config.train.epochs = 20;
     config.checkpoint.milestone_epochs = 0;
     config
+}
+
+/// Asks all ranks of the training in `run` to make room by `ask`, while its rank 1, which `variable` tells from others, is stopped
+/// and rank 0 cannot go on: else it could be over before they hear it.
+pub(crate) fn ask_in_time(
+    run: &Path,
+    variable: &str,
+    ask: impl FnOnce(),
+    look: impl FnMut() -> (bool, String),
+) {
+    let heard = || {
+        let log = std::fs::read_to_string(run.join("log.txt")).unwrap_or_default();
+        log.matches("asked to make room").count()
+    };
+    let before = heard();
+    let stopped = rank_process(run, variable);
+    send_signal(&stopped, "STOP");
+    ask();
+    wait_until("answer of rank 0", || heard() > before, look);
+    send_signal(&stopped, "CONT");
 }
 
 /// Twice, and the end is that of undisturbed ranks. (With other numbers of ranks: `equality`.)
@@ -40,10 +62,13 @@ fn launch_passes_the_request_on() {
     };
     let mut stopped_at = 0;
     for lines in [3, 30] {
+        let lines = lines.max(journal_lines(&run) + 2);
         let mut launch = launch();
         let ran = Ran::while_running(&mut launch, |launcher| {
             launcher.reached(&run, lines);
-            send_signal(launcher.id(), "USR1");
+            let number = launcher.id();
+            let ask = || send_signal(number, "USR1");
+            ask_in_time(&run, "RANK=1", ask, || launcher.look());
         });
         assert_eq!(ran.code, Some(75), "{ran:#?}");
         let step = assert_stopped(&ran, &run);
@@ -102,11 +127,35 @@ fn a_request_while_the_folder_is_waited_for_is_no_failure() {
         ranks.says(0, "waiting for it");
         for &rank in asked {
             ranks.signal(rank, signal);
+            // Rank 0, when it ends, ends the others.
+            ranks.says(rank, "ending as soon as nothing is lost");
         }
         for (ended, code) in ranks.wait().iter().zip(codes) {
             assert_eq!(ended.status.code(), Some(code), "{ended:#?}");
         }
     }
+}
+
+/// A library for `LD_PRELOAD` that lets no rank of a launch into `main` before the file `gate` is there.
+fn waiting_for(gate: &Path, place: &Place) -> PathBuf {
+    let (source, library) = (place.path("gate.c"), place.path("gate.so"));
+    let text = format!(
+        "#include <stdlib.h>
+#include <unistd.h>
+__attribute__((constructor)) static void begin(void) {{
+    while (getenv(\"SELFCLS_LAUNCH\") && access(\"{}\", F_OK)) usleep(1000);
+}}
+",
+        gate.display()
+    );
+    std::fs::write(&source, text).expect("writes");
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source);
+    assert!(compiler.status().expect("cargo links with it").success());
+    library
 }
 
 /// Ranks that cannot listen yet, for they are still loading libtorch, hear it later: no failure, and not the end of one alone.
@@ -117,32 +166,28 @@ fn a_request_in_the_first_moment_is_heard() {
     };
     let place = Place::new(binary.clone());
     for (signal, code) in [("USR1", 75), ("TERM", 130)] {
+        let gate = place.path("gate");
         let mut launch = command(&binary);
         launch
             .args(["launch", "--nproc", "2", "--max-restarts", "1", "--"])
-            .args(train_in(&place, &config()));
+            .args(train_in(&place, &endless()))
+            .env("LD_PRELOAD", waiting_for(&gate, &place));
         let ran = Ran::while_running(&mut launch, |launcher| {
-            let children = format!("/proc/{0}/task/{0}/children", launcher.id());
-            let count = || {
-                let children = std::fs::read_to_string(&children).unwrap_or_default();
-                children.split_whitespace().count()
-            };
-            wait_until("second rank", || count() >= 2, || launcher.look());
-            send_signal(launcher.id(), signal);
+            let number = launcher.id();
+            let both = || children(number).len() == 2;
+            wait_until("second rank", both, || launcher.look());
+            send_signal(number, signal);
+            let ranks = children(number);
+            let passed_on = || ranks.iter().all(|rank| is_pending(rank, signal));
+            wait_until("signal to both", passed_on, || launcher.look());
+            File::create(&gate).expect("creates");
         });
         assert_eq!(ran.code, Some(code), "{ran:#?}");
         assert!(ran.stderr.contains("all ranks stopped"), "{ran:#?}");
         assert!(!ran.stderr.contains("died of signal"), "{ran:#?}");
-        assert!(ran.stderr.contains("before the training began"), "{ran:#?}");
+        // Before the training begins, as a rule.
+        assert!(ran.stderr.contains("asked to"), "{ran:#?}");
     }
-}
-
-/// The state of a process as `ps` shows it: `T` for one that is stopped, `Z` for one whose end nobody has seen yet; none for one
-/// that is gone.
-fn state(process: &str) -> Option<char> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("State:"));
-    line?.trim().chars().next()
 }
 
 /// A rank has died, and all would be started again: while the launcher waits for the end of another one, and when that has
@@ -153,6 +198,7 @@ fn a_request_between_two_attempts_is_heard() {
     let Some(binary) = binary_for(name) else {
         return;
     };
+    // The grace is longer than anything here takes.
     for (signal, code, at_the_end) in [
         ("TERM", 130, false),
         ("USR1", 75, false),
@@ -164,7 +210,7 @@ fn a_request_between_two_attempts_is_heard() {
         let mut launch = command(&binary);
         launch
             .args(["launch", "--nproc", "2", "--max-restarts", "1"])
-            .args(["--grace", if at_the_end { "60" } else { "2" }, "--"])
+            .args(["--grace", "600", "--"])
             .args(train_in(&place, &endless()));
         let ran = Ran::while_running(&mut launch, |running| {
             running.reached(&run, 3);
@@ -175,7 +221,10 @@ fn a_request_between_two_attempts_is_heard() {
             let seen = || state(&dies).is_none();
             wait_until("look of the launcher", seen, || running.look());
             if !at_the_end {
-                return send_signal(launcher, signal);
+                send_signal(launcher, signal);
+                let passed_on = || is_pending(&hangs, signal);
+                wait_until("signal", passed_on, || running.look());
+                return send_signal(&hangs, "KILL");
             }
             // Between its last look at the ranks and what follows.
             send_signal(&launcher, "STOP");

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How long the last words of a program that has ended are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// What comes through a pipe, as it comes.
 struct Said {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -45,7 +48,6 @@ pub(crate) struct Running {
     child: Child,
     stdout: Said,
     stderr: Said,
-    began: Instant,
 }
 
 impl Running {
@@ -59,7 +61,6 @@ impl Running {
             stdout: Said::of(child.stdout.take().expect("a pipe")),
             stderr: Said::of(child.stderr.take().expect("a pipe")),
             child,
-            began: Instant::now(),
         }
     }
 
@@ -71,6 +72,13 @@ impl Running {
     /// Whether it still runs, and what it has said, as [`wait_until`] asks.
     pub(crate) fn look(&mut self) -> (bool, String) {
         let ended = self.child.try_wait().expect("waits");
+        if ended.is_some() {
+            // Its last words come through the pipe yet, unless something that it has started keeps that open.
+            let until = Instant::now() + LAST_WORDS;
+            while !(self.stdout.is_all() && self.stderr.is_all()) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         let said = format!("{}{}", self.stdout.text(), self.stderr.text());
         (ended.is_none(), said)
     }
@@ -96,7 +104,6 @@ impl Running {
             code: status.and_then(|status| status.code()),
             stdout: stdout.text(),
             stderr: stderr.text(),
-            after: self.began.elapsed(),
         }
     }
 }
@@ -115,7 +122,6 @@ pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    pub(crate) after: Duration,
 }
 
 impl Ran {

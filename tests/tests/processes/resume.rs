@@ -3,6 +3,7 @@
 use crate::binary_for;
 use crate::equality::{Limits, assert_equal, assert_within, newest};
 use crate::start::{Place, config};
+use crate::waiting::journal_lines;
 use selfcls_core::Config;
 use selfcls_core::config::{OptimKind, Precision};
 use selfcls_tests::not_run;
@@ -15,6 +16,8 @@ fn part(
     config: &Config,
     (world, rank, steps): (usize, usize, usize),
 ) -> Option<u64> {
+    // At least one step of their own: who is signalled before may not yet listen.
+    let steps = steps.max(journal_lines(&place.path(run)) + 2);
     let mut ranks = place.start(run, config, world, |_| Some(Vec::new()));
     ranks.reached(&place.path(run), steps);
     ranks.signal(rank, "TERM");

@@ -1,12 +1,12 @@
 //! Starting ranks and waiting for them.
 
+use crate::ports::free_port;
 use crate::program::{command, send_signal};
 use crate::waiting::{LIMIT, wait_for_lines, wait_until};
 use selfcls_core::Config;
 use selfcls_core::config::OptimKind;
 use selfcls_tests::small_config;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -59,12 +59,6 @@ pub(crate) struct Site<'a> {
     pub(crate) ranks_of_a_machine: usize,
     /// The program on the machine of a rank, without arguments: made by [`command`](crate::program::command).
     pub(crate) command: &'a dyn Fn(usize) -> Command,
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// How a process ended.

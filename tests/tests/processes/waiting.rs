@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// No test may wait longer for one thing, however busy the machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(150);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 /// How often it is looked whether it is there.
 const INTERVAL: Duration = Duration::from_millis(5);
 /// How often those are looked after that are to bring it.

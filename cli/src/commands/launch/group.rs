@@ -127,6 +127,7 @@ impl Group {
             }
             thread::sleep(INTERVAL);
         }
+        Output::wait(self.ranks.iter().filter_map(|rank| rank.output.as_ref()));
         let ends = self.ranks.iter().filter_map(|rank| rank.end.clone());
         let ends: Vec<End> = ends.collect();
         let asked = signals.request().map(|(request, at)| Asked {

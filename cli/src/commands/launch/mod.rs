@@ -3,6 +3,7 @@
 mod group;
 mod outcome;
 mod output;
+mod port;
 mod signals;
 
 use crate::args::{Cli, Command};
@@ -14,7 +15,6 @@ use outcome::Outcome;
 use selfcls_backends::{Launcher, Rendezvous};
 use signals::Signals;
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ fn start(args: &LaunchArgs, attempt: u32, threads: Threads) -> Result<Group> {
     let nproc = args.nproc.get();
     let master_port = match args.master_port {
         Some(port) => port,
-        None => free_port()?,
+        None => port::free(attempt)?,
     };
     let places = (0..nproc).map(|rank| Rendezvous {
         rank,
@@ -145,13 +145,4 @@ fn start(args: &LaunchArgs, attempt: u32, threads: Threads) -> Result<Group> {
         launcher: Launcher::Selfcls,
     });
     Group::start(places, &args.command, threads, args.show_all)
-}
-
-/// A port that nobody listens on. Another process may take it before rank 0 does, which then says so.
-fn free_port() -> Result<u16> {
-    let address = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    let address = address.map_err(|error| {
-        CliError::failure(format!("no TCP port is to be had on 127.0.0.1: {error}"))
-    })?;
-    Ok(address.port())
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 const KEPT: usize = 20;
 /// Longer lines are kept in pieces.
 const LONGEST_LINE: u64 = 4096;
-/// How long a rank's last words are waited for: a process of its own could keep its pipes open for ever.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the ranks' last words are waited for: a process of their own could keep their pipes open for ever.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The last lines of a rank's standard output and standard error.
 pub(super) struct Output {
@@ -38,12 +38,18 @@ impl Output {
         (!readers.is_empty()).then_some(Self { lines, readers })
     }
 
-    /// The last lines of a process that has ended.
-    pub(super) fn last_lines(&self) -> Vec<String> {
+    /// Waits until all that processes which have ended said is read, and shown where it is to be.
+    pub(super) fn wait<'a>(outputs: impl Iterator<Item = &'a Self>) {
         let until = Instant::now() + PATIENCE;
-        while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < until {
-            thread::sleep(Duration::from_millis(5));
+        for reader in outputs.flat_map(|output| &output.readers) {
+            while !reader.is_finished() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(5));
+            }
         }
+    }
+
+    /// The last lines that were read.
+    pub(super) fn last_lines(&self) -> Vec<String> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().cloned().collect()
     }

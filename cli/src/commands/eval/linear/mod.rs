@@ -5,7 +5,7 @@ mod summary;
 use super::target::{EvalTarget, FEATURES, FeatureChoice, Needs, labelled};
 use crate::error::{CliError, Result};
 use crate::progress::{Progress, Stage};
-use crate::signals::stop_flag;
+use crate::signals::{steps_begin, stop_flag};
 use crate::subject::{Subject, Trainable, device};
 use clap::{Args, ValueEnum};
 use selfcls_core::config::Precision;
@@ -386,6 +386,9 @@ struct Shown {
 
 impl Shown {
     fn event(&mut self, event: LinearEvent) {
+        if !matches!(event, LinearEvent::Warning(_)) {
+            steps_begin();
+        }
         match event {
             LinearEvent::Resumed { epochs, steps } => self.stage.note(&format!(
                 "continuing after {epochs} epochs and {steps} steps"
