@@ -237,7 +237,10 @@ fn a_request_between_two_attempts_is_heard() {
             send_signal(&launcher, "CONT");
         });
         assert_eq!(ran.code, Some(code), "{ran:#?}");
-        for said in ["rank 1 of 2 died of signal 9", "the ranks are not started again"] {
+        for said in [
+            "rank 1 of 2 died of signal 9",
+            "the ranks are not started again",
+        ] {
             assert!(ran.stderr.contains(said), "no {said:?}: {ran:#?}");
         }
         assert!(!ran.stderr.contains("starting all"), "{ran:#?}");
