@@ -1,15 +1,21 @@
 //! `log.txt` of a run directory: what the terminal said.
 
 use crate::error::CliError;
+use selfcls_core::checkpoint::RunLock;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The log of one rank: `log.txt` of rank 0, `log.rankN.txt` of the others.
 #[derive(Debug, Clone)]
 pub(crate) struct RunLog {
     run: PathBuf,
     path: PathBuf,
+    /// Whether the folder is known to be this run's.
+    ours: Arc<AtomicBool>,
+    rank: usize,
 }
 
 impl RunLog {
@@ -17,6 +23,8 @@ impl RunLog {
         Self {
             run: run.to_path_buf(),
             path: run.join(Self::name_of_rank(rank)),
+            ours: Arc::default(),
+            rank,
         }
     }
 
@@ -28,10 +36,16 @@ impl RunLog {
         }
     }
 
-    /// Appends a line, where the folder is a run's: one that was refused stays as it was.
+    /// Appends a line, where the folder is this run's: one that was refused stays as it was, and so does one that another
+    /// process has.
     pub(crate) fn note(&self, line: &str) {
-        if !self.run.join(".lock").is_file() {
-            return;
+        if !self.ours.load(Ordering::Relaxed) {
+            // Rank 0 takes the lock for all.
+            let is_anothers = self.rank == 0 && RunLock::is_held_elsewhere(&self.run);
+            if is_anothers || !self.run.join(".lock").is_file() {
+                return;
+            }
+            self.ours.store(true, Ordering::Relaxed);
         }
         let file = OpenOptions::new()
             .create(true)

@@ -187,6 +187,8 @@ fn a_run_that_waits_for_another_ends_as_it_is_asked_to() {
     let run = folder.path().join("run");
     let free = AtomicBool::new(false);
     let held = RunLock::acquire(&run, Duration::ZERO, &free, &mut |_| ()).unwrap();
+    let log = run.join("log.txt");
+    std::fs::write(&log, "words of the other\n").unwrap();
     for (signal, expected) in [(Signal::SIGUSR1, 75), (Signal::SIGTERM, 130)] {
         let mut child = command(folder.path(), &train("run"))
             .stderr(Stdio::piped())
@@ -212,6 +214,10 @@ fn a_run_that_waits_for_another_ends_as_it_is_asked_to() {
         ] {
             assert!(said.contains(part), "no {part:?} in {said}");
         }
+        assert_eq!(
+            std::fs::read_to_string(&log).unwrap(),
+            "words of the other\n"
+        );
     }
     drop(held);
 }

@@ -79,6 +79,23 @@ impl RunLock {
         let _ = note_holder(&mut file);
         Ok(Self { _file: file })
     }
+
+    /// Whether another process holds the lock of `run`, as far as that can be told (not on Windows).
+    pub fn is_held_elsewhere(run: &Path) -> bool {
+        let path = run.join(".lock");
+        let Ok(file) = File::open(&path) else {
+            return false;
+        };
+        // What is free is so again when this returns: whoever takes it now waits a moment.
+        if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+            return false;
+        }
+        let own = [host(), std::process::id().to_string()];
+        fs::read_to_string(&path).is_ok_and(|text| {
+            let mut words = text.split_whitespace();
+            !own.iter().all(|own| words.next() == Some(own))
+        })
+    }
 }
 
 /// Writes host, process and time.
@@ -182,6 +199,21 @@ mod tests {
         }
         drop(lock);
         assert!(acquire(run.path(), 0).0.is_ok());
+    }
+
+    #[test]
+    fn a_lock_of_this_process_is_not_held_elsewhere() {
+        let run = tempfile::tempdir().expect("a folder");
+        assert!(!RunLock::is_held_elsewhere(run.path()));
+        let (lock, _) = acquire(run.path(), 0);
+        let lock = lock.expect("free");
+        assert!(!RunLock::is_held_elsewhere(run.path()));
+        if cfg!(unix) {
+            fs::write(run.path().join(".lock"), "elsewhere 7 0\n").expect("writes");
+            assert!(RunLock::is_held_elsewhere(run.path()));
+        }
+        drop(lock);
+        assert!(!RunLock::is_held_elsewhere(run.path()));
     }
 
     #[test]
