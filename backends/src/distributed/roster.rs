@@ -115,7 +115,7 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use crate::distributed::tests::port;
     use std::time::Duration;
 
     /// Whether each sees a new list that it is on, the first of them being rank 0.
@@ -126,9 +126,7 @@ mod tests {
 
     #[test]
     fn lists_have_those_that_came_last() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        let port = port();
         let patience = Duration::from_secs(20);
         let mut agent = Store::open("127.0.0.1", port, true, patience, "agent").expect("serves");
         let mut come = |rank, size| {
