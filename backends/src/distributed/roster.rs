@@ -4,7 +4,8 @@
 //! apart badly: each agent of torchrun counts its own, and not when it starts its ranks again because another does. So
 //! every process has a random name. Rank 0 lists, for each rank, the process that came last, and lists them anew whenever
 //! another has come; a process takes part in a list that has its name. All keys of a start lie below its list, so nobody
-//! reads what was left by others, and where a process on a list is gone not all of it come.
+//! reads what was left by others, and where a process on a list is gone not all of it come. Who waits in vain tells the others by
+//! their names: they may be on no list, and whoever comes later may be of another start.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
@@ -15,6 +16,8 @@ use super::ffi::{self, Store};
 const COMERS: &str = "comers";
 /// Where rank 0 lists them, behind the list's own name.
 const LIST: &str = "list";
+/// Where a process is told, by its name, that others do not come.
+const GIVEN_UP: &str = "given up/";
 
 /// The lists of a run, as one of its ranks sees them.
 #[derive(Debug)]
@@ -69,6 +72,19 @@ impl Roster {
     /// The name of the last such list.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// Tells the processes that have come what one that waits no longer says.
+    pub(super) fn tell(&mut self, blame: &str) -> ffi::Result<()> {
+        for name in self.comers()?.into_iter().flatten() {
+            self.store.set(&format!("{GIVEN_UP}{name}"), blame)?;
+        }
+        Ok(())
+    }
+
+    /// What this one has been told.
+    pub(super) fn told(&mut self) -> ffi::Result<Option<String>> {
+        self.store.get(&format!("{GIVEN_UP}{}", self.own))
     }
 
     /// Who does not come, where there is no such list.
