@@ -34,7 +34,7 @@ on_devices!(
     groups_see_their_own_ranks_only,
 );
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(in crate::distributed) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A port on which nobody listens, and which no other test or program is given for the next minute: the end of a connection that
 /// has been closed keeps it, and is in nobody's way who asks for this very port with `SO_REUSEADDR`, as stores and Rust's
@@ -50,7 +50,11 @@ pub(in crate::distributed) fn port() -> u16 {
     address.port()
 }
 
-fn place(rank: usize, world_size: usize, master_port: u16) -> Rendezvous {
+pub(in crate::distributed) fn place(
+    rank: usize,
+    world_size: usize,
+    master_port: u16,
+) -> Rendezvous {
     Rendezvous {
         rank,
         world_size,

@@ -15,7 +15,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// Names network interfaces for gloo, as in PyTorch.
 const INTERFACES: &str = "GLOO_SOCKET_IFNAME";
 /// How long a rank waits for the others' good-bye, where it must.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What this process knows of the run.
 #[derive(Debug)]
