@@ -25,7 +25,7 @@ pub(super) struct Arrivals {
     roster: Option<Roster>,
     /// The part of the store of this start, once that is known.
     store: Option<Store>,
-    /// How many take part in this start, at the last look; none knows before that is known.
+    /// How many had come at the last look. None as long as it is not known which start they have come to.
     count: Option<usize>,
 }
 

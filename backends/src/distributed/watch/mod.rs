@@ -363,10 +363,10 @@ impl Shared {
             });
         }
         let found = seen.found.as_ref()?;
-        // Time for the heart to tell the others, who read it where this process keeps the store; and for the
-        // training, which hears of it from the connections that others close.
+        // Time for the heart to tell the others, who read it where this process keeps the store, a beat later at most; and
+        // for the training, which hears of it from the connections that others close.
         let grace = match (serves, &seen.told) {
-            (true, _) => GRACE + GRACE / 2,
+            (true, _) => self.beat() + GRACE + GRACE / 2,
             (false, Some(_)) => GRACE,
             (false, None) => GRACE / 2,
         };
