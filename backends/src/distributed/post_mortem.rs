@@ -274,6 +274,7 @@ mod tests {
     use super::*;
     use crate::distributed::ffi::Transport;
     use crate::distributed::meeting::Meeting;
+    use crate::distributed::tests::gathering::Gathering;
     use crate::distributed::tests::{TIMEOUT, place, port};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -323,15 +324,16 @@ mod tests {
     #[test]
     fn the_store_stays_until_all_have_read() {
         let port = port();
-        let has_read_all = AtomicBool::new(false);
+        let (have_met, has_read_all) = (Gathering::new(2, 2 * TIMEOUT), AtomicBool::new(false));
         std::thread::scope(|scope| {
             for number in 0..2 {
-                let has_read_all = &has_read_all;
+                let (have_met, has_read_all) = (&have_met, &has_read_all);
                 scope.spawn(move || {
                     let place = place(number, 2, port);
                     let end = Arc::new(|reason: &str| eprintln!("would be ended: {reason}"));
                     let world = World::join(&place, Transport::Gloo, TIMEOUT, end);
                     let world = world.expect("joins");
+                    have_met.wait();
                     if number == 0 {
                         world.leave("cannot read 7.jpg");
                         assert!(has_read_all.load(Ordering::SeqCst), "it has not waited");

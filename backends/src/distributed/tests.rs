@@ -4,7 +4,7 @@
 #![allow(deprecated, reason = "burn 0.22 is the last line with burn-tch")]
 
 pub(crate) mod alone;
-mod gathering;
+pub(in crate::distributed) mod gathering;
 mod gradients;
 mod many;
 mod meetings;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::TIMEOUT;
 
 /// Where `size` ranks wait for each other, and not for ever, as at a `Barrier`: one that has panicked does not come.
-pub(super) struct Gathering {
+pub(in crate::distributed) struct Gathering {
     size: usize,
     limit: Duration,
     /// How often one has come.
@@ -15,7 +15,7 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    pub(super) fn new(size: usize, limit: Duration) -> Self {
+    pub(in crate::distributed) fn new(size: usize, limit: Duration) -> Self {
         Self {
             size,
             limit,
@@ -26,7 +26,7 @@ impl Gathering {
 
     /// Waits until all have come as often as this rank.
     #[track_caller]
-    pub(super) fn wait(&self) {
+    pub(in crate::distributed) fn wait(&self) {
         self.wait_for(self.limit);
     }
 
