@@ -56,6 +56,8 @@ mod kept;
 mod open;
 #[cfg(any(feature = "flex", feature = "tch"))]
 mod options;
+#[cfg(test)]
+mod own_process;
 mod rendezvous;
 mod selection;
 mod status;

@@ -88,6 +88,7 @@ fn text(address: &SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::distributed::tests::port;
     use std::net::TcpListener;
 
     fn way(own: &str) -> Way {
@@ -141,8 +142,8 @@ mod tests {
 
     #[test]
     fn a_way_has_two_ends() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        let port = port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("nobody's");
         let way = Way::to("localhost", port, PATIENCE).expect("a way");
         assert_eq!(way.other.port(), port);
         assert!(way.own.ip().is_loopback());

@@ -25,8 +25,8 @@ pub(super) struct Arrivals {
     roster: Option<Roster>,
     /// The part of the store of this start, once that is known.
     store: Option<Store>,
-    /// At the last look.
-    count: usize,
+    /// How many had come at the last look. None as long as it is not known which start they have come to.
+    count: Option<usize>,
 }
 
 /// What there is to see.
@@ -50,7 +50,7 @@ impl Arrivals {
             way,
             roster: None,
             store: None,
-            count: 1,
+            count: None,
         };
         if is_old {
             arrivals.roster = Some(Roster::new(place.rank, place.size, run)?);
@@ -66,16 +66,19 @@ impl Arrivals {
         if let Some(way) = self.way.filter(Way::is_between_machines) {
             store.set(REACHED_AT, &way.other())?;
         }
-        store.add(ARRIVED, 1)?;
+        self.count = Some(store.add(ARRIVED, 1)?);
         self.store = Some(store);
         Ok(())
     }
 
     pub(super) fn look(&mut self) -> ffi::Result<Seen> {
-        if let Some(roster) = &mut self.roster
-            && let Some(store) = roster.look()?
-        {
-            self.begin(store)?;
+        if let Some(roster) = &mut self.roster {
+            if let Some(blame) = roster.told()? {
+                return Ok(Seen::Told(blame));
+            }
+            if let Some(store) = roster.look()? {
+                self.begin(store)?;
+            }
         }
         let Some(store) = &mut self.store else {
             return Ok(Seen::Some);
@@ -83,15 +86,16 @@ impl Arrivals {
         if let Some(blame) = post_mortem::told(store)? {
             return Ok(Seen::Told(blame));
         }
-        self.count = store.add(ARRIVED, 0)?;
-        Ok(match self.count >= self.place.size {
+        let count = store.add(ARRIVED, 0)?;
+        self.count = Some(count);
+        Ok(match count >= self.place.size {
             true => Seen::All,
             false => Seen::Some,
         })
     }
 
-    /// How many have come.
-    pub(super) fn count(&self) -> usize {
+    /// How many have come, where that can be told.
+    pub(super) fn count(&self) -> Option<usize> {
         self.count
     }
 
@@ -108,8 +112,12 @@ impl Arrivals {
 
     /// Waits no longer, for what `blame` says; those that have come hear of it. The rank that keeps the store goes when they
     /// have, or have had time for it.
-    pub(super) fn give_up(self, blame: &str) {
-        let Some(mut store) = self.store else {
+    pub(super) fn give_up(mut self, blame: &str) {
+        if let Some(roster) = &mut self.roster {
+            // Those, too, that are not on a list with this rank. A store that is gone tells them as well.
+            let _ = roster.tell(blame);
+        }
+        let (Some(mut store), Some(count)) = (self.store, self.count) else {
             return;
         };
         // Where the store goes now, they see that.
@@ -117,8 +125,8 @@ impl Arrivals {
         let mut gone = told.and_then(|()| store.add(GIVEN_UP, 1));
         let began = Instant::now();
         while self.place.serves
-            && gone.is_ok_and(|gone| gone < self.count)
-            && began.elapsed() < GRACE
+            && gone.is_ok_and(|gone| gone < count)
+            && began.elapsed() < 2 * GRACE
         {
             std::thread::sleep(GLANCE);
             gone = store.add(GIVEN_UP, 0);

@@ -25,11 +25,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <iostream>
 #include <mutex>
 #include <sstream>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -152,23 +152,6 @@ void check_nccl() {
               ": give its build the headers of that version, first in SELFCLS_NCCL_INCLUDE");
 }
 
-// Where something goes wrong, c10d's own watchdog would kill the process (SIGABRT), with a message that names no rank, and tell
-// the others to do so by a key of the store that outlives them where the launcher keeps it. Here ranks are watched over
-// otherwise, and a group that has failed only says so (`selfcls_link_lost`). c10d reads all this from the environment, while it makes
-// a group.
-void leave_failures_to_us() {
-  // torchrun sets it for all its processes, to 1, whatever they are: that it is set says nothing of what its user wants.
-  c10::utils::set_env("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0");
-  // Who sets these is looking for a mistake, and may have what they ask for.
-  const char *const settings[][2] = {
-      {"TORCH_NCCL_DUMP_ON_TIMEOUT", "0"},          // Listens to that key.
-      {"TORCH_NCCL_ENABLE_MONITORING", "0"},        // Kills, too, where the watchdog waits for long.
-      {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "0"}, // How long it waits for what is written down, four times over.
-      {"TORCH_NCCL_RETHROW_CUDA_ERRORS", "0"},      // The training gets them as well, and can say more.
-  };
-  for (const auto &[name, value] : settings) c10::utils::set_env(name, value, /*overwrite=*/false);
-}
-
 #endif
 
 } // namespace
@@ -204,6 +187,27 @@ bool selfcls_c10d_has_nccl() {
 #else
   return false;
 #endif
+}
+
+// Where something goes wrong, c10d's own watchdog would kill the process (SIGABRT), with a message that names no rank, and tell
+// the others to do so by a key of the store that outlives them where the launcher keeps it. Here ranks are watched over
+// otherwise, and a group that has failed only says so (`selfcls_link_lost`). c10d reads all this from the environment, while it makes
+// a group; it is written before this program has threads that could read the environment meanwhile.
+char *selfcls_leave_failures_to_us() {
+  return guarded([&] {
+#ifdef USE_C10D_NCCL
+    // torchrun sets it for all its processes, to 1, whatever they are: that it is set says nothing of what its user wants.
+    c10::utils::set_env("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0");
+    // Who sets these is looking for a mistake, and may have what they ask for.
+    const char *const settings[][2] = {
+        {"TORCH_NCCL_DUMP_ON_TIMEOUT", "0"},          // Listens to that key.
+        {"TORCH_NCCL_ENABLE_MONITORING", "0"},        // Kills, too, where the watchdog waits for long.
+        {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "0"}, // How long it waits for what is written down, four times over.
+        {"TORCH_NCCL_RETHROW_CUDA_ERRORS", "0"},      // The training gets them as well, and can say more.
+    };
+    for (const auto &[name, value] : settings) c10::utils::set_env(name, value, /*overwrite=*/false);
+#endif
+  });
 }
 
 // `prefix` comes before every key.
@@ -284,7 +288,6 @@ char *selfcls_group_new(selfcls_store *store, const char *name, int rank, int si
     if (device >= 0) {
 #ifdef USE_C10D_NCCL
       check_nccl();
-      leave_failures_to_us();
       auto options = c10d::ProcessGroupNCCL::Options::create();
       options->timeout = kNoLimit;
       auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(own, rank, size, options);
@@ -390,7 +393,7 @@ char *selfcls_groups_abort(selfcls_group *const *groups, size_t count) {
       const auto abort = [group] { std::free(guarded([&] { group->backend->abort(); })); };
       try {
         threads.emplace_back(abort);
-      } catch (const std::system_error &) { // No more threads.
+      } catch (const std::exception &) { // No more threads, or no memory for one: the others run, and are waited for below.
         abort();
       }
     }

@@ -7,6 +7,7 @@
 use std::ffi::{CString, c_char};
 use std::fmt;
 use std::ptr::{null, null_mut};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tch::Tensor;
@@ -44,6 +45,7 @@ struct RawMark {
 
 unsafe extern "C" {
     fn selfcls_c10d_has_nccl() -> bool;
+    fn selfcls_leave_failures_to_us() -> *mut c_char;
     fn selfcls_store_open(
         host: *const c_char,
         port: u16,
@@ -159,6 +161,15 @@ fn small(number: usize) -> i32 {
 pub(super) fn has_nccl() -> bool {
     // SAFETY: a function without arguments that returns a constant.
     unsafe { selfcls_c10d_has_nccl() }
+}
+
+/// Takes c10d's own watchdogs off the groups of GPUs that will be made. That writes to the environment, so it is done once, and
+/// before ranks have threads of their own.
+pub(super) fn leave_failures_to_us() -> Result<()> {
+    static DONE: OnceLock<Result<()>> = OnceLock::new();
+    // SAFETY: a function without arguments.
+    let set = || done(unsafe { selfcls_leave_failures_to_us() });
+    DONE.get_or_init(set).clone()
 }
 
 /// Keys and values that all ranks see.

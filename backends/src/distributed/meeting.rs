@@ -140,7 +140,7 @@ impl Meeting {
 
     /// Takes this rank's place among the others, unless it is another run's.
     fn enter(&self, common: &mut Store, place: Place) -> ffi::Result<Arrivals> {
-        let gone = |reason: String| self.gone(place, 1, &reason);
+        let gone = |reason: String| self.gone(place, None, &reason);
         if place.serves {
             common.set(KEPT_FOR, &self.run).map_err(gone)?;
         } else if let Some(stranger) = self.stranger(common) {
@@ -193,14 +193,17 @@ impl Meeting {
         )
     }
 
-    /// What is wrong where the store goes when `count` ranks have come.
-    fn gone(&self, place: Place, count: usize, reason: &str) -> String {
+    /// What is wrong where the store goes when `count` ranks have come, if that can be told.
+    fn gone(&self, place: Place, count: Option<usize>, reason: &str) -> String {
+        let had = match count {
+            Some(count) => format!("; {count} of {} had", place.size),
+            None => String::new(),
+        };
         format!(
-            "{} at {}:{} is gone before all had come; {count} of {} had ({})",
+            "{} at {}:{} is gone before all had come{had} ({})",
             self.keeper(),
             self.host,
             self.port,
-            place.size,
             reason.lines().next().unwrap_or_default().trim_end()
         )
     }

@@ -7,19 +7,21 @@
 //! through all of them within moments, except where they wait for a deadline of their own. What one has found it
 //! tells all, so that they say the same.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::ffi::Store;
 use super::world::World;
 
-/// How long to wait for notes, at most; less where the timeout is short.
+/// How long the store may take to answer, at most; less where the timeout is short.
 const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(50);
 /// Where all ranks leave their notes, one behind the other: they look for them often, and would ask for each in turn.
 const NOTES: &str = "notes";
 /// ASCII's record separator.
 const END_OF_NOTE: char = '\u{1e}';
+/// Where ranks say that they need the store no more, one behind the other.
+const READ: &str = "read";
 /// Where it is said what is wrong.
 const FOUND: &str = "found";
 /// Where it is said that the run has come to its end.
@@ -70,10 +72,14 @@ pub(super) fn explain(world: &World, store: &mut Store, operation: &str, reason:
             .is_ok();
     let mut said = None;
     let (notes, reachable) = if reachable {
-        collect(world, store, patience, &mut said)
+        collect(world, store, &mut said)
     } else {
         (Notes::new(), false)
     };
+    if !reachable && !notes.contains_key(&0) {
+        // The guard knows a rank 0 that only does not answer from one that is gone.
+        said = said.or_else(|| world.watch.found());
+    }
     let blame = said.unwrap_or_else(|| {
         let blame = blame(
             world.rank,
@@ -90,6 +96,7 @@ pub(super) fn explain(world: &World, store: &mut Store, operation: &str, reason:
         blame
     });
     if reachable {
+        let _ = has_read(world.rank, store);
         linger(world, store);
     }
     format!(
@@ -119,26 +126,35 @@ pub(super) fn leave(rank: usize, timeout: Duration, store: &mut Store, reason: &
     let _ = store.set_timeout(patience(timeout));
     let _ = store.append(NOTES, &Note::Left(reason.into()).text(rank));
     let _ = tell(store, &has_ended(rank, reason));
+    let _ = has_read(rank, store);
 }
 
-/// The rank that keeps the store waits until the others have had time to read it.
+/// Rank `rank` has said and heard what there is.
+fn has_read(rank: usize, store: &mut Store) -> super::ffi::Result<()> {
+    store.append(READ, &format!("{rank} "))
+}
+
+/// The rank that keeps the store waits until the others have read in it what they look for, as far as they live.
 pub(super) fn linger(world: &World, store: &mut Store) {
     if !world.serves {
         return;
     }
-    let began = Instant::now();
-    let mut seen = Notes::new();
-    let awaited = |seen: &Notes| {
-        (0..world.size).any(|rank| !seen.contains_key(&rank) && world.watch.is_alive(rank))
-    };
-    while awaited(&seen) && began.elapsed() < patience(world.timeout) {
-        if look(store, &mut seen).is_err() {
+    let (began, limit) = (world.watch.now(), world.watch.hearing());
+    let mut notes = Notes::new();
+    while !world.watch.is_over(began, limit) {
+        let (Ok(()), Ok(read)) = (look(store, &mut notes), store.get(READ)) else {
+            return;
+        };
+        let read = read.unwrap_or_default();
+        let read: BTreeSet<usize> = read.split(' ').flat_map(str::parse).collect();
+        // Whoever has left a note now looks for the others', also if little is heard of it.
+        let awaited = |rank: &usize| notes.contains_key(rank) || world.watch.is_alive(*rank);
+        let others = (0..world.size).filter(|&rank| rank != world.rank);
+        if others.filter(awaited).all(|rank| read.contains(&rank)) {
             return;
         }
         std::thread::sleep(GLANCE);
     }
-    // The last has just written its note, and now looks for the others'.
-    std::thread::sleep(10 * GLANCE);
 }
 
 /// Tells all ranks what is wrong.
@@ -171,7 +187,7 @@ pub(super) fn ranks(ranks: &[usize]) -> String {
     }
 }
 
-/// How long to wait for the others' notes where a rank may be waited for `timeout`.
+/// How long the store may take to answer where a rank may be waited for `timeout`.
 pub(super) fn patience(timeout: Duration) -> Duration {
     PATIENCE.min(timeout / 2).max(Duration::from_secs(1))
 }
@@ -182,13 +198,8 @@ fn has_ended(rank: usize, reason: &str) -> String {
 
 /// All ranks' notes, as far as they come: until there is one with a reason, all are there, or another has found out
 /// and `said` it. And whether the store could be reached to the end.
-fn collect(
-    world: &World,
-    store: &mut Store,
-    patience: Duration,
-    said: &mut Option<String>,
-) -> (Notes, bool) {
-    let began = Instant::now();
+fn collect(world: &World, store: &mut Store, said: &mut Option<String>) -> (Notes, bool) {
+    let (began, limit) = (world.watch.now(), world.watch.hearing());
     let mut notes = Notes::new();
     loop {
         if look(store, &mut notes).is_err() {
@@ -202,7 +213,7 @@ fn collect(
         // Nobody else will write one: who is silent by now stays so.
         let all =
             (0..world.size).all(|rank| notes.contains_key(&rank) || !world.watch.is_alive(rank));
-        if reason || said.is_some() || all || began.elapsed() > patience {
+        if reason || said.is_some() || all || world.watch.is_over(began, limit) {
             return (notes, true);
         }
         std::thread::sleep(GLANCE);
@@ -261,6 +272,12 @@ fn blame(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::distributed::ffi::Transport;
+    use crate::distributed::meeting::Meeting;
+    use crate::distributed::tests::gathering::Gathering;
+    use crate::distributed::tests::{TIMEOUT, place, port};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn noticed(ranks: &[usize]) -> Notes {
         let note = || Note::Noticed("summing gradients".into());
@@ -301,6 +318,41 @@ mod tests {
         // Rank 0 said before it went that another is to blame.
         let text = blame(1, 4, &noticed(&[0, 1, 3]), false, true, &|_| false);
         assert!(text.starts_with("rank 2 gives"), "{text}");
+    }
+
+    /// Rank 1 writes its note, and gets to the others' only after a while.
+    #[test]
+    fn the_store_stays_until_all_have_read() {
+        let port = port();
+        let (have_met, has_read_all) = (Gathering::new(2, 2 * TIMEOUT), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for number in 0..2 {
+                let (have_met, has_read_all) = (&have_met, &has_read_all);
+                scope.spawn(move || {
+                    let place = place(number, 2, port);
+                    let end = Arc::new(|reason: &str| eprintln!("would be ended: {reason}"));
+                    let world = World::join(&place, Transport::Gloo, TIMEOUT, end);
+                    let world = world.expect("joins");
+                    have_met.wait();
+                    if number == 0 {
+                        world.leave("cannot read 7.jpg");
+                        assert!(has_read_all.load(Ordering::SeqCst), "it has not waited");
+                        return;
+                    }
+                    let mut store = Meeting::of(&place).again(TIMEOUT).expect("a store");
+                    while told(&mut store).expect("a store").is_none() {
+                        std::thread::sleep(GLANCE);
+                    }
+                    let note = Note::Noticed("adding up values".into()).text(1);
+                    store.append(NOTES, &note).expect("a store");
+                    std::thread::sleep(Duration::from_secs(2));
+                    has_read_all.store(true, Ordering::SeqCst);
+                    has_read(1, &mut store).expect("a store");
+                    // The run is not over, which this one's end would say.
+                    std::mem::forget(world);
+                });
+            }
+        });
     }
 
     #[test]

@@ -55,11 +55,15 @@ impl Ranks {
     /// The tensor's values where they lie in order and nobody else holds them.
     fn own(tensor: Tensor<1>) -> Result<TchTensor> {
         let primitive = float(tensor)?;
-        if primitive.can_mut() && primitive.tensor.is_contiguous() {
+        if !primitive.tensor.is_contiguous() {
+            // A copy already.
+            let copy = or_message(primitive.tensor.f_contiguous()).map_err(Error::Peers)?;
+            return Ok(TchTensor::new(copy));
+        }
+        if primitive.can_mut() {
             return Ok(primitive);
         }
-        let copy = or_message(primitive.tensor.f_contiguous()).map_err(Error::Peers)?;
-        Ok(TchTensor::new(copy.copy()))
+        Ok(TchTensor::new(primitive.tensor.copy()))
     }
 
     /// Runs `work` in this group, `operation` being its name in messages.

@@ -4,7 +4,8 @@
 //! apart badly: each agent of torchrun counts its own, and not when it starts its ranks again because another does. So
 //! every process has a random name. Rank 0 lists, for each rank, the process that came last, and lists them anew whenever
 //! another has come; a process takes part in a list that has its name. All keys of a start lie below its list, so nobody
-//! reads what was left by others, and where a process on a list is gone not all of it come.
+//! reads what was left by others, and where a process on a list is gone not all of it come. Who waits in vain tells the others by
+//! their names: they may be on no list, and whoever comes later may be of another start.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
@@ -15,6 +16,8 @@ use super::ffi::{self, Store};
 const COMERS: &str = "comers";
 /// Where rank 0 lists them, behind the list's own name.
 const LIST: &str = "list";
+/// Where a process is told, by its name, that others do not come.
+const GIVEN_UP: &str = "given up/";
 
 /// The lists of a run, as one of its ranks sees them.
 #[derive(Debug)]
@@ -71,6 +74,19 @@ impl Roster {
         self.name.as_deref()
     }
 
+    /// Tells the processes that have come what one that waits no longer says.
+    pub(super) fn tell(&mut self, blame: &str) -> ffi::Result<()> {
+        for name in self.comers()?.into_iter().flatten() {
+            self.store.set(&format!("{GIVEN_UP}{name}"), blame)?;
+        }
+        Ok(())
+    }
+
+    /// What this one has been told.
+    pub(super) fn told(&mut self) -> ffi::Result<Option<String>> {
+        self.store.get(&format!("{GIVEN_UP}{}", self.own))
+    }
+
     /// Who does not come, where there is no such list.
     pub(super) fn missing(&mut self) -> ffi::Result<Vec<usize>> {
         let comers = self.comers()?;
@@ -115,7 +131,7 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use crate::distributed::tests::port;
     use std::time::Duration;
 
     /// Whether each sees a new list that it is on, the first of them being rank 0.
@@ -126,9 +142,7 @@ mod tests {
 
     #[test]
     fn lists_have_those_that_came_last() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        let port = port();
         let patience = Duration::from_secs(20);
         let mut agent = Store::open("127.0.0.1", port, true, patience, "agent").expect("serves");
         let mut come = |rank, size| {

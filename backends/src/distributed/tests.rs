@@ -4,13 +4,15 @@
 #![allow(deprecated, reason = "burn 0.22 is the last line with burn-tch")]
 
 pub(crate) mod alone;
+pub(in crate::distributed) mod gathering;
 mod gradients;
 mod many;
 mod meetings;
 mod watched;
 
-use std::net::TcpListener;
-use std::sync::{Arc, Barrier, Mutex};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use burn::backend::LibTorch;
@@ -18,6 +20,7 @@ use burn::tensor::{Device, Int, Tensor};
 use selfcls_core::collective::{Collective, PendingSum, Reduction};
 use selfcls_core::config::{Arch, Config, Stem};
 
+use self::gathering::Gathering;
 use super::ffi::Store;
 use crate::on_devices::on_devices;
 use crate::{Launcher, Rendezvous, Selection, TchDevice, open};
@@ -31,15 +34,27 @@ on_devices!(
     groups_see_their_own_ranks_only,
 );
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(in crate::distributed) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A port that was free a moment ago.
-fn port() -> u16 {
+/// A port on which nobody listens, and which no other test or program is given for the next minute: the end of a connection that
+/// has been closed keeps it, and is in nobody's way who asks for this very port with `SO_REUSEADDR`, as stores and Rust's
+/// listeners do.
+pub(in crate::distributed) fn port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    let address = listener.local_addr().expect("an address");
+    let mut far = TcpStream::connect(address).expect("listens");
+    let (near, _) = listener.accept().expect("has come");
+    // The end that closes first is the one that is kept.
+    drop(near);
+    assert_eq!(far.read(&mut [0]).expect("the end"), 0);
+    address.port()
 }
 
-fn place(rank: usize, world_size: usize, master_port: u16) -> Rendezvous {
+pub(in crate::distributed) fn place(
+    rank: usize,
+    world_size: usize,
+    master_port: u16,
+) -> Rendezvous {
     Rendezvous {
         rank,
         world_size,
@@ -281,6 +296,8 @@ fn a_rank_that_leaves_is_named_with_its_reason() {
     let began = Instant::now();
     let results = on_ranks(3, |peers| {
         let group = peers.in_groups_of(3).expect("a group");
+        // One that leaves while others still connect would fail them there.
+        group.barrier().expect("all are there");
         if peers.rank() == 2 {
             peers.leave("cannot read 7.jpg");
             return String::new();
@@ -310,7 +327,7 @@ fn a_rank_that_leaves_is_named_with_its_reason() {
 #[test]
 fn ranks_that_never_come_are_named() {
     let port = port();
-    let short = Duration::from_secs(2);
+    let short = Duration::from_secs(6);
     let messages = std::thread::scope(|scope| {
         let ranks = [0, 2].map(|rank| scope.spawn(move || joined(&place(rank, 4, port), short)));
         ranks.map(|thread| thread.join().expect("a rank").expect_err("two are missing"))
@@ -329,17 +346,20 @@ fn ranks_that_never_come_are_named() {
 #[test]
 fn a_launcher_may_keep_the_store() {
     let port = port();
-    let seconds = Duration::from_secs(2);
-    let store = Store::open("127.0.0.1", port, true, seconds, "agent").expect("serves");
+    let timeout = Duration::from_secs(6);
+    let store = Store::open("127.0.0.1", port, true, timeout, "agent").expect("serves");
     let store = Mutex::new(Some(store));
-    let (there, gone) = (Barrier::new(3), Barrier::new(3));
+    let (there, gone) = (
+        Gathering::new(3, 4 * timeout),
+        Gathering::new(3, 4 * timeout),
+    );
     std::thread::scope(|scope| {
         for rank in 0..3 {
             let (store, there, gone) = (&store, &there, &gone);
             scope.spawn(move || {
                 let mut place = place(rank, 3, port);
                 place.agent_store = true;
-                let peers = joined(&place, seconds).expect("joins");
+                let peers = joined(&place, timeout).expect("joins");
                 let sum = || {
                     let own = Tensor::<1>::from_floats([1.0], &device());
                     floats(peers.all_reduce(own, Reduction::Sum).expect("a sum"))
@@ -349,7 +369,7 @@ fn a_launcher_may_keep_the_store() {
                 drop(store.lock().expect("not poisoned").take());
                 gone.wait();
                 // Longer than a rank may be silent.
-                std::thread::sleep(2 * seconds);
+                std::thread::sleep(2 * timeout);
                 assert_eq!(sum(), [3.0]);
             });
         }

@@ -15,7 +15,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 /// Names network interfaces for gloo, as in PyTorch.
 const INTERFACES: &str = "GLOO_SOCKET_IFNAME";
 /// How long a rank waits for the others' good-bye, where it must.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What this process knows of the run.
 #[derive(Debug)]
@@ -66,6 +66,9 @@ impl World {
             rank_0_serves: !rendezvous.agent_store,
             timeout,
         };
+        if transport != Transport::Gloo {
+            ffi::leave_failures_to_us()?;
+        }
         let watch = Watch::start(place, end)?;
         let mut meeting = Meeting::of(rendezvous);
         let (store, address) = meeting.meet(place)?;
@@ -114,12 +117,14 @@ impl World {
             here,
         );
         drop(busy);
-        let made = made.and_then(|group| self.observe(&group).map(|()| group));
+        let number = state.groups.len();
+        let made = made.and_then(|group| {
+            // Before anything else can fail: what is there is aborted then.
+            state.groups.push(group);
+            self.observe(&state.groups[number])
+        });
         match made {
-            Ok(group) => {
-                state.groups.push(group);
-                Ok(state.groups.len() - 1)
-            }
+            Ok(()) => Ok(number),
             Err(reason) => {
                 let reason = match self.transport {
                     Transport::Gloo => of_gloo(&reason, here),

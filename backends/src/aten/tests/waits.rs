@@ -2,7 +2,6 @@
 #![allow(unsafe_code, reason = "calls the functions of `waits.cpp`")]
 
 use std::ffi::c_char;
-use std::process::Command;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -16,14 +15,12 @@ use crate::distributed::tests::alone::alone;
 use crate::distributed::tests::small_network;
 use crate::message;
 use crate::on_devices::{cpu, cuda, shared_kernels};
+use crate::own_process::own_process;
 
 unsafe extern "C" {
     fn selfcls_refuse_waits(refuse: bool) -> *mut c_char;
     fn selfcls_about_to_wait() -> *mut c_char;
 }
-
-/// Set where this test has a process for itself.
-const ALONE: &str = "SELFCLS_TEST_WAITS";
 
 fn answer(thrown: *mut c_char) -> Result<(), String> {
     // SAFETY: only called with what a function of `waits.cpp` has just returned.
@@ -44,21 +41,7 @@ fn about_to_wait() -> Result<(), String> {
 /// hence another process.
 #[test]
 fn a_step_waits_for_nothing() {
-    if std::env::var_os(ALONE).is_none() {
-        let test = std::env::current_exe().expect("this test");
-        let name = std::thread::current();
-        let name = name.name().expect("the harness names its threads");
-        let mut alone = Command::new(test);
-        let output = alone.args([name, "--exact", "--nocapture"]).env(ALONE, "1");
-        let output = output.output().expect("starts");
-        let said =
-            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        assert!(
-            output.status.success() && said[0].contains("1 passed"),
-            "{}{}",
-            said[0],
-            said[1]
-        );
+    if !own_process("aten::tests::waits::a_step_waits_for_nothing") {
         return;
     }
     refuse_waits(true);

@@ -9,6 +9,7 @@ use selfcls_core::collective::{Collective, Reduction};
 
 use super::{TIMEOUT, device, floats, joined, place, port};
 use crate::distributed::ffi::Store;
+use crate::distributed::meeting::Meeting;
 use crate::{Launcher, Rendezvous};
 
 /// A pair that `launcher` has started trains on one port, and processes come too much, whose errors are returned.
@@ -145,19 +146,12 @@ fn another_place_is_chosen_where_the_launcher_lets_one() {
     }
 }
 
-/// What ranks say that meet in vain, each after some time.
-fn in_vain(
-    ranks: &[(usize, Duration)],
-    timeout: Duration,
-    of: impl Fn(usize) -> Rendezvous + Sync,
-) -> Vec<String> {
+/// What ranks say that meet in vain, each with the time for which it waits.
+fn in_vain(ranks: &[(usize, Duration)], of: impl Fn(usize) -> Rendezvous + Sync) -> Vec<String> {
     std::thread::scope(|scope| {
-        let start = |&(rank, after): &(usize, Duration)| {
+        let start = |&(rank, timeout): &(usize, Duration)| {
             let of = &of;
-            scope.spawn(move || {
-                sleep(after);
-                joined(&of(rank), timeout).expect_err("one is missing")
-            })
+            scope.spawn(move || joined(&of(rank), timeout).expect_err("one is missing"))
         };
         let threads: Vec<_> = ranks.iter().map(start).collect();
         let said = threads.into_iter().map(|thread| thread.join());
@@ -165,38 +159,89 @@ fn in_vain(
     })
 }
 
-/// Rank 0 came long before the others, and takes the store along while they could still wait.
+/// How long a rank waits that gives up before the others.
+const SHORT: Duration = Duration::from_secs(8);
+/// How long these would wait.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Rank 0 gives up, and takes the store along while the others could still wait.
 #[test]
 fn all_name_the_rank_that_does_not_come() {
-    let (port, timeout) = (port(), Duration::from_secs(6));
-    let late = Duration::from_secs(4);
-    let ranks = [(0, Duration::ZERO), (1, late), (2, late)];
-    for said in in_vain(&ranks, timeout, |rank| place(rank, 4, port)) {
-        let expected = format!("rank 3 of 4 did not come to 127.0.0.1:{port} within 6 s");
+    let port = port();
+    let ranks = [(0, SHORT), (1, LONG), (2, LONG)];
+    for said in in_vain(&ranks, |rank| place(rank, 4, port)) {
+        let expected = format!("rank 3 of 4 did not come to 127.0.0.1:{port} within 8 s");
         assert!(said.starts_with(&expected), "{said}");
     }
 }
 
-/// Rank 0 is killed before all have come: nobody can tell who would not have.
+/// The launcher keeps the store, in which no list of processes is made before one of each rank has come.
+#[test]
+fn all_name_the_rank_that_does_not_come_to_a_launcher() {
+    let port = port();
+    let agent = Store::open("127.0.0.1", port, true, TIMEOUT, "agent").expect("serves");
+    let of = |size| {
+        move |rank| Rendezvous {
+            agent_store: true,
+            ..place(rank, size, port)
+        }
+    };
+    let name = |missing: &str, said: Vec<String>| {
+        let expected = format!("{missing} did not come to 127.0.0.1:{port} within 8 s");
+        for said in said {
+            assert!(said.starts_with(&expected), "{said}");
+        }
+    };
+    let ranks = [(0, LONG), (1, SHORT), (2, LONG)];
+    name("rank 3 of 4", in_vain(&ranks, of(4)));
+    // Of a smaller start all have been there: rank 0 makes a list, with those.
+    let ranks = [(0, LONG), (1, SHORT)];
+    name("rank 2 of 3", in_vain(&ranks, of(3)));
+    // Nobody makes one.
+    let ranks = [(1, LONG), (2, SHORT)];
+    name("rank 0 of 3", in_vain(&ranks, of(3)));
+    drop(agent);
+}
+
+/// Rank 0 is killed before all have come: nobody can tell who would not have. How many had come is known where it kept the
+/// store; a launcher's may have had others.
 #[test]
 fn a_store_that_goes_is_no_fault_of_those_that_came() {
-    let (port, timeout) = (port(), Duration::from_secs(10));
-    for (agent_store, keeper) in [(false, "rank 0"), (true, "the launcher")] {
-        let store = Store::open("127.0.0.1", port, true, timeout, "another");
-        let store = store.expect("serves");
+    for (agent_store, keeper, key, number) in [
+        (false, "rank 0", "arrived", Some("; 2 of 4 had")),
+        (true, "the launcher", "comers", None),
+    ] {
+        let port = port();
         let of = |rank| Rendezvous {
             agent_store,
-            ..place(rank, 3, port)
+            ..place(rank, 4, port)
         };
+        let store = Store::open("127.0.0.1", port, true, TIMEOUT, "another");
+        let store = store.expect("serves");
         let said = std::thread::scope(|scope| {
-            let said = scope.spawn(|| in_vain(&[(1, Duration::ZERO)], timeout, of));
+            let said = scope.spawn(|| in_vain(&[(1, LONG), (2, LONG)], of));
+            let run = Meeting::of(&of(0)).again(TIMEOUT);
+            let mut run = run.expect("a store");
+            let both_are_there = |text: Option<String>| match text.as_deref() {
+                Some(text) => text == "2" || text.lines().count() == 2,
+                None => false,
+            };
+            let began = Instant::now();
+            while !both_are_there(run.get(key).expect("a store")) {
+                assert!(began.elapsed() < LONG, "they do not come");
+                sleep(Duration::from_millis(20));
+            }
+            // For both to see that.
             sleep(Duration::from_secs(2));
-            drop(store);
-            said.join().expect("a rank")
+            drop((run, store));
+            said.join().expect("two ranks")
         });
+        let number = number.unwrap_or_default();
         let expected =
-            format!("{keeper} at 127.0.0.1:{port} is gone before all had come; 1 of 3 had");
-        assert!(said[0].starts_with(&expected), "{said:?}");
+            format!("{keeper} at 127.0.0.1:{port} is gone before all had come{number} (");
+        for said in said {
+            assert!(said.starts_with(&expected), "{said}");
+        }
     }
 }
 
@@ -235,10 +280,9 @@ fn ranks_meet_again_whose_agents_count_differently() {
         assert_eq!(sums, [2.0, 2.0], "{attempts:?}");
     }
     // What earlier starts left is not taken for one that comes.
-    let timeout = Duration::from_secs(3);
     for (here, missing) in [(0, 1), (1, 0)] {
-        let ranks = [(here, Duration::ZERO)];
-        let said = in_vain(&ranks, timeout, |rank| counted([2, 2], rank, port, true));
+        let ranks = [(here, Duration::from_secs(3))];
+        let said = in_vain(&ranks, |rank| counted([2, 2], rank, port, true));
         let expected = format!("rank {missing} of 2 did not come");
         assert!(said[0].starts_with(&expected), "{said:?}");
     }
@@ -258,8 +302,7 @@ fn starts_are_told_apart_where_launchers_count_them_for_all() {
         launcher: Launcher::Slurm,
         ..counted([1, 2], rank, port, false)
     };
-    let ranks = [(0, Duration::ZERO), (1, Duration::ZERO)];
-    let said = in_vain(&ranks, Duration::from_secs(3), of);
+    let said = in_vain(&[(0, SHORT), (1, SHORT)], of);
     let expected = "start 1 of \"c0ffee\", and this is start 2 of \"c0ffee\"";
     assert!(said[1].contains(expected), "{said:?}");
     assert!(said[0].starts_with("rank 1 of 2 did not come"), "{said:?}");

@@ -1,7 +1,7 @@
 //! Ranks that are watched over: what their watchers say when one is lost, and how long that takes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
@@ -10,43 +10,45 @@ use selfcls_core::collective::{Collective, Reduction};
 use super::{device, place, port};
 use crate::distributed::ffi::Transport;
 use crate::distributed::ranks::Ranks;
-use crate::distributed::world::World;
+use crate::distributed::watch::{Place, Watch};
+use crate::distributed::world::{FAREWELL, World};
 
 /// How long ranks wait for each other.
 const SHORT: Duration = Duration::from_secs(4);
 
-/// What the watchers of three ranks say at the end of each, and after how long, where `rank` is what its training does.
-fn ends(rank: impl Fn(Arc<World>, Ranks) + Sync) -> Vec<(usize, String, Duration)> {
-    ends_within(SHORT, rank)
-}
+/// How long they wait where nothing that is looked for takes as long as that, on a busy machine either.
+const LONG: Duration = Duration::from_secs(60);
 
-/// The same where ranks wait for `timeout`.
-fn ends_within(
+/// What the watchers of three ranks that wait for `timeout` say at the end of each, and how long after they have met, where `rank`
+/// is what its training does.
+fn ends(
     timeout: Duration,
     rank: impl Fn(Arc<World>, Ranks) + Sync,
 ) -> Vec<(usize, String, Duration)> {
     let port = port();
     let (say, said) = mpsc::channel();
+    let met = OnceLock::new();
     std::thread::scope(|scope| {
         for number in 0..3 {
-            let (rank, say) = (&rank, say.clone());
+            let (rank, say, met) = (&rank, say.clone(), &met);
             scope.spawn(move || {
                 let end = Arc::new(move |reason: &str| {
                     // Whoever has been waited for listens no more.
-                    let _ = say.send((number, reason.to_owned()));
+                    let _ = say.send((number, reason.to_owned(), Instant::now()));
                 });
                 let place = place(number, 3, port);
                 let world = World::join(&place, Transport::Gloo, timeout, end).expect("joins");
                 let ranks = Ranks::all(&world).expect("a group");
                 ranks.barrier().expect("all are there");
+                met.get_or_init(Instant::now);
                 rank(world, ranks);
             });
         }
-        let began = Instant::now();
         let mut ends = Vec::new();
         while ends.len() < 2 {
-            let (rank, reason) = said.recv_timeout(6 * timeout).expect("an end");
-            ends.push((rank, reason, began.elapsed()));
+            let (rank, reason, at) = said.recv_timeout(3 * LONG).expect("an end");
+            let met = *met.get().expect("they have met");
+            ends.push((rank, reason, at - met));
         }
         ends
     })
@@ -56,10 +58,10 @@ fn ends_within(
 /// no failed connection interrupts.
 #[test]
 fn a_rank_that_falls_silent_ends_those_that_cannot_look() {
-    let ends = ends(|world, ranks| {
+    let ends = ends(SHORT, |world, ranks| {
         if world.rank == 2 {
             // Not before all have heard of it.
-            std::thread::sleep(SHORT / 2);
+            std::thread::sleep(SHORT);
             world.watch.end();
         }
         std::mem::forget(ranks);
@@ -74,16 +76,15 @@ fn a_rank_that_falls_silent_ends_those_that_cannot_look() {
             reason.ends_with("its last operation was waiting for all ranks (number 3)"),
             "{reason}"
         );
-        assert!(after > SHORT && after < 4 * SHORT, "{after:?}");
+        assert!(after > SHORT / 2 && after < LONG, "{after:?}");
     }
 }
 
 /// Where NCCL loses a connection the timeout is not waited for: whoever falls silent was at its other end.
 #[test]
 fn a_lost_connection_ends_those_that_cannot_look() {
-    let timeout = 5 * SHORT;
     let lost = Arc::new(AtomicBool::new(false));
-    let ends = ends_within(timeout, |world, ranks| {
+    let ends = ends(LONG, |world, ranks| {
         if world.rank == 2 {
             std::thread::sleep(SHORT / 2);
             world.watch.end();
@@ -98,7 +99,7 @@ fn a_lost_connection_ends_those_that_cannot_look() {
     });
     for (rank, reason, after) in ends {
         assert!(reason.contains("rank 2 gives no sign"), "{rank}: {reason}");
-        assert!(after < timeout, "{after:?}");
+        assert!(after < LONG, "{after:?}");
     }
 }
 
@@ -110,7 +111,7 @@ fn a_lost_connection_is_found_by_the_next_operation() {
         let ranks = [0, 1].map(|number| {
             scope.spawn(move || {
                 let end = Arc::new(|reason: &str| eprintln!("a rank would be ended: {reason}"));
-                let world = World::join(&place(number, 2, port), Transport::Gloo, SHORT, end);
+                let world = World::join(&place(number, 2, port), Transport::Gloo, LONG, end);
                 let world = world.expect("joins");
                 let ranks = Ranks::all(&world).expect("a group");
                 ranks.barrier().expect("all are there");
@@ -138,7 +139,7 @@ fn a_lost_connection_is_found_by_the_next_operation() {
 /// It lives, and its training does something else.
 #[test]
 fn a_rank_that_does_not_come_ends_those_that_wait() {
-    let ends = ends(|world, ranks| {
+    let ends = ends(SHORT, |world, ranks| {
         if world.rank != 1 {
             let own = Tensor::<1>::from_floats([1.0], &device());
             // Until the other closes its connections: gloo has no limit of its own.
@@ -159,14 +160,14 @@ fn a_rank_that_does_not_come_ends_those_that_wait() {
             "rank {rank} of 3: adding up values failed: rank 1 lives and does not come to it"
         );
         assert!(reason.starts_with(&expected), "{reason}");
-        assert!(*after > SHORT / 2 && *after < 4 * SHORT, "{after:?}");
+        assert!(*after > SHORT / 2 && *after < LONG, "{after:?}");
     }
 }
 
 /// Its reason reaches those that are busy with something else.
 #[test]
 fn a_rank_that_leaves_ends_those_that_cannot_look() {
-    let ends = ends(|world, ranks| {
+    let ends = ends(LONG, |world, ranks| {
         if world.rank == 2 {
             world.leave("cannot read 7.jpg");
         }
@@ -178,7 +179,7 @@ fn a_rank_that_leaves_ends_those_that_cannot_look() {
             reason.contains("rank 2 has ended: cannot read 7.jpg"),
             "{reason}"
         );
-        assert!(*after < 2 * SHORT, "rank {rank}: {after:?}");
+        assert!(*after < LONG, "rank {rank}: {after:?}");
     }
 }
 
@@ -194,16 +195,52 @@ fn ranks_may_part_at_different_times() {
                 let end = Arc::new(move |reason: &str| {
                     ends.lock().expect("not poisoned").push(reason.to_owned());
                 });
-                let timeout = Duration::from_secs(1);
+                let timeout = Duration::from_secs(6);
                 let world = World::join(&place(number, 2, port), Transport::Gloo, timeout, end);
                 let world = world.expect("joins");
                 let ranks = Ranks::all(&world).expect("a group");
                 ranks.barrier().expect("all are there");
                 // The one that keeps the store goes first, and waits for the other in vain.
-                std::thread::sleep(Duration::from_secs(if number == 0 { 0 } else { 9 }));
+                if number == 1 {
+                    std::thread::sleep(FAREWELL + timeout + SHORT);
+                }
             });
         }
     });
     let ends = ends.lock().expect("not poisoned");
     assert!(ends.is_empty(), "{ends:?}");
+}
+
+/// A rank 0 that is stopped keeps its connections, and answers nobody; one that is killed refuses them.
+#[test]
+fn a_store_that_does_not_answer_is_not_gone() {
+    let place = |timeout| Place {
+        rank: 1,
+        size: 2,
+        serves: false,
+        rank_0_serves: true,
+        timeout,
+    };
+    let end = |timeout: Duration, waits: bool| {
+        let (say, said) = mpsc::channel();
+        let end = Arc::new(move |reason: &str| {
+            // The one that listens may have seen enough.
+            let _ = say.send(reason.to_owned());
+        });
+        let watch = Watch::start(place(timeout), end).expect("a thread");
+        let open = move |limit| {
+            if waits {
+                std::thread::sleep(limit);
+            }
+            Err("no answer".into())
+        };
+        watch.all_have_met(Transport::Gloo, open).expect("a thread");
+        said.recv_timeout(3 * LONG).expect("an end")
+    };
+    let reason = end(LONG, false);
+    assert!(reason.contains("rank 0 is gone"), "{reason}");
+    // Longer than two attempts to reach it.
+    let reason = end(Duration::from_secs(22), true);
+    assert!(reason.contains("rank 0 gives no sign of life"), "{reason}");
+    assert!(reason.ends_with("with it the meeting point"), "{reason}");
 }

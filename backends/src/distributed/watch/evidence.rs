@@ -122,12 +122,15 @@ impl Evidence<'_> {
         }
         match self.meeting {
             Meeting::Gone => Some("rank 0 is gone, and with it the meeting point".into()),
-            Meeting::Answered(at) if self.age(at) > self.limit => Some(format!(
-                "{}, and with it the meeting point",
-                self.of_the_silent(&[0])
-            )),
+            Meeting::Answered(at) if self.age(at) > self.limit => Some(self.of_rank_0()),
             Meeting::Answered(_) => None,
         }
+    }
+
+    /// The store does not answer, and it is not known to be gone.
+    fn of_rank_0(&self) -> String {
+        let silent = self.of_the_silent(&[0]);
+        format!("{silent}, and with it the meeting point")
     }
 
     /// Ranks of which nothing has been heard for `time`, as far as others can be heard of at all.
@@ -171,7 +174,12 @@ impl Evidence<'_> {
             return Some(self.of_the_silent(&silent));
         }
         let but = match self.meeting {
-            Meeting::Answered(at) if self.age(at) > self.stale => return None,
+            Meeting::Answered(at) if self.age(at) > self.stale => {
+                // One that is only stopped for a while keeps its connections.
+                let rank_0 = self.rank_0_serves && self.own != 0;
+                let long = self.age(at) > 4 * self.stale;
+                return (rank_0 && long).then(|| self.of_rank_0());
+            }
             Meeting::Answered(_) => {
                 "though all ranks are there: look at the network, and at the GPUs"
             }
@@ -337,7 +345,14 @@ mod tests {
         // Of whom nothing can be heard just now nothing is said.
         evidence.meeting = Meeting::Answered(seconds(93));
         assert_eq!(evidence.verdict(), None);
+        // But of rank 0, where the store it keeps has not answered for long, and not only for as long as others are given.
+        evidence.meeting = Meeting::Answered(seconds(75));
+        assert!(blame(&evidence).starts_with("rank 0 gives no sign of life"));
+        evidence.lost = None;
+        assert_eq!(evidence.verdict(), None);
+        evidence.lost = Some(seconds(87));
         evidence.rank_0_serves = false;
+        assert_eq!(evidence.verdict(), None);
         evidence.meeting = Meeting::Gone;
         let text = blame(&evidence);
         assert!(text.contains("without the meeting point"), "{text}");

@@ -1,6 +1,6 @@
 //! The signs of life of all ranks, through the store.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::evidence::Meeting;
@@ -38,20 +38,24 @@ pub(super) fn run(shared: &Shared, open: impl Fn(Duration) -> ffi::Result<Store>
         if shared.seen().ended {
             return;
         }
+        let began = Instant::now();
         let connected = match store.take() {
             Some(store) => Ok(store),
             None => open(patience),
         };
         let mut talked = connected.and_then(|store| talk(shared, store, beat));
-        if talked.is_err() && !shared.seen().ended {
+        // A rank 0 that does not answer in time may be stopped, and go on: the guard knows how long it may be. It is gone where
+        // its connections are.
+        let hangs = shared.place.rank_0_serves && began.elapsed() >= patience;
+        if talked.is_err() && !hangs && !shared.seen().ended {
             // A connection may break though its ends are well.
             talked = open(patience).and_then(|store| talk(shared, store, beat));
+            if talked.is_err() {
+                shared.seen().meeting = Meeting::Gone;
+                return;
+            }
         }
-        let Ok(kept) = talked else {
-            shared.seen().meeting = Meeting::Gone;
-            return;
-        };
-        store = Some(kept);
+        store = talked.ok();
         let seen = shared.seen();
         if !seen.ended {
             let pause = shared.news.wait_timeout(seen, shared.beat());

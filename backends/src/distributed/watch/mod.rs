@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(100);
 const LONGEST_TICK: Duration = Duration::from_secs(1);
 /// Between two beats of the heart, at most: a rank's are told to all, so not too often.
 const LONGEST_BEAT: Duration = Duration::from_secs(2);
+/// How old a sign of life may always be that is called fresh: threads of a busy machine run late.
+const FRESH: Duration = Duration::from_secs(3);
 /// How much longer than the others the rank that keeps the store waits, so that they can say who is missing.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// How much longer gloo waits than the guard, which can say more, while it makes a group. In operations libtorch waits for as long
@@ -215,6 +217,23 @@ impl Watch {
         rank == self.shared.place.rank || self.shared.evidence(&seen).is_alive(rank)
     }
 
+    /// How long the others are listened to after a failure: one that has died is known not to live by then, though its last sign
+    /// may be read a beat after its death, and is fresh from then on.
+    pub(super) fn hearing(&self) -> Duration {
+        self.shared.hearing()
+    }
+
+    /// The time, of a clock that stands still while this process does, and when nobody is watched any more.
+    pub(super) fn now(&self) -> Duration {
+        self.shared.seen().now
+    }
+
+    /// Whether `limit` is over since the time `since`, or the watch itself.
+    pub(super) fn is_over(&self, since: Duration, limit: Duration) -> bool {
+        let seen = self.shared.seen();
+        seen.ended || seen.now.saturating_sub(since) > limit
+    }
+
     /// The run is over, also for the others: nobody needs to be heard of any more.
     pub(super) fn parted(&self) {
         self.shared.seen().parted = true;
@@ -259,6 +278,17 @@ impl Shared {
         (self.place.timeout / 10).clamp(TICK, LONGEST_BEAT)
     }
 
+    /// How old a sign of life may be that is called fresh.
+    fn stale(&self) -> Duration {
+        (3 * self.beat()).max(FRESH)
+    }
+
+    /// See [`Watch::hearing`].
+    fn hearing(&self) -> Duration {
+        let known = self.stale() + 2 * self.beat() + Duration::from_secs(1);
+        patience(self.place.timeout).max(known)
+    }
+
     fn evidence<'a>(&self, seen: &'a Seen) -> Evidence<'a> {
         let Place {
             rank,
@@ -274,7 +304,7 @@ impl Shared {
             rank_0_serves,
             now: seen.now,
             limit: if serves { timeout + GRACE } else { timeout },
-            stale: (3 * self.beat()).max(Duration::from_secs(1)),
+            stale: self.stale(),
             number: seen.number,
             under_way: under_way.into_iter().flatten().min(),
             lost: seen.lost,
@@ -322,7 +352,7 @@ impl Shared {
         let Place {
             rank, size, serves, ..
         } = self.place;
-        let for_itself = 2 * patience(self.place.timeout) + GRACE;
+        let for_itself = 2 * self.hearing() + GRACE;
         let message = |operation: &str, blame: &str| {
             format!("rank {rank} of {size}: {operation} failed: {blame}")
         };
@@ -333,10 +363,10 @@ impl Shared {
             });
         }
         let found = seen.found.as_ref()?;
-        // Time for the heart to tell the others, who read it where this process keeps the store; and for the
-        // training, which hears of it from the connections that others close.
+        // Time for the heart to tell the others, who read it where this process keeps the store, a beat later at most; and
+        // for the training, which hears of it from the connections that others close.
         let grace = match (serves, &seen.told) {
-            (true, _) => GRACE + GRACE / 2,
+            (true, _) => self.beat() + GRACE + GRACE / 2,
             (false, Some(_)) => GRACE,
             (false, None) => GRACE / 2,
         };
