@@ -16,7 +16,7 @@ use selfcls_core::metadata::{FORMAT, InputKind, Metadata};
 use selfcls_core::pixels::Rgb8;
 use std::path::Path;
 
-/// Most operations of a file of this project in tract, which takes a time that grows with the square of their number:
+/// Most operations of a file in tract, which takes a time that grows with the square of their number:
 /// minutes for these. All that the writer writes has fewer; rounded to 8 bits, a network of more than a hundred blocks has
 /// more.
 const MAX_IN_TRACT: usize = 12_000;
@@ -84,8 +84,7 @@ impl Unopened<'_> {
                 "it rounds a softmax to 8 bits, which {engine} computes wrongly; leave that in floats, as docs/quantise_int8.py does, or use ONNX Runtime"
             )));
         }
-        if engine == Engine::Tract && checked.numbers.is_some() && checked.operations > MAX_IN_TRACT
-        {
+        if engine == Engine::Tract && checked.operations > MAX_IN_TRACT {
             return Err(self.refused(format!(
                 "it has {} operations, and {engine}, which takes long for many, is given {MAX_IN_TRACT} at most; use ONNX Runtime",
                 checked.operations
