@@ -32,6 +32,8 @@ pub enum Error {
         model: String,
         /// What is wrong with it, and the fix where there is one.
         reason: String,
+        /// The field of `Options` that is to be raised, where that is the fix.
+        option: Option<&'static str>,
     },
     /// A file that does not say how images are prepared for it, which nobody has said instead.
     #[error(

@@ -424,6 +424,15 @@ fn multiplications_may_be_bounded() {
 }
 
 #[test]
+fn memory_of_a_run_may_be_bounded() {
+    let folder = photos(1);
+    let run = |most: &str| predict(folder.path(), &["photos", "--max-run-bytes", most]);
+    let said = ["at the same time", "hint: --max-run-bytes N"];
+    run("1000").failed(1, &said);
+    run("100000000000").ok();
+}
+
+#[test]
 fn large_photos_may_be_decoded_in_part() {
     let folder = photos(0);
     let path = folder.path().join("photos/large.jpg");

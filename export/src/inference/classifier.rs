@@ -52,6 +52,7 @@ impl Classifier {
             return Err(Error::Model {
                 model: path.display().to_string(),
                 reason: "no plain file; give the path of the model".to_owned(),
+                option: None,
             });
         }
         File::open(path)
