@@ -102,6 +102,13 @@ pub(crate) struct RunningArgs {
     /// ResNet-50
     #[arg(long, value_name = "N")]
     pub(crate) max_operations: Option<u64>,
+    /// Most bytes that the values of a run may have in memory at the same time, for each image or for a file's whole fixed
+    /// batch; default 4294967296 (4 GiB)
+    #[arg(long, value_name = "N")]
+    pub(crate) max_run_bytes: Option<u64>,
+    /// Most bytes that weights beside an ONNX file may have; default 17179869184 (16 GiB)
+    #[arg(long, value_name = "N")]
+    pub(crate) max_data_bytes: Option<u64>,
 }
 
 impl RunningArgs {
@@ -114,6 +121,8 @@ impl RunningArgs {
             half_precision: self.half_precision,
             threads: self.threads,
             max_operations: self.max_operations.unwrap_or(options.max_operations),
+            max_run_bytes: self.max_run_bytes.unwrap_or(options.max_run_bytes),
+            max_data_bytes: self.max_data_bytes.unwrap_or(options.max_data_bytes),
             ..options
         }
     }

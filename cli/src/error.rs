@@ -168,20 +168,48 @@ impl From<selfcls_export::Error> for CliError {
                 ref source,
                 ..
             } => Self::failure(&error).hint_of_missing(path, source),
-            // The library speaks of its own options.
-            selfcls_export::Error::Model { ref reason, .. }
-                if reason.contains("`max_operations`") =>
-            {
-                Self::failure(error).hint("--max-operations N raises `max_operations`")
+            selfcls_export::Error::Model {
+                option: Some(option),
+                ..
+            } => {
+                let error = Self::failure(error);
+                match LIMITS.iter().find(|(limit, _)| *limit == option) {
+                    Some((_, flag)) => error.hint(format!("{flag} N raises `{option}`")),
+                    None => error,
+                }
             }
             error => Self::failure(error),
         }
     }
 }
 
+/// The library speaks of its own options: what they are called here (see `RunningArgs`). More than the default of
+/// `max_file_bytes` no ONNX file can have.
+const LIMITS: [(&str, &str); 3] = [
+    ("max_operations", "--max-operations"),
+    ("max_run_bytes", "--max-run-bytes"),
+    ("max_data_bytes", "--max-data-bytes"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_that_can_be_raised_are_named_as_they_are_typed() {
+        let command = <crate::args::Cli as clap::CommandFactory>::command();
+        let predict = command.find_subcommand("predict").unwrap();
+        for (option, flag) in LIMITS {
+            let mut arguments = predict.get_arguments();
+            assert!(arguments.any(|a| a.get_long() == flag.strip_prefix("--")));
+            let error = CliError::from(selfcls_export::Error::Model {
+                model: "a.onnx".into(),
+                reason: "too large".into(),
+                option: Some(option),
+            });
+            assert_eq!(error.hints, [format!("{flag} N raises `{option}`")]);
+        }
+    }
 
     #[test]
     fn impossible_settings_are_usage_errors_and_missing_files_are_not() {

@@ -32,6 +32,8 @@ pub enum Error {
         model: String,
         /// What is wrong with it, and the fix where there is one.
         reason: String,
+        /// The field of `Options` that is to be raised, where that is the fix.
+        option: Option<&'static str>,
     },
     /// A file that does not say how images are prepared for it, which nobody has said instead.
     #[error(
@@ -56,6 +58,19 @@ pub enum Error {
         /// The engine's own words.
         reason: String,
     },
+    /// What the network says of an image is not finite; its other answers are not worse for it.
+    #[error(
+        "{engine} cannot give the outputs: a value of `{output}`{} is not a finite number; the weights or the image's values are damaged",
+        place(*.image)
+    )]
+    NotFinite {
+        /// The engine in use.
+        engine: String,
+        /// The output that has the value.
+        output: String,
+        /// Which image of those that were given; none where the answer comes with its image.
+        image: Option<usize>,
+    },
 }
 
 /// The crate's result.
@@ -75,6 +90,10 @@ impl Error {
             source,
         }
     }
+}
+
+fn place(image: Option<usize>) -> String {
+    image.map_or(String::new(), |image| format!(" for image {image}"))
 }
 
 fn bullets(problems: &[String]) -> String {

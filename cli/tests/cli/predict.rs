@@ -351,7 +351,7 @@ fn an_answer_that_is_not_finite_names_its_image() {
     let writer = OnnxWriter::new(&config.model, &weights, metadata);
     writer.write(folder.path().join("model.onnx")).unwrap();
     std::fs::create_dir(folder.path().join("photos")).unwrap();
-    for (name, level) in [("black", 0), ("white", 255)] {
+    for (name, level) in [("black", 0), ("white", 255), ("zero", 0)] {
         let image = Rgb8::new(24, 24, vec![level; 3 * 24 * 24]).unwrap();
         let path = folder.path().join(format!("photos/{name}.png"));
         write_png(&path, &image).unwrap();
@@ -361,10 +361,40 @@ fn an_answer_that_is_not_finite_names_its_image() {
         &["--quiet", "predict", "model.onnx", "photos"],
     );
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    assert!(ran.stdout.contains("black.png"), "{}", ran.stdout);
-    for part in ["white.png: ", "is not a finite number"] {
+    // It fails alone, and the one after it has its answer.
+    for name in ["black.png", "zero.png"] {
+        assert!(ran.stdout.contains(name), "{}", ran.stdout);
+    }
+    for part in [
+        "1 of 3 images could not be read or have no finite answer",
+        "white.png: ",
+        "is not a finite number",
+    ] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
+    let json = [
+        "--quiet",
+        "predict",
+        "model.onnx",
+        "photos",
+        "--json",
+        "--skip-unreadable",
+    ];
+    let ran = run_in(folder.path(), &json);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[1].contains("is not a finite number"), "{}", lines[1]);
+    for name in ["black", "white"] {
+        let from = folder.path().join(format!("photos/{name}.png"));
+        let class = folder.path().join(format!("labelled/{name}"));
+        std::fs::create_dir_all(&class).unwrap();
+        std::fs::copy(from, class.join(format!("{name}.png"))).unwrap();
+    }
+    let eval = ["eval", "clusters", "model.onnx", "--data", "labelled"];
+    let ran = run_in(folder.path(), &eval);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("white.png"), "{}", ran.stderr);
 }
 
 #[test]
@@ -390,6 +420,15 @@ fn multiplications_may_be_bounded() {
         1,
         &["multiplications are needed", "hint: --max-operations N"],
     );
+    run("100000000000").ok();
+}
+
+#[test]
+fn memory_of_a_run_may_be_bounded() {
+    let folder = photos(1);
+    let run = |most: &str| predict(folder.path(), &["photos", "--max-run-bytes", most]);
+    let said = ["at the same time", "hint: --max-run-bytes N"];
+    run("1000").failed(1, &said);
     run("100000000000").ok();
 }
 

@@ -45,7 +45,7 @@ impl Borders {
         let image = match network.inputs.as_slice() {
             [image] if image.name == names::IMAGE => image,
             other => {
-                return Err(Refusal(format!(
+                return Err(Refusal::new(format!(
                     "it must have one input, `{}`, but has {other:?}",
                     names::IMAGE
                 )));
@@ -71,7 +71,7 @@ impl Borders {
         let batch = image.axes.first().copied().flatten();
         check_batch(batch, crop)?;
         if !fits {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "its input is not {expected} with crop {crop}, but {:?} of ONNX type {}",
                 image.axes, image.kind
             )));
@@ -90,10 +90,10 @@ impl Borders {
         }
         borders.logits.sort_by_key(|(head, _)| *head);
         if network.outputs.is_empty() {
-            return Err(Refusal("it has no output".to_owned()));
+            return Err(Refusal::new("it has no output".to_owned()));
         }
         if borders.probabilities.is_some() && !comes_from_softmax(network, names::PROBABILITIES) {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "its output `{}` does not come from a softmax, so that nothing makes them probabilities",
                 names::PROBABILITIES
             )));
@@ -104,7 +104,7 @@ impl Borders {
     /// Finds the place of an output.
     fn take(&mut self, found: &Border<'_>, metadata: &Metadata) -> Result<(), Refusal> {
         let refused = |expected: String| {
-            Err(Refusal(format!(
+            Err(Refusal::new(format!(
                 "it has no single output `{}` {expected}: it is declared as {:?} of ONNX type {}",
                 found.name, found.axes, found.kind
             )))
@@ -133,7 +133,7 @@ impl Borders {
             }
         };
         let Some(width) = width else {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "its metadata say nothing of the output `{}`",
                 found.name
             )));
@@ -159,7 +159,9 @@ impl Borders {
         let is_weight = |name: &str| network.weights.contains_key(name);
         let mut inputs = network.inputs.iter().filter(|input| !is_weight(input.name));
         let (Some(image), None) = (inputs.next(), inputs.next()) else {
-            return Err(Refusal("it does not have one input, the image".to_owned()));
+            return Err(Refusal::new(
+                "it does not have one input, the image".to_owned(),
+            ));
         };
         let crop = preprocess.crop;
         let free_or = |axis: Option<usize>, length: usize| axis.is_none_or(|n| n == length);
@@ -171,25 +173,25 @@ impl Borders {
                 (InputKind::Uint8, [height, width])
             }
             _ => {
-                return Err(Refusal(format!(
+                return Err(Refusal::new(format!(
                     "its input `{}` is {:?} of ONNX type {}, neither [batch, 3, height, width] of f32 nor [batch, height, width, 3] of bytes",
                     image.name, image.axes, image.kind
                 )));
             }
         };
         if let Some(side) = sides.into_iter().flatten().find(|&side| side != crop) {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "its input has a side of {side} pixels, and the preprocessing crops to {crop}; crop to {side}"
             )));
         }
         let scores = |output: &&Border<'_>| output.kind == FLOAT && output.axes.len() == 2;
         let Some(output) = network.outputs.iter().find(scores) else {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 "it has no output [batch, classes] of f32".to_owned(),
             ));
         };
         let Some(classes @ 1..=MAX_CLASSES) = output.axes[1] else {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "its output `{}` does not declare how many classes it has",
                 output.name
             )));
@@ -205,7 +207,7 @@ impl Borders {
         // Of a table the last axis is the second one, which old operator sets and new ones take by themselves.
         let axis = made_by.and_then(|node| node.attributes.get("axis"));
         if is_probable && !matches!(axis, None | Some(Attribute::Int(1 | -1))) {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "its output `{}` is a softmax over another axis than the classes of an image; export it with axis 1, or without the softmax",
                 output.name
             )));
@@ -245,7 +247,7 @@ fn comes_from_softmax(network: &Network<'_>, name: &str) -> bool {
 fn check_batch(batch: Option<usize>, side: usize) -> Result<(), Refusal> {
     match batch {
         Some(batch) if batch > MAX_BATCH || input_numbers(batch, side).is_none() => {
-            Err(Refusal(format!(
+            Err(Refusal::new(format!(
                 "its fixed batch of {batch} images of {side} pixels is more than {MAX_BATCH} images or {MAX_INPUT} numbers; export it with a smaller one, or none"
             )))
         }

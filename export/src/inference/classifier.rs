@@ -52,6 +52,7 @@ impl Classifier {
             return Err(Error::Model {
                 model: path.display().to_string(),
                 reason: "no plain file; give the path of the model".to_owned(),
+                option: None,
             });
         }
         File::open(path)
@@ -123,8 +124,8 @@ impl Classifier {
     /// Classifies an image of any size.
     ///
     /// # Errors
-    /// [`Error::Run`] if the engine fails or its answer is not finite, [`Error::Request`] if the file gives
-    /// no classes.
+    /// [`Error::Run`] if the engine fails, [`Error::NotFinite`] if its answer is not finite, [`Error::Request`] if the
+    /// file gives no classes.
     pub fn classify(&self, image: &Rgb8) -> Result<Prediction> {
         let outputs = self.run_stack(&self.opened.input.stack(image))?;
         self.prediction(&outputs, 0)
@@ -185,7 +186,7 @@ impl Classifier {
     /// Everything that the network says of images of any sizes: logits, embeddings, features.
     ///
     /// # Errors
-    /// [`Error::Run`] if the engine fails or its answer for an image is not finite; the error says for which.
+    /// [`Error::Run`] if the engine fails, [`Error::NotFinite`] if its answer for an image is not finite.
     pub fn outputs<I: Borrow<Rgb8> + Sync>(&self, images: &[I]) -> Result<Outputs> {
         self.all_finite(self.run_stack(&self.opened.input.stacked(images, self.threads()))?)
     }
@@ -241,8 +242,13 @@ impl Classifier {
     ///
     /// # Errors
     /// [`Error::Request`] if the length is not that of whole images or a value is not finite; [`Error::Run`] if the
-    /// engine fails or its answer is not finite.
+    /// engine fails, [`Error::NotFinite`] if its answer is not finite.
     pub fn run(&self, images: &[f32]) -> Result<Outputs> {
+        self.all_finite(self.run_unchecked(images)?)
+    }
+
+    /// [`Self::run`] for a caller that looks itself whether the answers are finite, and knows what the images are called.
+    pub(super) fn run_unchecked(&self, images: &[f32]) -> Result<Outputs> {
         let side = self.input_side();
         let input = &self.opened.input;
         let per_image = input.preprocess.input_len();
@@ -259,17 +265,16 @@ impl Classifier {
                 position / per_image
             )));
         }
-        let outputs = match input.takes {
+        match input.takes {
             Takes::Floats => self.run_part(&input.part(images)),
             Takes::Bytes => self.run_stack(&input.bytes(images)),
-        };
-        self.all_finite(outputs?)
+        }
     }
 
     /// The answers for all images of `outputs`, of the head that answers.
     ///
     /// # Errors
-    /// [`Error::Run`] if an answer is not finite, [`Error::Request`] if the file gives no classes.
+    /// [`Error::NotFinite`] if an answer is not finite, [`Error::Request`] if the file gives no classes.
     pub fn predictions(&self, outputs: &Outputs) -> Result<Vec<Prediction>> {
         (0..outputs.batch)
             .map(|index| self.prediction_of(outputs, index, Some(index)))

@@ -42,8 +42,9 @@ impl Network for BackboneOf {
 }
 
 fn evaluated(classifier: &Classifier, images: &[f32]) -> selfcls_core::Result<Outputs> {
+    // The evaluation looks whether they are finite, and names the image.
     classifier
-        .run(images)
+        .run_unchecked(images)
         .map_err(|error| selfcls_core::Error::Network(Box::new(error)))
 }
 
@@ -67,9 +68,8 @@ impl Classifier {
     fn logits(&self, outputs: &Outputs) -> Vec<Vec<f32>> {
         if outputs.logits.is_empty() && !outputs.probabilities.is_empty() {
             let temperature = self.metadata().row_temperature;
-            // A probability of 0 has no logarithm; this one is smaller than any that f32 tells from it.
-            let logit = |p: &f32| temperature * p.max(f32::MIN_POSITIVE).ln();
-            return vec![outputs.probabilities.iter().map(logit).collect()];
+            let logit = |p: f32| temperature * positive(p).ln();
+            return vec![outputs.probabilities.iter().copied().map(logit).collect()];
         }
         let heads = outputs.logits.iter();
         heads.map(|head| head.values.clone()).collect()
@@ -97,6 +97,15 @@ impl Classifier {
     }
 }
 
+/// A probability of 0 has no logarithm; this one is smaller than any that f32 tells from it. What is not a number stays so.
+fn positive(probability: f32) -> f32 {
+    if probability < f32::MIN_POSITIVE {
+        f32::MIN_POSITIVE
+    } else {
+        probability
+    }
+}
+
 /// The largest absolute difference; infinite where lengths differ or a value is not a number.
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
@@ -114,7 +123,14 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::distance;
+    use super::{distance, positive};
+
+    #[test]
+    fn what_is_not_a_number_is_no_probability() {
+        assert!(positive(f32::NAN).is_nan());
+        assert_eq!(positive(0.0), f32::MIN_POSITIVE);
+        assert_eq!(positive(0.5), 0.5);
+    }
 
     #[test]
     fn distances() {

@@ -30,10 +30,11 @@ pub(super) fn check(network: &Network<'_>, place: &Place<'_>) -> Result<(), Refu
     let bytes = network.outside.iter().filter_map(|weight| weight.length);
     let bytes = bytes.fold(0, u64::saturating_add);
     if bytes > place.limit {
-        return Err(Refusal(format!(
+        return Err(Refusal::new(format!(
             "the weights beside it have {bytes} bytes, and {} is the most; raise `max_data_bytes` if that is meant",
             place.limit
-        )));
+        ))
+        .unless("max_data_bytes"));
     }
     if place.origin == Origin::Own {
         // Other writers may let two names share their values.
@@ -50,7 +51,7 @@ fn are_its_own(network: &Network<'_>, place: &Place<'_>) -> Result<(), Refusal> 
             continue;
         };
         let refuse = |reason: String| {
-            Refusal(format!(
+            Refusal::new(format!(
                 "the weight `{}` lies in {:?}: {reason}",
                 weight.name, weight.location
             ))
@@ -65,6 +66,7 @@ fn are_its_own(network: &Network<'_>, place: &Place<'_>) -> Result<(), Refusal> 
                         "it has more than {} bytes; raise `max_data_bytes` if that is meant",
                         place.limit
                     ))
+                    .unless("max_data_bytes")
                 })?)
             }
         };
@@ -100,7 +102,7 @@ fn are_apart(weights: &[Outside<'_>]) -> Result<(), Refusal> {
         // `are_there` has checked that this is a place in a file.
         let end = one.offset + one.length.unwrap_or(0);
         if one.location == next.location && end > next.offset {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "the weights `{}` and `{}` lie on the same bytes of {:?}",
                 one.name, next.name, one.location
             )));
@@ -113,7 +115,7 @@ fn are_there(network: &Network<'_>, folder: Option<&Path>) -> Result<(), Refusal
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
     for weight in &network.outside {
         let refuse = |reason: String| {
-            Err(Refusal(format!(
+            Err(Refusal::new(format!(
                 "the weight `{}` lies in {:?}: {reason}",
                 weight.name, weight.location
             )))
@@ -205,7 +207,7 @@ mod tests {
         for [offset, length] in [[4195, 1], [4096, 100], [4000, 200], [0, 10_000]] {
             let mut all = apart.to_vec();
             all.push(weight("d", "x", [offset, length]));
-            let message = are_apart(&all).expect_err("refused").0;
+            let message = are_apart(&all).expect_err("refused").reason;
             assert!(message.contains("`d`"), "{message}");
             // In a file of its own.
             all[3].location = "z";

@@ -23,7 +23,7 @@ impl Fixed {
     /// Loads the file at `path`, or says why not.
     pub(super) fn load(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-        let takes_any = takes_any(&bytes).map_err(|Refusal(reason)| reason)?;
+        let takes_any = takes_any(&bytes).map_err(|refusal| refusal.reason)?;
         let folder = path.parent().and_then(Path::to_str).map(str::to_owned);
         let mut fixed = Self {
             bytes,

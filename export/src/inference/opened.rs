@@ -16,7 +16,7 @@ use selfcls_core::metadata::{FORMAT, InputKind, Metadata};
 use selfcls_core::pixels::Rgb8;
 use std::path::Path;
 
-/// Most operations of a file of this project in tract, which takes a time that grows with the square of their number:
+/// Most operations of a file in tract, which takes a time that grows with the square of their number:
 /// minutes for these. All that the writer writes has fewer; rounded to 8 bits, a network of more than a hundred blocks has
 /// more.
 const MAX_IN_TRACT: usize = 12_000;
@@ -50,13 +50,14 @@ impl Unopened<'_> {
     /// Checks the file and loads it.
     pub(super) fn open(mut self, options: &Options) -> Result<Opened> {
         if self.bytes.len() as u64 > options.max_file_bytes {
-            return Err(self.refused(format!(
+            let refusal = Refusal::new(format!(
                 "larger than {} bytes; raise `max_file_bytes` if that is meant",
                 options.max_file_bytes
-            )));
+            ));
+            return Err(self.refused(refusal.unless("max_file_bytes")));
         }
         let mut checked = check(&self.bytes, self.folder(), options)
-            .map_err(|Refusal(reason)| self.not_understood(reason, options))?;
+            .map_err(|refusal| self.not_understood(refusal, options))?;
         if let Some(given) = &options.preprocess
             && *given != checked.metadata.preprocess
         {
@@ -84,8 +85,7 @@ impl Unopened<'_> {
                 "it rounds a softmax to 8 bits, which {engine} computes wrongly; leave that in floats, as docs/quantise_int8.py does, or use ONNX Runtime"
             )));
         }
-        if engine == Engine::Tract && checked.numbers.is_some() && checked.operations > MAX_IN_TRACT
-        {
+        if engine == Engine::Tract && checked.operations > MAX_IN_TRACT {
             return Err(self.refused(format!(
                 "it has {} operations, and {engine}, which takes long for many, is given {MAX_IN_TRACT} at most; use ONNX Runtime",
                 checked.operations
@@ -134,7 +134,7 @@ impl Unopened<'_> {
             batch: checked.borders.batch,
             side: checked.metadata.preprocess.crop,
         });
-        self.bytes = rest.map_err(|Refusal(reason)| self.refused(reason))?;
+        self.bytes = rest.map_err(|refusal| self.refused(refusal))?;
         checked.borders.image = pixel_shapes::END.to_owned();
         Ok(())
     }
@@ -167,20 +167,22 @@ impl Unopened<'_> {
     }
 
     /// A refusal; what another program's file lacks, the caller can say.
-    fn not_understood(&self, reason: String, options: &Options) -> Error {
+    fn not_understood(&self, refusal: Refusal, options: &Options) -> Error {
         if options.preprocess.is_none() && is_foreign(&self.bytes) {
             return Error::Foreign {
                 model: self.name.to_owned(),
-                reason,
+                reason: refusal.reason,
             };
         }
-        self.refused(reason)
+        self.refused(refusal)
     }
 
-    fn refused(&self, reason: String) -> Error {
+    fn refused(&self, refusal: impl Into<Refusal>) -> Error {
+        let Refusal { reason, option } = refusal.into();
         Error::Model {
             model: self.name.to_owned(),
             reason,
+            option,
         }
     }
 }
@@ -197,9 +199,7 @@ pub fn check_file(path: &Path, options: &Options) -> Result<()> {
         path: Some(path),
     };
     let checked = check(&file.bytes, file.folder(), options);
-    checked
-        .map(drop)
-        .map_err(|Refusal(reason)| file.refused(reason))
+    checked.map(drop).map_err(|refusal| file.refused(refusal))
 }
 
 /// What is known of a file before an engine sees it.
@@ -239,7 +239,7 @@ fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checke
         (Origin::Foreign, Some(preprocess)) => {
             preprocess
                 .validate()
-                .map_err(|error| Refusal(error.to_string()))?;
+                .map_err(|error| Refusal::new(error.to_string()))?;
             order::check(&network)?;
             let (borders, metadata) = Borders::foreign(&network, preprocess.clone())?;
             (metadata, borders, None)
@@ -247,7 +247,7 @@ fn check(file: &[u8], folder: Option<&Path>, options: &Options) -> Result<Checke
         _ => {
             let entries = network.metadata.iter().map(|(&key, &value)| (key, value));
             let metadata =
-                Metadata::from_properties(entries).map_err(|e| Refusal(e.to_string()))?;
+                Metadata::from_properties(entries).map_err(|e| Refusal::new(e.to_string()))?;
             let borders = Borders::own(&network, &metadata)?;
             let limit = options.max_run_bytes / size_of::<f32>() as u64;
             let expected = Expected {

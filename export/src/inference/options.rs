@@ -48,7 +48,8 @@ pub struct Options {
     pub provider_options: Vec<ProviderOption>,
     /// Whether providers compute with 16 bits: TensorRT and OpenVINO's GPUs in f16, OpenVINO on processors in bf16. With
     /// instructions for that a processor takes half the time, and probabilities are off by a hundredth (`docs/onnx.md`
-    /// has figures). The others keep 32; one at least must be able to. Default false.
+    /// has figures). The others cannot be told so, and keep what they have: 32, or the 16 of OpenVINO's neural processors. One
+    /// at least must be able to. Default false.
     pub half_precision: bool,
     /// The head that answers, by its index in the trained model. Default: the one the file says.
     pub head: Option<usize>,

@@ -15,7 +15,9 @@ pub(super) fn check(network: &Network<'_>) -> Result<(), Refusal> {
         // Nameless ones are not wanted.
         for &output in node.outputs.iter().filter(|output| !output.is_empty()) {
             if makers.insert(output, number).is_some() {
-                return Err(Refusal(format!("the value `{output}` is computed twice")));
+                return Err(Refusal::new(format!(
+                    "the value `{output}` is computed twice"
+                )));
             }
         }
     }
@@ -39,7 +41,7 @@ pub(super) fn check(network: &Network<'_>) -> Result<(), Refusal> {
     }
     match waits.iter().position(|&left| left > 0) {
         None => Ok(()),
-        Some(stuck) => Err(Refusal(format!(
+        Some(stuck) => Err(Refusal::new(format!(
             "operation `{}` ({}) waits for its own result, or for one that does",
             nodes[stuck].name, nodes[stuck].op
         ))),

@@ -50,7 +50,7 @@ pub(super) fn split<'n, 'a>(
     let end = nodes.iter().position(|node| node.outputs.contains(&END));
     match end {
         Some(end) if end < MOST => Ok(nodes.split_at(end + 1)),
-        _ => Err(Refusal(format!(
+        _ => Err(Refusal::new(format!(
             "it takes images of any size, but no operation among its first {MOST} makes `{END}` of them"
         ))),
     }
@@ -62,7 +62,7 @@ pub(super) fn check(nodes: &[Node<'_>], network: &Network<'_>) -> Result<(), Ref
     known.extend(network.weights.keys().copied());
     for node in nodes {
         let refuse = |reason: String| {
-            Err(Refusal(format!(
+            Err(Refusal::new(format!(
                 "operation `{}` ({}): {reason}",
                 node.name, node.op
             )))
@@ -114,8 +114,8 @@ mod tests {
             }],
             ..Network::default()
         };
-        let (resize, rest) = split(nodes).map_err(|refusal| refusal.0)?;
-        check(resize, &network).map_err(|refusal| refusal.0)?;
+        let (resize, rest) = split(nodes).map_err(|refusal| refusal.reason)?;
+        check(resize, &network).map_err(|refusal| refusal.reason)?;
         Ok(rest.len())
     }
 

@@ -1,8 +1,6 @@
 //! What execution providers are told: by us, by the options that all of them share, and by name.
 
-#[cfg(feature = "onnxruntime")]
-use super::OpenVinoDevice;
-use super::{Options, Provider};
+use super::{OpenVinoDevice, Options, Provider};
 use crate::{Error, Result};
 use std::str::FromStr;
 
@@ -133,9 +131,13 @@ fn openvino(device: OpenVinoDevice, threads: usize, half: bool) -> Vec<(&'static
 }
 
 impl Provider {
-    /// Whether [`Options::half_precision`] is anything to it.
+    /// Whether [`Options::half_precision`] is anything to it. OpenVINO's neural processors have 16 bits always.
     fn has_half_precision(self) -> bool {
-        matches!(self, Self::TensorRt(_) | Self::OpenVino(_))
+        match self {
+            Self::TensorRt(_) => true,
+            Self::OpenVino(device) => device != OpenVinoDevice::Npu,
+            Self::Cuda(_) | Self::CoreMl | Self::DirectMl(_) => false,
+        }
     }
 
     /// Its name, and whether it has been told to compute with 16 bits where `half` was asked for.
@@ -176,6 +178,10 @@ mod tests {
         assert!(message(&options).contains("name one"));
         let cuda = options.clone().provider(Provider::Cuda(0));
         assert!(message(&cuda).contains("CUDA device 0 cannot"));
+        let npu = options
+            .clone()
+            .provider(Provider::OpenVino(OpenVinoDevice::Npu));
+        assert!(message(&npu).contains("cannot be told so"));
         let neither = cuda.clone().provider(Provider::DirectMl(1));
         assert!(message(&neither).contains("CUDA device 0 and DirectML device 1 cannot"));
         // As the documentation has it, and the other way round.
@@ -200,6 +206,12 @@ mod tests {
             (Provider::TensorRt(0), true, " in half precision"),
             (Provider::TensorRt(0), false, ""),
             (Provider::Cuda(0), true, ""),
+            (
+                Provider::OpenVino(OpenVinoDevice::Cpu),
+                true,
+                " in half precision",
+            ),
+            (Provider::OpenVino(OpenVinoDevice::Npu), true, ""),
         ] {
             assert_eq!(provider.in_words(half), format!("{provider}{expected}"));
         }

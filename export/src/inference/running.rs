@@ -93,23 +93,21 @@ impl Classifier {
     }
 
     /// Refuses what is said of image `index` of `outputs` where it is not finite: the others that went through the network
-    /// with it are as good as they are. An error calls it `place`, if that says anything to the caller.
+    /// with it are as good as they are. The error calls it `image`, if that says anything to the caller.
     pub(super) fn finite(
         &self,
         outputs: &Outputs,
         index: usize,
-        place: Option<usize>,
+        image: Option<usize>,
     ) -> Result<()> {
         let Some(Output { name, .. }) = outputs.not_finite(&self.opened.borders, index) else {
             return Ok(());
         };
-        let place = place.map_or(String::new(), |place| format!(" for image {place}"));
-        Err(self.opened.sessions.failed(
-            "give the outputs",
-            format!(
-                "a value of `{name}`{place} is not a finite number; the weights or the image's values are damaged"
-            ),
-        ))
+        Err(Error::NotFinite {
+            engine: self.engine().to_string(),
+            output: name.clone(),
+            image,
+        })
     }
 
     fn nothing_came(&self) -> Error {

@@ -117,7 +117,9 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
             }
         };
         if known.insert(name, image).is_some() {
-            return Err(Refusal(format!("`{name}` is both an input and a weight")));
+            return Err(Refusal::new(format!(
+                "`{name}` is both an input and a weight"
+            )));
         }
     }
     let reads = nodes.iter().map(|node| node.inputs.as_slice());
@@ -128,8 +130,9 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
     let mut constants = 0usize;
     let mut operations = 0u64;
     for (position, node) in nodes.iter().enumerate() {
-        let refuse =
-            |reason: String| Refusal(format!("operation `{}` ({}): {reason}", node.name, node.op));
+        let refuse = |reason: String| {
+            Refusal::new(format!("operation `{}` ({}): {reason}", node.name, node.op))
+        };
         let (output, value) = computed(node, &known).map_err(refuse)?;
         if let Some(shape) = value.shape() {
             let read = node.inputs.iter().filter_map(|name| known.get(name));
@@ -144,7 +147,8 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
                 batch.map_or(String::new(), |batch| format!(
                     " in a fixed batch of {batch}"
                 ))
-            )));
+            ))
+            .unless("max_operations"));
         }
         match value.shape() {
             Some(shape) if shape.batched => {
@@ -166,7 +170,8 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
                     ),
                     None => "raise `max_run_bytes` if that is meant".to_owned(),
                 }
-            )));
+            ))
+            .unless("max_run_bytes"));
         }
         if constants > most_constants {
             return Err(refuse(
@@ -174,7 +179,9 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
             ));
         }
         if known.insert(output, value).is_some() {
-            return Err(Refusal(format!("the value `{output}` is computed twice")));
+            return Err(Refusal::new(format!(
+                "the value `{output}` is computed twice"
+            )));
         }
     }
     let inside = |name: &str| kind == InputKind::Any && pixel_shapes::is_part(name);
@@ -191,7 +198,7 @@ pub(super) fn check(network: &Network<'_>, expected: &Expected) -> Result<usize,
         };
         let fits = computed.is_some_and(|computed| agrees(&value.axes, batch, computed));
         if !fits || value.kind != kind {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "the value `{}` is declared as {:?} but computed as [batch, {computed:?}]",
                 value.name, value.axes
             )));

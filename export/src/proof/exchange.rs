@@ -117,6 +117,7 @@ fn unusable(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::Model {
         model: path.display().to_string(),
         reason: error.to_string(),
+        option: None,
     }
 }
 

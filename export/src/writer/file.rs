@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use selfcls_core::atomic;
 use selfcls_core::partial::{self, PartialFolder};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A written file that does not have its name yet. Dropped before [`commit`](Self::commit), it disappears; if its process
@@ -106,25 +106,51 @@ impl StagedFile {
     /// one keeps none there, those go.
     ///
     /// # Errors
-    /// [`Error::Io`] if that is not possible; what stood at the path before is then still there, unless its
-    /// weights were kept beside it. [`Error::Request`] if something else lies where the weights are to be, which stays.
+    /// [`Error::Io`] if that is not possible; what stood at the path before is then still there, with its weights, or, where
+    /// the disk takes not even that back, in the folder that the error names, for a day. If only the weights of before
+    /// cannot be removed, or the folder cannot be written to disk, the new file has its name all the same.
+    /// [`Error::Request`] if something else lies where the weights are to be, which stays.
     pub fn commit(self) -> Result<()> {
-        let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(Error::io("write", to));
         let target = &self.target;
         let data = data_path(target);
         let is_replaced = keeps_weights_in(target, &data);
         if self.has_data {
             // It may have come since.
             refuse_foreign(target, &data)?;
-            // An old file must never be found with the new weights.
-            if is_replaced {
-                fs::remove_file(target).map_err(Error::io("replace", target))?;
-            }
-            rename(&data_path(&self.path()), &data)?;
+            return self.commit_both(&data, is_replaced);
         }
         rename(&self.path(), target)?;
         if is_replaced && !self.has_data {
             fs::remove_file(&data).map_err(Error::io("remove", &data))?;
+        }
+        Ok(atomic::sync_folder(atomic::folder_of(target))?)
+    }
+
+    /// Gives the weights and the file their names: all of it or, after a failure, nothing.
+    fn commit_both(self, data: &Path, is_replaced: bool) -> Result<()> {
+        let target = &self.target;
+        let old = self.folder.path().join("old");
+        let mut moves = Moves::default();
+        let moved = (|| {
+            // An old file must never be found with the new weights.
+            if is_replaced {
+                moves.make(target, &old)?;
+                moves.make(data, &data_path(&old))?;
+            }
+            moves.make(&data_path(&self.path()), data)?;
+            moves.make(&self.path(), target)
+        })();
+        if let Err(error) = moved {
+            if moves.take_back().is_ok() {
+                return Err(error);
+            }
+            let kept = self.folder.path();
+            // What could not be put back must not go with the folder.
+            std::mem::forget(self.folder);
+            return Err(Error::io("put back", target)(io::Error::other(format!(
+                "move it from {} within a day; before, {error}",
+                kept.display()
+            ))));
         }
         Ok(atomic::sync_folder(atomic::folder_of(target))?)
     }
@@ -136,6 +162,30 @@ impl StagedFile {
             file.sync_all()
         });
         written.map_err(Error::io("write", target))
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(Error::io("write", to))
+}
+
+/// Renames that can be taken back.
+#[derive(Default)]
+struct Moves(Vec<[PathBuf; 2]>);
+
+impl Moves {
+    fn make(&mut self, from: &Path, to: &Path) -> Result<()> {
+        rename(from, to)?;
+        self.0.push([from.to_path_buf(), to.to_path_buf()]);
+        Ok(())
+    }
+
+    /// The last one first.
+    fn take_back(self) -> Result<()> {
+        self.0
+            .iter()
+            .rev()
+            .try_for_each(|[from, to]| rename(to, from))
     }
 }
 
@@ -285,6 +335,39 @@ mod tests {
         assert!(again.is_err());
         assert_eq!(fs::read(&path).expect("readable"), MODEL);
         assert_eq!(names(folder.path()), ["model.onnx", "model.onnx.data"]);
+    }
+
+    /// Whichever rename fails, the model of before is there with its weights, and the next export has its place.
+    #[test]
+    fn what_cannot_be_replaced_stays_with_its_weights() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("model.onnx");
+        let data = folder.path().join("model.onnx.data");
+        let fails = |lost: fn(&Path) -> PathBuf| {
+            let staged = StagedFile::new(&path).and_then(|staged| staged.with_data(b"new"));
+            let staged = staged.and_then(|staged| staged.with_model(MODEL));
+            let staged = staged.expect("staged");
+            fs::remove_file(lost(&staged.path())).expect("removed");
+            assert!(matches!(staged.commit(), Err(Error::Io { .. })));
+        };
+        for lost in [data_path as fn(&Path) -> PathBuf, Path::to_path_buf] {
+            fails(lost);
+            assert!(names(folder.path()).is_empty());
+            // With the weights in itself.
+            fs::write(&path, "old").expect("written");
+            fails(lost);
+            assert_eq!(names(folder.path()), ["model.onnx"]);
+            assert_eq!(fs::read(&path).expect("readable"), b"old");
+            fs::write(&path, MODEL).expect("written");
+            fs::write(&data, "old weights").expect("written");
+            fails(lost);
+            assert_eq!(names(folder.path()), ["model.onnx", "model.onnx.data"]);
+            assert_eq!(fs::read(&path).expect("readable"), MODEL);
+            assert_eq!(fs::read(&data).expect("readable"), b"old weights");
+            for path in [&path, &data] {
+                fs::remove_file(path).expect("removed");
+            }
+        }
     }
 
     #[test]

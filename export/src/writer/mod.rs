@@ -125,7 +125,8 @@ impl<'a> OnnxWriter<'a> {
     /// be looked at before they get their own.
     ///
     /// # Errors
-    /// As [`Self::to_bytes`], and [`Error::Io`] if something cannot be written; then nothing is left.
+    /// As [`Self::to_bytes`]; [`Error::Request`] if `path` has no folder, is one, or something else lies where the weights are
+    /// to be; [`Error::Io`] if something cannot be written. Then nothing is left.
     pub fn stage(&self, path: impl AsRef<Path>) -> Result<StagedFile> {
         let plan = self.options.plan(self.model, &self.metadata)?;
         let mut model = self.model_proto(&plan, self.output_borders(&plan))?;
@@ -140,7 +141,8 @@ impl<'a> OnnxWriter<'a> {
     /// Writes the file: beside `path` first, then renamed onto it.
     ///
     /// # Errors
-    /// As [`Self::stage`]; then nothing at `path` has changed.
+    /// As [`Self::stage`], and then nothing at `path` has changed; and as [`StagedFile::commit`], which says what is there
+    /// then.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         self.stage(path)?.commit()
     }

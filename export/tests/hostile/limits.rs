@@ -1,5 +1,6 @@
 //! Small files that ask for much: memory is counted before it is taken.
 
+use super::nested::foreign;
 use super::proto::*;
 use super::{SIDE, engine, open, open_with, refused, that_resizes, valid, with_graph};
 use crate::support;
@@ -201,22 +202,26 @@ fn the_deepest_networks_can_be_read() {
 /// An engine that takes long for many operations is not given as many as others.
 #[test]
 fn operations_are_counted() {
-    let more = |count: usize| {
-        with_graph(|graph| {
-            for number in 0..count {
-                let node = Message(Vec::new()).bytes(NODE_INPUT, "backbone.relu");
-                let node = node.bytes(NODE_OUTPUT, format!("more.{number}"));
-                let node = node.bytes(NODE_OP, "Relu").encode();
-                graph.0.push((GRAPH_NODE, Value::Bytes(node)));
-            }
-        })
+    let add = |graph: &mut Message, count: usize| {
+        for number in 0..count {
+            let node = Message(Vec::new()).bytes(NODE_INPUT, "backbone.relu");
+            let node = node.bytes(NODE_OUTPUT, format!("more.{number}"));
+            let node = node.bytes(NODE_OP, "Relu").encode();
+            graph.0.push((GRAPH_NODE, Value::Bytes(node)));
+        }
     };
+    let more = |count: usize| with_graph(|graph| add(graph, count));
     let own = operations(&valid());
     more(12_000 - own).expect("opens");
     let above = more(12_001 - own);
-    match engine() {
-        EngineChoice::Tract => refused(above, "it has 12001 operations, and tract"),
-        _ => above.map(drop).expect("opens"),
+    let foreign = foreign(|model| {
+        model.edit(MODEL_GRAPH, |_| true, |graph| add(graph, 12_001 - own));
+    });
+    for above in [above, foreign] {
+        match engine() {
+            EngineChoice::Tract => refused(above, "it has 12001 operations, and tract"),
+            _ => above.map(drop).expect("opens"),
+        }
     }
     refused(more(32_161 - own), "more than 32160 operations");
 }

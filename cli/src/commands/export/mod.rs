@@ -137,8 +137,12 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
     names::give(&mut metadata, &args.file.names, default)?;
     let writer = OnnxWriter::new(&config.model, &weights, metadata).options(options.clone());
     let staged = writer.stage(&args.out)?;
-    // How long its images take is the trained model's own affair; whoever runs it may be told more (--max-operations).
-    let unbounded = Options::default().max_operations(u64::MAX);
+    // What its images take is the trained model's own affair; whoever runs it may be told more (--max-operations and the
+    // like).
+    let unbounded = Options::default()
+        .max_operations(u64::MAX)
+        .max_run_bytes(u64::MAX)
+        .max_data_bytes(u64::MAX);
     check_file(&staged.path(), &unbounded).map_err(|error| {
         CliError::failure(format!("{} was not written: {error}", args.out.display()))
     })?;
@@ -201,6 +205,8 @@ fn prove(
         CliError::failure(format!("{} was not written: {reason}", args.out.display()))
     };
     for engine in proof::engines(&args.engine) {
+        // A deep network takes minutes in some.
+        progress.note(&format!("trying it with {} ...", proof::describe(&engine)));
         match trials.prove(&engine)? {
             Ok(proof) if proof.holds(tolerance) => {
                 progress.note(&proof.text());

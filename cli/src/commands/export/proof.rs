@@ -212,7 +212,8 @@ impl Proof {
     }
 }
 
-fn describe(engine: &EngineChoice) -> String {
+/// What to call an engine before it has said its version.
+pub(super) fn describe(engine: &EngineChoice) -> String {
     match engine {
         EngineChoice::Tract => "tract (built in)".into(),
         EngineChoice::OnnxRuntimeAt(path) => format!("ONNX Runtime ({})", path.display()),

@@ -21,8 +21,8 @@ pub(super) enum Format {
 pub(super) enum Outcome<'a> {
     /// The answer, and the class that was given to the image for it.
     Classified(&'a Prediction, Option<usize>),
-    /// Why it could not be read.
-    Unreadable(&'a str),
+    /// Why it could not be read, or has no finite answer.
+    Failed(&'a str),
 }
 
 /// Prints answers, many at a time.
@@ -85,8 +85,8 @@ impl Lines {
         match (self.format, outcome) {
             (Format::Json, outcome) => self.add_json(file, outcome)?,
             // Only machines want to know at once.
-            (Format::Text, Outcome::Unreadable(_)) => {}
-            (Format::Csv, Outcome::Unreadable(error)) => {
+            (Format::Text, Outcome::Failed(_)) => {}
+            (Format::Csv, Outcome::Failed(error)) => {
                 // The message names the file too.
                 let error = output::shown(error);
                 let (name, error) = (output::csv_field(&name), output::csv_field(&error));
@@ -145,7 +145,7 @@ impl Lines {
 
     fn add_json(&mut self, file: Option<&Path>, outcome: &Outcome<'_>) -> Result<()> {
         let outcome = match outcome {
-            Outcome::Unreadable(error) => Said::Failed { error },
+            Outcome::Failed(error) => Said::Failed { error },
             Outcome::Classified(prediction, class) => Said::Classified {
                 class: *class,
                 name: class.and(prediction.name()),

@@ -25,7 +25,7 @@ use std::time::Instant;
 /// Classify images with an exported model: print, sort into folders, or look at what is found
 ///
 /// Images are read, classified and answered one after the other, in constant memory, whatever the folders hold.
-/// One that cannot be read is listed at the end, and makes the exit code 1 unless --skip-unreadable is given.
+/// One that cannot be read, or whose answer is not finite, is listed at the end, and makes the exit code 1 unless --skip-unreadable is given.
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
     /// The model, as `export` writes it, or another program's (see --crop)
@@ -61,7 +61,7 @@ pub(crate) struct PredictArgs {
     /// Classify a part only: every Nth image from the Ith on. The parts 1/N to N/N make up the whole
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Shard>,
-    /// Images that cannot be read are listed, but do not make the exit code 1
+    /// Images that cannot be read or have no finite answer are listed, but do not make the exit code 1
     #[arg(long)]
     pub(crate) skip_unreadable: bool,
     /// Decode large JPEG files at a fraction of their size: several times as fast for a camera's photos, and
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &PredictArgs, progress: Progress) -> Result<()> {
     let mut lines = Lines::new(args.format(), args.top.get());
     let started = Instant::now();
     let mut count = 0_usize;
-    let mut unreadable = Unreadable::default();
+    let mut failed = Failed::default();
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     let files = shard.of(paths).map(Found::from);
     let stream = StreamOptions::default().decoding(args.decoding());
@@ -98,17 +98,15 @@ pub(crate) fn run(args: &PredictArgs, progress: Progress) -> Result<()> {
         count += 1;
         let prediction = match answer {
             Ok(prediction) => prediction,
-            Err(selfcls_export::Error::Core(error)) => {
-                unreadable.add(&error);
-                lines.add(found.path(), &Outcome::Unreadable(&error.to_string()))?;
-                continue;
-            }
             Err(error) => {
-                lines.flush()?;
-                return Err(match found.path() {
-                    Some(path) => CliError::failure(format!("{}: {error}", path.display())),
-                    None => error.into(),
-                });
+                // Anything else is nothing of this image, and would meet the others too.
+                let Some(reason) = own_reason(&error, &found) else {
+                    lines.flush()?;
+                    return Err(error.into());
+                };
+                failed.add(&reason);
+                lines.add(found.path(), &Outcome::Failed(&reason))?;
+                continue;
             }
         };
         let class = args.class(&prediction);
@@ -139,7 +137,7 @@ pub(crate) fn run(args: &PredictArgs, progress: Progress) -> Result<()> {
     if let Some(gallery) = gallery {
         progress.note(&format!("gallery: {}", gallery.finish()?.display()));
     }
-    unreadable.report(count, args.skip_unreadable, progress)
+    failed.report(count, args.skip_unreadable, progress)
 }
 
 impl PredictArgs {
@@ -208,19 +206,30 @@ fn probability(text: &str) -> Result<f32, String> {
     number.ok_or_else(|| "write a number from 0 to 1".to_owned())
 }
 
-/// What could not be read.
+/// What is wrong with an image alone, with its name; none if the error is not of that kind.
+fn own_reason(error: &selfcls_export::Error, found: &Found) -> Option<String> {
+    match (error, found.path()) {
+        (selfcls_export::Error::Core(error), _) => Some(error.to_string()),
+        (selfcls_export::Error::NotFinite { .. }, Some(path)) => {
+            Some(format!("{}: {error}", path.display()))
+        }
+        _ => None,
+    }
+}
+
+/// Images that could not be read, or have no finite answer.
 #[derive(Default)]
-struct Unreadable {
+struct Failed {
     count: usize,
     /// The first few, in words.
     named: String,
 }
 
-impl Unreadable {
-    fn add(&mut self, error: &selfcls_core::Error) {
+impl Failed {
+    fn add(&mut self, reason: &str) {
         self.count += 1;
         if self.count <= LISTED {
-            self.named.push_str(&format!("\n  - {error}"));
+            self.named.push_str(&format!("\n  - {reason}"));
         }
     }
 
@@ -233,7 +242,7 @@ impl Unreadable {
             more => format!("\n  - and {more} more"),
         };
         let message = format!(
-            "{} of {of} images could not be read; the others were classified:{}{more}",
+            "{} of {of} images could not be read or have no finite answer; the others were classified:{}{more}",
             self.count, self.named
         );
         if skip {

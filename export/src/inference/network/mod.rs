@@ -81,11 +81,38 @@ pub(super) struct Network<'a> {
 
 /// Why a file is refused.
 #[derive(Debug)]
-pub(super) struct Refusal(pub(super) String);
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    /// The option that would let it pass, if there is one.
+    pub(super) option: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            option: None,
+        }
+    }
+
+    /// Such a file passes if `option` of [`Options`](super::Options) is raised.
+    pub(super) fn unless(self, option: &'static str) -> Self {
+        Self {
+            option: Some(option),
+            ..self
+        }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::new(reason)
+    }
+}
 
 impl From<WireError> for Refusal {
     fn from(error: WireError) -> Self {
-        Self(format!(
+        Self::new(format!(
             "not a complete ONNX file ({error}); if it was copied or downloaded, fetch it again"
         ))
     }
@@ -94,7 +121,7 @@ impl From<WireError> for Refusal {
 type Parsed<T> = Result<T, Refusal>;
 
 fn refuse<T>(reason: impl Into<String>) -> Parsed<T> {
-    Err(Refusal(reason.into()))
+    Err(Refusal::new(reason))
 }
 
 impl<'a> Network<'a> {

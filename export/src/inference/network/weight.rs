@@ -255,7 +255,7 @@ fn parse_outside<'a>(
     let number = |key: &str| match entries.get(key) {
         None => Ok(None),
         Some(text) => text.parse::<u64>().map(Some).map_err(|_| {
-            Refusal(format!(
+            Refusal::new(format!(
                 "the weight `{name}` has {key} {text:?} in another file"
             ))
         }),
