@@ -104,7 +104,8 @@ if [[ $device == cuda ]] && ! grep -q tch:cuda:0 "$results/devices.log"; then
 fi
 part_of kernels 120 4 "${kernels[@]}"
 # A build without CUDA's headers has none of these, and on a CPU there is nothing to wait for.
-if [[ $device == cuda ]] || "$here/backends" --list 2>/dev/null | grep -q 'waits::.*: test$'; then
+has_waits=$("$here/backends" --list 2>/dev/null | grep 'waits::.*: test$')
+if [[ $device == cuda || -n $has_waits ]]; then
     part waits 60 "$here/backends" waits:: --nocapture
 else
     echo "waits: not in this build, and of GPUs only" | tee -a "$summary"
