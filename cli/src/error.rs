@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn limits_that_can_be_raised_are_named_as_they_are_typed() {
         let command = <crate::args::Cli as clap::CommandFactory>::command();
-        let predict = command.find_subcommand("predict").unwrap();
+        let predict = command.find_subcommand("predict").expect("a command");
         for (option, flag) in LIMITS {
             let mut arguments = predict.get_arguments();
             assert!(arguments.any(|a| a.get_long() == flag.strip_prefix("--")));

@@ -49,7 +49,8 @@ pub(crate) fn gradients_are_of_the_same_parameters_in_each_step(case: &Case) {
             for name in &names {
                 let twice = own.get(name).expect("a gradient").clone() * 2.0;
                 let sum = sums.get(name).expect("a sum").clone();
-                assert_eq!(values(sum), values(twice), "{name}");
+                // Computed anew, by kernels that a backend may have chosen anew.
+                case.close(name, &values(sum), &values(twice), 1e-5);
             }
         }
         let failed = |early: Option<&[usize]>, late: &[usize]| {

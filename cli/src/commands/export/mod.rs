@@ -22,7 +22,7 @@ use selfcls_core::metadata::{InputKind, Metadata, TrainingSummary};
 use selfcls_core::pixels::Rgb8;
 use selfcls_export::inference::check_file;
 use selfcls_export::proof::{Tolerance, samples};
-use selfcls_export::{HeadSelection, OnnxWriter, Options};
+use selfcls_export::{FileOptions, HeadSelection, OnnxWriter, Options};
 use serde::Serialize;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -116,6 +116,18 @@ fn is_something_else(path: &Path) -> bool {
     !is_model
 }
 
+/// Refuses a file that nobody could open. What one image takes is the trained model's own affair, and whoever runs it may be
+/// told more (--max-operations and the like); how many go together was chosen here.
+fn check(file: &Path, options: &FileOptions) -> selfcls_export::Result<()> {
+    let mut allowed = Options::default()
+        .max_operations(u64::MAX)
+        .max_data_bytes(u64::MAX);
+    if options.batch.is_none() {
+        allowed = allowed.max_run_bytes(u64::MAX);
+    }
+    check_file(file, &allowed)
+}
+
 /// Makes the file, runs it beside the trained model on images, and gives it its name only if they agree.
 pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> {
     if is_something_else(&args.out) {
@@ -137,15 +149,14 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
     names::give(&mut metadata, &args.file.names, default)?;
     let writer = OnnxWriter::new(&config.model, &weights, metadata).options(options.clone());
     let staged = writer.stage(&args.out)?;
-    // What its images take is the trained model's own affair; whoever runs it may be told more (--max-operations and the
-    // like).
-    let unbounded = Options::default()
-        .max_operations(u64::MAX)
-        .max_run_bytes(u64::MAX)
-        .max_data_bytes(u64::MAX);
-    check_file(&staged.path(), &unbounded).map_err(|error| {
+    check(&staged.path(), &options).map_err(|error| {
         CliError::failure(format!("{} was not written: {error}", args.out.display()))
     })?;
+    if let Err(error) = check_file(&staged.path(), &Options::default()) {
+        progress.note(&format!(
+            "warning: {error} (in an app; `predict` and `eval` have options for it)"
+        ));
+    }
     let metadata = writer.metadata()?;
 
     let runtime = device(&args.backend)?
