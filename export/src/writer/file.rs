@@ -120,7 +120,7 @@ impl StagedFile {
             return self.commit_both(&data, is_replaced);
         }
         rename(&self.path(), target)?;
-        if is_replaced && !self.has_data {
+        if is_replaced {
             fs::remove_file(&data).map_err(Error::io("remove", &data))?;
         }
         Ok(atomic::sync_folder(atomic::folder_of(target))?)

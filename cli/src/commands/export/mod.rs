@@ -149,10 +149,10 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<Exported> 
     names::give(&mut metadata, &args.file.names, default)?;
     let writer = OnnxWriter::new(&config.model, &weights, metadata).options(options.clone());
     let staged = writer.stage(&args.out)?;
-    check(&staged.path(), &options).map_err(|error| {
-        CliError::failure(format!("{} was not written: {error}", args.out.display()))
-    })?;
     if let Err(error) = check_file(&staged.path(), &Options::default()) {
+        check(&staged.path(), &options).map_err(|error| {
+            CliError::failure(format!("{} was not written: {error}", args.out.display()))
+        })?;
         progress.note(&format!(
             "warning: {error} (in an app; `predict` and `eval` have options for it)"
         ));
