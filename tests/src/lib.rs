@@ -6,12 +6,14 @@
 
 mod binary;
 mod launchers;
+mod preloaded;
 mod report;
 mod small;
 mod threads;
 
 pub use binary::binary;
 pub use launchers::is_of_a_launcher;
+pub use preloaded::preloaded;
 pub use report::not_run;
 pub use small::small_config;
 pub use threads::on_threads;

@@ -14,6 +14,14 @@ mod launch;
 mod launchers;
 mod metrics;
 mod predict;
+#[cfg(unix)]
+#[allow(
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "it is a part of another crate, too"
+)]
+#[path = "../../../tests/src/preloaded.rs"]
+mod preloaded;
 mod ran;
 #[cfg(unix)]
 mod signals;

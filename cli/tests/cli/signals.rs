@@ -2,6 +2,7 @@
 
 use super::images::train_for;
 use super::killed::{lines, newest};
+use super::preloaded::preloaded;
 use super::ran::{command, run_in};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
@@ -245,17 +246,9 @@ fn what_was_ignored_stays_so() {
 
 /// A library for `LD_PRELOAD` in whose destructor a process crashes.
 fn crashing(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("crash.c"), folder.join("crash.so"));
     let text =
         "#include <stdlib.h>\n__attribute__((destructor)) static void end(void) { abort(); }\n";
-    std::fs::write(&source, text).unwrap();
-    let mut compiler = Command::new("cc");
-    compiler
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source);
-    assert!(compiler.status().expect("cargo links with it").success());
-    library
+    preloaded(folder, "crash", text)
 }
 
 /// No destructor is called while other threads work: one that crashes has an exit code of its own.

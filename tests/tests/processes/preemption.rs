@@ -10,9 +10,9 @@ use crate::start::{Place, config};
 use crate::waiting::{journal_lines, wait_until};
 use selfcls_core::Config;
 use selfcls_core::checkpoint::RunLock;
+use selfcls_tests::preloaded;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -138,7 +138,6 @@ fn a_request_while_the_folder_is_waited_for_is_no_failure() {
 
 /// A library for `LD_PRELOAD` that lets no rank of a launch into `main` before the file `gate` is there.
 fn waiting_for(gate: &Path, place: &Place) -> PathBuf {
-    let (source, library) = (place.path("gate.c"), place.path("gate.so"));
     let text = format!(
         "#include <stdlib.h>
 #include <unistd.h>
@@ -148,14 +147,7 @@ __attribute__((constructor)) static void begin(void) {{
 ",
         gate.display()
     );
-    std::fs::write(&source, text).expect("writes");
-    let mut compiler = Command::new("cc");
-    compiler
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source);
-    assert!(compiler.status().expect("cargo links with it").success());
-    library
+    preloaded(&place.path(""), "gate", &text)
 }
 
 /// Ranks that cannot listen yet, for they are still loading libtorch, hear it later: no failure, and not the end of one alone.
